@@ -1,0 +1,2 @@
+//! The command `portcullis-load`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Whole-system measurements.
+fn main() {}

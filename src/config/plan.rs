@@ -1,0 +1,329 @@
+//! What a gateway runs on: values that cannot be wrong, read by every layer above.
+//!
+//! A `Plan` comes only out of `config::load`; `raw` is what the file says, `error` is what is wrong
+//! with it. A plan names files and never opens them: `tls::material` does, and reports against the
+//! same `Location`s.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::Location;
+use crate::core::route::Match;
+
+/// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub runtime: Runtime,
+    pub limits: Limits,
+    pub admin: Option<AdminAddress>,
+    pub log: Log,
+    pub access_log: AccessLog,
+    pub session_tickets: SessionTickets,
+    pub listeners: Vec<Listener>,
+    pub downstream_tls: Vec<DownstreamTls>,
+    pub upstream_tls: Vec<UpstreamTls>,
+    pub trusts: Vec<Trust>,
+    pub clusters: Vec<Cluster>,
+}
+
+/// Index into `Plan::downstream_tls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DownstreamTlsId(pub u16);
+
+/// Index into `Plan::upstream_tls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamTlsId(pub u16);
+
+/// Index into `Plan::trusts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrustId(pub u16);
+
+/// Index into `Plan::clusters`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(pub u16);
+
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub workers: Workers,
+    pub drain: Drain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that this process may use.
+    Auto,
+    Count(NonZeroU16),
+}
+
+/// What SIGTERM sets off: `/readyz` turns red at once, new connections are taken for `grace`, then
+/// sessions are closed at moments spread over `spread`, and whatever is left at `deadline` (counted
+/// from the signal) is reset.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    pub grace: Duration,
+    pub spread: Duration,
+    pub deadline: Duration,
+}
+
+/// Limits of the whole process; `None` is "off".
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub connections: Option<NonZeroUsize>,
+    pub handshakes_in_flight: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    pub sink: AccessLogSink,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogSink {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Session-ticket encryption keys (STEKs): a random root at start, ratcheted every `rotate`; a
+/// ticket is accepted for `lifetime`.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionTickets {
+    pub rotate: Duration,
+    pub lifetime: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub name: Arc<str>,
+    pub at: Location,
+    pub address: SocketAddr,
+    pub timeouts: Timeouts,
+    /// Open connections of this listener over all workers; `None` is "off".
+    pub connections_max: Option<NonZeroUsize>,
+    /// In name order; `core::route::ChainId` indexes it. No two match the same client.
+    pub chains: Vec<Chain>,
+}
+
+/// `hello` and `handshake` count from accept and are not moved by progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    pub hello: Duration,
+    pub handshake: Duration,
+    pub idle: Duration,
+    pub half_closed: Duration,
+}
+
+/// One filter chain: who it is for, how TLS is spoken with them, where the bytes go.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    pub name: Arc<str>,
+    pub at: Location,
+    /// A chain without a `match` table is the default chain: `Match::default_chain()`.
+    pub matches: Match,
+    /// `None`: the bytes go through unopened (or, for a raw chain, are plain text).
+    pub tls: Option<DownstreamTlsId>,
+    pub cluster: ClusterId,
+}
+
+/// A file that the configuration names, made absolute, with the place that names it.
+#[derive(Debug, Clone)]
+pub struct FileRef {
+    pub path: PathBuf,
+    pub at: Location,
+}
+
+/// A certificate chain (PEM, leaf first) and its private key (PEM).
+#[derive(Debug, Clone)]
+pub struct CertificateFiles {
+    pub chain: FileRef,
+    pub key: FileRef,
+}
+
+#[derive(Debug, Clone)]
+pub struct DownstreamTls {
+    pub name: Arc<str>,
+    pub at: Location,
+    /// Not empty.
+    pub certificates: Vec<CertificateFiles>,
+    pub client_auth: ClientAuth,
+    /// In the server's order of preference; empty: ALPN is not negotiated.
+    pub alpn: Vec<Arc<str>>,
+    pub crypto: CryptoPolicy,
+    pub resumption: Resumption,
+    /// TLS 1.3 tickets after a handshake; 0 with `Resumption::Off`.
+    pub tickets_sent: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    None,
+    Optional(TrustId),
+    Require(TrustId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    Off,
+    Tickets,
+}
+
+/// What is negotiated, each list in order of preference and never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CryptoPolicy {
+    pub versions: Vec<TlsVersion>,
+    pub cipher_suites: Vec<CipherSuite>,
+    pub groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+/// AEAD suites only. The names in the file are IANA's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CipherSuite {
+    Tls13Aes128GcmSha256,
+    Tls13Aes256GcmSha384,
+    Tls13Chacha20Poly1305Sha256,
+    EcdheEcdsaAes128GcmSha256,
+    EcdheEcdsaAes256GcmSha384,
+    EcdheEcdsaChacha20Poly1305Sha256,
+    EcdheRsaAes128GcmSha256,
+    EcdheRsaAes256GcmSha384,
+    EcdheRsaChacha20Poly1305Sha256,
+}
+
+/// Key-exchange groups; in the file: "x25519mlkem768", "x25519", "secp256r1", "secp384r1".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    X25519MlKem768,
+    X25519,
+    Secp256r1,
+    Secp384r1,
+}
+
+#[derive(Debug, Clone)]
+pub struct UpstreamTls {
+    pub name: Arc<str>,
+    pub at: Location,
+    pub server_name: UpstreamServerName,
+    pub trust: TrustId,
+    pub certificate: Option<CertificateFiles>,
+    pub alpn: Vec<Arc<str>>,
+    pub crypto: CryptoPolicy,
+    pub resumption: Resumption,
+}
+
+/// The name sent in the SNI and checked in the upstream's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamServerName {
+    /// A DNS name, or an IP address (then no SNI is sent, RFC 6066 §3).
+    Fixed(Arc<str>),
+    /// `"$sni"`: the name that the client asked for.
+    ClientSni,
+}
+
+/// Whom to believe.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    pub name: Arc<str>,
+    pub at: Location,
+    /// PEM bundles of CA certificates. Not empty.
+    pub anchors: Vec<FileRef>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub name: Arc<str>,
+    pub at: Location,
+    /// Not empty.
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    /// `None`: plain TCP.
+    pub tls: Option<UpstreamTlsId>,
+    pub connect: Connect,
+    pub pool: Pool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    /// Overrides `UpstreamTls::server_name` for this endpoint.
+    pub server_name: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    LeastConnections,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Connect {
+    /// For TCP and TLS together, each attempt.
+    pub timeout: Duration,
+    /// Attempts in all, each on the next endpoint that the balancer gives.
+    pub attempts: u8,
+}
+
+/// Ready upstream connections of one worker to this cluster: dialled and handshaken ahead of need,
+/// each used once. `ready_max = 0` turns them off.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    pub ready_min: u16,
+    pub ready_max: u16,
+    pub idle: Duration,
+    pub age: Duration,
+}
+
+impl Plan {
+    pub fn cluster(&self, id: ClusterId) -> &Cluster {
+        &self.clusters[usize::from(id.0)]
+    }
+
+    pub fn downstream_tls(&self, id: DownstreamTlsId) -> &DownstreamTls {
+        &self.downstream_tls[usize::from(id.0)]
+    }
+
+    pub fn upstream_tls(&self, id: UpstreamTlsId) -> &UpstreamTls {
+        &self.upstream_tls[usize::from(id.0)]
+    }
+
+    pub fn trust(&self, id: TrustId) -> &Trust {
+        &self.trusts[usize::from(id.0)]
+    }
+}
+

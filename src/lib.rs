@@ -1,0 +1,6 @@
+//! The gateway as a library: the layers that `main.rs` puts together.
+//!
+//! Arrows point down only: `app → {admin, telemetry} → worker → {tls, sys} → config → core`;
+//! `tests/tidy.rs` reads the `use crate::` lines and refuses others. Start with `core::session`.
+
+pub mod core;

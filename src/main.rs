@@ -1,0 +1,6 @@
+//! The command `portcullis`: the allocator, then `app`.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the tests share: development certificates, TLS peers, deadlines. Never part of the product.
