@@ -3,3 +3,5 @@
 //! Start with `session`, the life of one connection.
 
 pub mod refusal;
+pub mod relay;
+pub mod session;
