@@ -3,3 +3,4 @@
 //! Start with `session`, the life of one connection.
 
 pub mod refusal;
+pub mod server_name;
