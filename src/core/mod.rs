@@ -3,4 +3,5 @@
 //! Start with `session`, the life of one connection.
 
 pub mod refusal;
+pub mod route;
 pub mod server_name;
