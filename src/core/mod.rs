@@ -5,3 +5,5 @@
 pub mod refusal;
 pub mod relay;
 pub mod session;
+pub mod route;
+pub mod server_name;
