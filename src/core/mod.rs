@@ -5,3 +5,4 @@
 pub mod refusal;
 pub mod route;
 pub mod server_name;
+pub mod timer_wheel;
