@@ -7,3 +7,4 @@ pub mod relay;
 pub mod session;
 pub mod route;
 pub mod server_name;
+pub mod timer_wheel;
