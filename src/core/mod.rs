@@ -1,3 +1,5 @@
 //! The pure core: facts in, wishes out. No socket, clock, randomness, lock, log or rustls.
 //!
 //! Start with `session`, the life of one connection.
+
+pub mod record;
