@@ -2,6 +2,7 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod record;
 pub mod refusal;
 pub mod relay;
 pub mod session;
