@@ -2,4 +2,10 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod record;
 pub mod refusal;
+pub mod relay;
+pub mod session;
+pub mod route;
+pub mod server_name;
+pub mod timer_wheel;
