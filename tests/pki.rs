@@ -1,7 +1,7 @@
 //! The certificates of `portcullis pki` in the eyes of others: OpenSSL and rustls.
 //!
 //! What the command refuses and prints is tested beside it, in `src/app/pki/tests.rs`.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -190,7 +190,7 @@ impl Server {
         names.extend(self.ip.iter().copied().map(AlternativeName::Ip));
         // The parser saw to it that there is a first name.
         let first = names.first().map(ToString::to_string).unwrap_or_default();
-        let (pair, issued) = self.leaf.issue(Subject::server(&first, names), now)?;
+        let (pair, issued) = self.leaf.issue(&Subject::server(&first, names), now)?;
         let ca = self.leaf.place.dir.join("ca.crt");
         let host = first.strip_prefix("*.").map_or(first.clone(), |rest| format!("any.{rest}"));
         Ok(format!(
@@ -213,7 +213,7 @@ impl Server {
 impl Client {
     fn run(&self, now: SystemTime) -> Result<String, PkiError> {
         let names = [&self.uri[..], &self.dns[..], &self.email[..]].concat();
-        let (pair, issued) = self.leaf.issue(Subject::client(&self.name, names), now)?;
+        let (pair, issued) = self.leaf.issue(&Subject::client(&self.name, names), now)?;
         let ca = self.leaf.place.dir.join("ca.crt");
         Ok(format!(
             "{made}\n\
@@ -239,7 +239,7 @@ impl Client {
 }
 
 impl Leaf {
-    fn issue(&self, subject: Subject, now: SystemTime) -> Result<(Pair, Issued), PkiError> {
+    fn issue(&self, subject: &Subject, now: SystemTime) -> Result<(Pair, Issued), PkiError> {
         let stem = match &self.out_name {
             Some(name) => file_stem(name),
             None => file_stem(&subject.common_name),
@@ -250,7 +250,7 @@ impl Leaf {
         pair.refuse_existing("--out-name")?;
         let authority = Pair::new(&self.place.dir, "ca");
         let issuing = Issuing::load(&authority, now)?;
-        let issued = issuing.leaf(&subject, self.key, self.days, now)?;
+        let issued = issuing.leaf(subject, self.key, self.days, now)?;
         pair.write(&issued, "--out-name")?;
         Ok((pair, issued))
     }

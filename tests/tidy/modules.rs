@@ -38,13 +38,15 @@ fn is_root(path: &str, manifests: &[(String, String)]) -> bool {
         let package = manifest.strip_suffix("Cargo.toml").unwrap_or_default();
         let Some(below) = path.strip_prefix(package) else { return false };
         let parts: Vec<_> = below.split('/').collect();
-        let is_conventional = match parts[..] {
-            ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-            ["src", "bin", _] | ["src", "bin", _, "main.rs"] => true,
-            ["tests" | "benches" | "examples", _] => true,
-            ["tests" | "benches" | "examples", _, "main.rs"] => true,
-            _ => false,
-        };
+        let is_conventional = matches!(
+            parts[..],
+            ["build.rs"]
+                | ["src", "lib.rs" | "main.rs"]
+                | ["src", "bin", _]
+                | ["src", "bin", _, "main.rs"]
+                | ["tests" | "benches" | "examples", _]
+                | ["tests" | "benches" | "examples", _, "main.rs"]
+        );
         is_conventional || text.contains(&format!("path = \"{below}\""))
     })
 }

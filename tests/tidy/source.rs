@@ -85,11 +85,8 @@ fn literal_length(rest: &str, is_after_word: bool) -> usize {
     if let Some(after) = rest.strip_prefix('\'') {
         // A lifetime has no closing quote after its first character.
         let mut characters = after.chars();
-        let is_character = match (characters.next(), characters.next()) {
-            (Some('\\'), _) => true,
-            (Some(_), Some('\'')) => true,
-            _ => false,
-        };
+        let start = (characters.next(), characters.next());
+        let is_character = matches!(start, (Some('\\'), _) | (Some(_), Some('\'')));
         return if is_character { quoted_length(rest, '\'') } else { 0 };
     }
     0
