@@ -5,4 +5,5 @@
 pub mod refusal;
 pub mod route;
 pub mod server_name;
+pub mod ticket_ring;
 pub mod timer_wheel;
