@@ -2,6 +2,7 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod balance;
 pub mod drain;
 pub mod pool;
 pub mod refusal;
