@@ -2,5 +2,6 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod client_hello;
 pub mod refusal;
 pub mod server_name;
