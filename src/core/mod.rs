@@ -6,6 +6,7 @@ pub mod record;
 pub mod balance;
 pub mod drain;
 pub mod pool;
+pub mod client_hello;
 pub mod refusal;
 pub mod relay;
 pub mod session;
