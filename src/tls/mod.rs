@@ -11,5 +11,14 @@ pub mod stek;
 pub mod upstream;
 pub mod wire;
 
+pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, Identity, ServerHandshake};
+pub use handshake::{Advance, Negotiated, Outcome, Version};
+pub use material::Material;
+pub use stek::StekKeys;
+pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
+pub use wire::{
+    CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
+};
+
 /// Unix time in seconds, from the one clock of the process; tests pass a clock of their own.
 pub type UnixClock = fn() -> u64;
