@@ -4,3 +4,4 @@
 //! `tests/tidy.rs` reads the `use crate::` lines and refuses others. Start with `core::session`.
 
 pub mod core;
+pub mod sys;

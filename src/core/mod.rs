@@ -3,3 +3,8 @@
 //! Start with `session`, the life of one connection.
 
 pub mod record;
+pub mod refusal;
+pub mod relay;
+pub mod session;
+pub mod route;
+pub mod server_name;

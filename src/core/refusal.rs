@@ -1,0 +1,155 @@
+//! Why a connection was refused or ended badly: one flat list that logs, metrics and docs share.
+//!
+//! A `Reason` is a stable label; what is particular to one connection stands in `Refusal::detail`.
+//! Nothing here decides: `client_hello`, `route`, `session` and `tls` do.
+
+use std::fmt;
+
+/// One refused connection: the label that is counted, and what the operator needs to act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// TLS alert sent to the client (RFC 8446 §6), if any.
+    pub alert: Option<u8>,
+    /// What is particular to this connection. Lower case, no full stop.
+    pub detail: String,
+}
+
+/// Who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    Client,
+    Upstream,
+    Operator,
+    /// A limit did its work.
+    Load,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $blame:ident, $hint:literal;)*) => {
+        /// Labels of refusals. `code` is public: metrics and logs carry it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of `index`.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable label in metrics and logs.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code,)* }
+            }
+
+            pub const fn blame(self) -> Blame {
+                match self { $(Reason::$name => Blame::$blame,)* }
+            }
+
+            /// What to do about it: one sentence for whoever is on call.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Reason::$name => $hint,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Before TLS.
+    Probe = "probe", Client, "the client connected and closed without a byte: most likely a health check; nothing to do";
+    HelloTimeout = "hello_timeout", Client, "no complete ClientHello within timeouts.hello: a slow or hostile client, or one that waits for the server to speak first";
+    HelloTruncated = "hello_truncated", Client, "the client closed in the middle of its ClientHello: look for a middlebox or a crashing client";
+    NotTls = "not_tls", Client, "the client does not speak TLS: point it at the right port, or turn TLS on in it";
+    HelloMalformed = "hello_malformed", Client, "the ClientHello breaks the protocol: capture it; a scanner or a broken client";
+    HelloTooLarge = "hello_too_large", Client, "the ClientHello claims more than 16 KiB or comes in too many records: a scanner or an attack";
+    SniInvalid = "sni_invalid", Client, "the SNI is not a plain DNS name: use a host name without trailing dot, not an IP address";
+    NoChain = "no_chain", Operator, "no filter chain of this listener takes this SNI, ALPN and source: add a chain or correct the name the client uses";
+    NoRawChain = "no_raw_chain", Client, "plain text on a listener that has no raw chain: turn TLS on in the client, or add a chain with transport = \"raw\"";
+    // Limits.
+    ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
+    HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";
+    Draining = "draining", Load, "this process is shutting down: the balancer in front should have stopped sending clients";
+    // The handshake with the client.
+    HandshakeTimeout = "handshake_timeout", Client, "the handshake did not end within timeouts.handshake: packet loss, or a client that waits for a smart card or a person";
+    NoCertificate = "no_certificate", Client, "the client sent no certificate: give it one (and its key), or set client_auth to \"optional\"";
+    UnknownIssuer = "unknown_issuer", Client, "no anchor of this chain's trust issued the client's certificate: check the CA, and that the client sends leaf and intermediates";
+    CertificateExpired = "certificate_expired", Client, "renew the client's certificate; if it should still be valid, check this machine's clock";
+    CertificateNotYetValid = "certificate_not_yet_valid", Client, "the client's certificate starts in the future: check the clocks here and where it was issued";
+    CertificatePurpose = "certificate_purpose", Client, "the certificate lacks the clientAuth extended key usage: issue a client certificate";
+    CertificateSignature = "certificate_signature", Client, "a signature in the client's chain or its proof of possession is wrong: key and certificate of the client do not belong together, or the chain was altered";
+    CertificateRevoked = "certificate_revoked", Client, "the client's certificate is revoked: issue a new one if that was a mistake";
+    CertificateInvalid = "certificate_invalid", Client, "the client's certificate breaks a rule of X.509 path validation: see the detail";
+    VersionMismatch = "version_mismatch", Client, "client and chain share no TLS version: see `versions` of the chain's tls";
+    CipherMismatch = "cipher_mismatch", Client, "client and chain share no cipher suite or signature scheme: see `cipher_suites` and the key types of `certificates`";
+    GroupMismatch = "group_mismatch", Client, "client and chain share no key-exchange group: see `groups` of the chain's tls";
+    AlpnMismatch = "alpn_mismatch", Client, "the client offers none of the chain's ALPN protocols: correct the client or `alpn` of the chain's tls";
+    SniMismatch = "sni_mismatch", Client, "the SNI that TLS saw differs from the one that chose the chain: an attack or a bug; keep the capture";
+    ClientAlert = "client_alert", Client, "the client gave up with a TLS alert: unknown_ca or bad_certificate mean that it does not trust our certificate";
+    ClientClosed = "client_closed", Client, "the client closed during the handshake: it may not trust our certificate, or have timed out";
+    ProtocolViolation = "protocol_violation", Client, "the client broke the TLS protocol: a broken library, a middlebox or an attack";
+    // The way to the upstream.
+    UpstreamConnect = "upstream_connect", Upstream, "no endpoint of the cluster took the connection: is the service up, is the address right?";
+    UpstreamTimeout = "upstream_timeout", Upstream, "no endpoint answered within connect.timeout: black hole, firewall, or overload";
+    UpstreamUntrusted = "upstream_untrusted", Upstream, "the upstream's certificate was not accepted: see the detail; nothing of the client was sent";
+    UpstreamTls = "upstream_tls", Upstream, "the TLS handshake with the upstream failed: see the detail";
+    UpstreamNoName = "upstream_no_name", Operator, "the upstream's server_name is \"$sni\" and the client sent none: give the tls.upstream a fixed name";
+    LocalResources = "local_resources", Operator, "this machine is out of descriptors, ports or memory: raise the limit named in the detail";
+    // An established session that ended badly.
+    IdleTimeout = "idle_timeout", Client, "no byte in either direction for timeouts.idle: raise it or turn keepalives on in the protocol";
+    HalfClosedTimeout = "half_closed_timeout", Client, "one side closed and the other sent nothing for timeouts.half_closed";
+    ClientReset = "client_reset", Client, "the client reset the connection";
+    UpstreamReset = "upstream_reset", Upstream, "the upstream reset the connection";
+    ClientUncleanEof = "client_unclean_eof", Client, "the client closed TCP without close_notify: data may be cut short; passed on as a reset";
+    UpstreamUncleanEof = "upstream_unclean_eof", Upstream, "the upstream closed TCP without close_notify: data may be cut short; passed on as a reset";
+    ClientRecord = "client_record", Client, "a TLS record of the client could not be opened: corruption on the way, or an attack";
+    UpstreamRecord = "upstream_record", Upstream, "a TLS record of the upstream could not be opened: corruption on the way, or a broken library";
+    Internal = "internal", Operator, "a fault of portcullis: please report it with this line";
+}
+
+impl Reason {
+    /// Dense, for counters in an array of `ALL.len()`.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Refusal {
+    /// A refusal without an alert.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, alert: None, detail: detail.into() }
+    }
+
+    #[must_use]
+    pub fn with_alert(mut self, alert: u8) -> Self {
+        self.alert = Some(alert);
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason.code())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_indexes_dense() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at);
+        }
+    }
+
+    #[test]
+    fn every_hint_is_one_line_without_a_full_stop() {
+        for reason in Reason::ALL {
+            assert!(!reason.hint().is_empty() && !reason.hint().ends_with('.'), "{reason:?}");
+            assert!(!reason.hint().contains('\n'), "{reason:?}");
+        }
+    }
+}
