@@ -80,7 +80,7 @@ async fn serve(spawn: Spawn) -> Ended {
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
     let worker = Rc::new(Worker {
         index: spawn.index,
-        upstreams: Upstreams::new(&spawn.snapshot.plan, &spawn.snapshot.material, spawn.index),
+        upstreams: Upstreams::new(&spawn.snapshot, &counters, spawn.index),
         snapshot: spawn.snapshot,
         counters,
         peers: spawn.peers,
