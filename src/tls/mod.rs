@@ -4,12 +4,25 @@
 //! `handshake` drives them, `wire` moves records once they are done. Nothing here owns a socket, a
 //! timer or a clock. Start with `handshake`.
 
+mod alert;
+mod crypto;
 pub mod downstream;
 pub mod handshake;
+mod handshake_context;
+mod identity;
 pub mod material;
+mod pem;
+mod resolver;
 pub mod stek;
+mod ticketer;
+mod tls12;
+mod tls13;
 pub mod upstream;
+mod verifier;
 pub mod wire;
+
+pub use alert::alert_name;
+pub use identity::Identity;
 
 /// Unix time in seconds, from the one clock of the process; tests pass a clock of their own.
 pub type UnixClock = fn() -> u64;
