@@ -73,6 +73,7 @@ pub(super) fn sealed_alert(error: &Error) -> Option<u8> {
         Error::InvalidCertificate(certificate) => AlertDescription::from(certificate.clone()),
         Error::InvalidMessage(message) => AlertDescription::from(*message),
         Error::NoCertificatesPresented => AlertDescription::CertificateRequired,
+        Error::NoApplicationProtocol => AlertDescription::NoApplicationProtocol,
         Error::DecryptError => AlertDescription::BadRecordMac,
         Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
         Error::InappropriateMessage { .. }

@@ -216,13 +216,15 @@ impl<E: Engine> Handshake<E> {
     /// Collects the alert that rustls has for `error`, corrects it where it can be, and says why.
     fn give_up(&mut self, error: &Error, shown: &mut [u8], out: &mut Vec<u8>) -> Refusal {
         let start = out.len();
-        for _ in 0..ALERTS_MAX {
+        // Once the alert is out rustls must not be asked again: it would look at the input anew.
+        for _ in 0..CHUNKS_MAX {
             let Self { engine, context, .. } = self;
+            let at = out.len();
             let encoded = handshake_context::enter(context, || match engine.process(shown).state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut data, out).is_ok(),
                 _ => false,
             });
-            if !encoded {
+            if !encoded || is_alert(&out[at..]) {
                 break;
             }
         }
@@ -302,6 +304,12 @@ fn next_record(bytes: &[u8]) -> NextRecord {
     if bytes.len() < bytes_whole { NextRecord::Partial } else { NextRecord::Whole(bytes_whole) }
 }
 
+/// Whether one record is an alert, in the clear or sealed by TLS 1.3. An alert that TLS 1.2 seals
+/// says so in its header.
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..] | [23, 3, 3, 0, SEALED_ALERT, ..])
+}
+
 /// The description in the last record of `sent`, when that is an alert in the clear.
 fn plain_alert(sent: &mut [u8]) -> Option<&mut u8> {
     let mut at = 0;
@@ -348,5 +356,8 @@ const PAYLOAD_MAX: usize = 16_384 + 2_048;
 /// The client's certificate flight; rustls allows 64 KiB for one message.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// An error queues one alert; close_notify may stand before it.
-const ALERTS_MAX: usize = 4;
+/// An error queues one alert; the server's own flight may stand before it.
+const CHUNKS_MAX: usize = 16;
+
+/// Level and description, inner type, tag: shorter than any handshake message under encryption.
+const SEALED_ALERT: u8 = 2 + 1 + 16;
