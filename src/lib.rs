@@ -8,3 +8,4 @@ pub mod config;
 pub mod core;
 pub mod sys;
 pub mod tls;
+pub mod worker;

@@ -15,6 +15,7 @@ mod deadline;
 mod echo;
 mod gateway;
 mod tls;
+pub mod unbuffered;
 
 pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 pub use clock::{monotonic_now, wall_now};
