@@ -38,6 +38,11 @@ impl Snapshot {
         Ok(Arc::new(Self { plan, material, routers, chain_offsets }))
     }
 
+    /// How many filter chains all listeners have together.
+    pub fn chains(&self) -> usize {
+        self.plan.listeners.iter().map(|listener| listener.chains.len()).sum()
+    }
+
     /// The place of a chain in a flat list of all chains.
     pub fn chain_index(&self, listener: usize, chain: crate::core::route::ChainId) -> usize {
         self.chain_offsets[listener] + usize::from(chain.0)
