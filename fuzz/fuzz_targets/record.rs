@@ -7,7 +7,7 @@
 
 #[path = "../../tests/record_differential/judge.rs"]
 mod judge;
-#[allow(dead_code, reason = "the judge needs a part of it")]
+#[expect(dead_code, reason = "the judge needs a part of it")]
 #[path = "../../tests/record_differential/ours.rs"]
 mod ours;
 

@@ -62,7 +62,7 @@ pub enum Span {
     PerSecond,
 }
 
-/// We cannot seal; nothing was written and no sequence number was used.
+/// We cannot seal. No sequence number was used, and nothing in the buffer may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealError {
     #[error("{length} bytes of plaintext do not fit one record of {max}")]
@@ -71,6 +71,8 @@ pub enum SealError {
     BufferTooShort { length: usize, needed: usize },
     #[error("the sending key has sealed {records} records, which is all that it may")]
     KeyExhausted { records: u64 },
+    #[error("a record was to be sealed between a key update and its new keys")]
+    RekeyDue,
     #[error("nothing may be sent after a closing alert")]
     Closed,
     #[error("the cryptographic library failed to seal a record")]

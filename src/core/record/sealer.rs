@@ -6,6 +6,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::Aad;
+use aws_lc_rs::error::Unspecified;
 
 use super::{
     ALERT_CLOSE_NOTIFY, CONTENT_ALERT, CONTENT_APPLICATION_DATA, CONTENT_HANDSHAKE, HEADER,
@@ -20,7 +21,14 @@ pub struct Sealer {
     /// After this many records under one key, nothing more is sealed.
     records_max: u64,
     keys: TrafficKeys,
-    closed: bool,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    RekeyDue,
+    Closed,
 }
 
 /// What a record carries.
@@ -44,7 +52,7 @@ impl Sealer {
     pub fn new(keys: TrafficKeys, sequence: u64) -> Self {
         let records_max = keys.aead().confidentiality_limit();
         let key_update_after = records_max.min(KEY_UPDATE_AFTER);
-        Self { sequence, key_update_after, records_max, keys, closed: false }
+        Self { sequence, key_update_after, records_max, keys, phase: Phase::Open }
     }
 
     /// Wants a key update after `records` instead of 2^24, for tests and the cautious. Never later
@@ -59,7 +67,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When `record` has no room for the overhead or holds more than [`PLAINTEXT_MAX`], when the
-    /// key may seal no more, or after a closing alert.
+    /// key may seal no more, between a KeyUpdate and its new keys, or after a closing alert.
     #[inline]
     pub fn seal(&mut self, record: &mut [u8], content: ContentType) -> Result<(), SealError> {
         let Some(length) = record.len().checked_sub(OVERHEAD) else {
@@ -71,12 +79,10 @@ impl Sealer {
         front.copy_from_slice(&header);
         let nonce = self.keys.nonce(self.sequence);
         let inner_type = [content.code()];
-        self.keys
-            .key
-            .seal_in_place_scatter(nonce, Aad::from(header), plaintext, &inner_type, type_and_tag)
-            .map_err(refused)?;
-        self.sequence += 1;
-        Ok(())
+        let aad = Aad::from(header);
+        let key = &self.keys.key;
+        let sealed = key.seal_in_place_scatter(nonce, aad, plaintext, &inner_type, type_and_tag);
+        self.end(sealed)
     }
 
     /// Seals `plaintext` as one record of application data at the start of `out`; returns its
@@ -112,7 +118,9 @@ impl Sealer {
             AlertLevel::Fatal => 2,
         };
         let length = self.seal_content(&[level_code, description], ContentType::Alert, out)?;
-        self.closed = level == AlertLevel::Fatal || description == ALERT_CLOSE_NOTIFY;
+        if level == AlertLevel::Fatal || description == ALERT_CLOSE_NOTIFY {
+            self.phase = Phase::Closed;
+        }
         Ok(length)
     }
 
@@ -131,7 +139,9 @@ impl Sealer {
             KeyUpdateRequest::Requested => 1,
         };
         let message = [MESSAGE_KEY_UPDATE, 0, 0, 1, request_code];
-        self.seal_content(&message, ContentType::Handshake, out)
+        let length = self.seal_content(&message, ContentType::Handshake, out)?;
+        self.phase = Phase::RekeyDue;
+        Ok(length)
     }
 
     /// Installs the keys after our KeyUpdate; the sequence number starts at zero.
@@ -139,6 +149,9 @@ impl Sealer {
         self.records_max = keys.aead().confidentiality_limit();
         self.keys = keys;
         self.sequence = 0;
+        if self.phase == Phase::RekeyDue {
+            self.phase = Phase::Open;
+        }
     }
 
     /// Whether the key is near its confidentiality limit (RFC 8446 §5.5), so that a KeyUpdate should
@@ -147,7 +160,7 @@ impl Sealer {
     #[inline]
     #[must_use]
     pub fn wants_key_update(&self) -> bool {
-        self.sequence >= self.key_update_after && !self.closed
+        self.sequence >= self.key_update_after && self.phase == Phase::Open
     }
 
     /// How many records were sealed under the present keys.
@@ -175,12 +188,16 @@ impl Sealer {
         let nonce = self.keys.nonce(self.sequence);
         let inner_type = [content.code()];
         let aad = Aad::from(header);
-        self.keys
-            .key
-            .seal_out_of_place_scatter(nonce, aad, plaintext, ciphertext, &inner_type, type_and_tag)
-            .map_err(refused)?;
-        self.sequence += 1;
-        Ok(needed)
+        let key = &self.keys.key;
+        let sealed = key.seal_out_of_place_scatter(
+            nonce,
+            aad,
+            plaintext,
+            ciphertext,
+            &inner_type,
+            type_and_tag,
+        );
+        self.end(sealed).map(|()| needed)
     }
 
     /// Whether a record of `length` bytes may be sealed, and its header, which is also what the
@@ -190,14 +207,28 @@ impl Sealer {
         if length > PLAINTEXT_MAX {
             return Err(SealError::PlaintextTooLong { length, max: PLAINTEXT_MAX });
         }
-        if self.closed {
-            return Err(SealError::Closed);
+        match self.phase {
+            Phase::Open => {}
+            Phase::RekeyDue => return Err(SealError::RekeyDue),
+            Phase::Closed => return Err(SealError::Closed),
         }
         if self.sequence >= self.records_max {
             return Err(SealError::KeyExhausted { records: self.sequence });
         }
         let [.., high, low] = (length + OVERHEAD - HEADER).to_be_bytes();
         Ok([CONTENT_APPLICATION_DATA, 3, 3, high, low])
+    }
+
+    /// Counts a sealed record. One that failed may have left a part of its ciphertext: its nonce is
+    /// never used again, and nor is the key.
+    #[inline]
+    fn end(&mut self, sealed: Result<(), Unspecified>) -> Result<(), SealError> {
+        let Ok(()) = sealed else {
+            self.phase = Phase::Closed;
+            return Err(SealError::Refused);
+        };
+        self.sequence += 1;
+        Ok(())
     }
 }
 
@@ -216,6 +247,7 @@ impl fmt::Debug for Sealer {
         f.debug_struct("Sealer")
             .field("keys", &self.keys)
             .field("sequence", &self.sequence)
+            .field("phase", &self.phase)
             .finish_non_exhaustive()
     }
 }
@@ -224,10 +256,6 @@ impl fmt::Debug for Sealer {
 #[must_use]
 pub const fn sealed_length(plaintext: usize) -> usize {
     plaintext + plaintext.div_ceil(PLAINTEXT_MAX) * OVERHEAD
-}
-
-fn refused(_: aws_lc_rs::error::Unspecified) -> SealError {
-    SealError::Refused
 }
 
 /// Records under one key before a KeyUpdate is wanted: 2^24, as rustls, within the 2^24.5 of

@@ -326,3 +326,10 @@ fn keys_of_the_wrong_length_are_refused() {
         assert!(TrafficKeys::new(aead, &vec![1; expected], &[0; 12]).is_ok());
     }
 }
+
+#[test]
+fn a_connection_that_is_idle_holds_little() {
+    // Beside these, AWS-LC holds one expanded key for each.
+    assert!(size_of::<Opener>() <= 256, "{}", size_of::<Opener>());
+    assert!(size_of::<Sealer>() <= 96, "{}", size_of::<Sealer>());
+}

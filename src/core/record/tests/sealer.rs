@@ -61,6 +61,18 @@ fn alerts_and_key_updates_are_understood() {
 }
 
 #[test]
+fn nothing_is_sealed_between_a_key_update_and_its_new_keys() {
+    let mut sealer = Sealer::new(keys(1), 0);
+    let mut out = [0; 64];
+    sealer.seal_key_update(KeyUpdateRequest::NotRequested, &mut out).unwrap();
+    assert_eq!(sealer.seal_from(b"x", &mut out), Err(SealError::RekeyDue));
+    assert_eq!(sealer.seal_close_notify(&mut out), Err(SealError::RekeyDue));
+    sealer.rekey(keys(2));
+    assert_eq!(sealer.sequence(), 0);
+    assert!(sealer.seal_from(b"x", &mut out).is_ok());
+}
+
+#[test]
 fn nothing_is_sealed_after_a_closing_alert() {
     let close: [fn(&mut Sealer, &mut [u8]) -> Result<usize, SealError>; 2] = [
         |sealer, out| sealer.seal_close_notify(out),
