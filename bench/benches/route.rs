@@ -1,6 +1,7 @@
 //! What it costs to choose a filter chain among many names, and what a name weighs.
 //!
-//! Names are asked for in no order, so that among many a look-up misses the caches as it would live.
+//! Names are asked for in no order, so that among many a look-up misses the caches as it would
+//! live.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::core::route::{ChainId, Conflict, Match, Query, Router, Transport};

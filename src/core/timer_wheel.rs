@@ -1,8 +1,8 @@
 //! All deadlines of one worker: a hierarchical wheel that sets, moves and cancels a timer in O(1).
 //!
 //! Owns when a token is due, never what it means, and never a clock: `now` is an argument. Timers
-//! lie in a slab that grows to the most there ever were; after that no call allocates. `session` and
-//! the workers use it; read `session` next.
+//! lie in a slab that grows to the most there ever were; after that no call allocates. `session`
+//! and the workers use it; read `session` next.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -165,9 +165,9 @@ impl<T: Copy> TimerWheel<T> {
         (above | slot as u64) << shift
     }
 
-    /// The list where a tick belongs: the level of the highest base-64 digit in which it differs from
-    /// `elapsed`, the slot of that digit. No slot ever wraps, and as `advance` leaves no timer behind,
-    /// a set timer belongs to the same list until `advance` reaches that list.
+    /// The list where a tick belongs: the level of the highest base-64 digit in which it differs
+    /// from `elapsed`, the slot of that digit. No slot ever wraps, and as `advance` leaves no timer
+    /// behind, a set timer belongs to the same list until `advance` reaches that list.
     fn list_of(&self, due: u64) -> usize {
         if due <= self.elapsed {
             return DUE;

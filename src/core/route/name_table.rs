@@ -17,8 +17,8 @@ pub(super) struct NameTable {
 }
 
 /// Tenants may choose the names they register, so that names could be made to collide under a hash
-/// everyone knows. `build` takes the first of `SEEDS_MAX` seeds under which no run of occupied slots
-/// is long: to spoil that, a set of names would have to collide under all of them at once.
+/// everyone knows. `build` takes the first of `SEEDS_MAX` seeds under which no run of occupied
+/// slots is long: to spoil that, a set of names would have to collide under all of them at once.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     /// Upper half of the hash: compared before the text is touched.
