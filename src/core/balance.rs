@@ -1,7 +1,7 @@
 //! Who gets the next connection: an endpoint of a cluster, or another worker of this process.
 //!
-//! Owns the rules; counts come in as arguments, and the caller keeps them. Nothing here knows whether
-//! an endpoint is up. Read `pool` next: it dials where this points.
+//! Owns the rules; counts come in as arguments, and the caller keeps them. Nothing here knows
+//! whether an endpoint is up. Read `pool` next: it dials where this points.
 
 /// Endpoints in turn.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,9 +18,9 @@ pub struct LeastConnections {
 
 /// Moves accepted sockets to lighter workers, before TLS begins.
 ///
-/// The kernel spreads connections over listener sockets by a hash, which leaves 1.5–2 times the mean
-/// on one worker when there are few. Where connections stay, every one counts: a socket moves when
-/// the other worker has a sixteenth fewer, and one at least. Where they come and go, such a
+/// The kernel spreads connections over listener sockets by a hash, which leaves 1.5–2 times the
+/// mean on one worker when there are few. Where connections stay, every one counts: a socket moves
+/// when the other worker has a sixteenth fewer, and one at least. Where they come and go, such a
 /// difference is noise that is gone before the handshake ends (open connections are Poisson, their
 /// deviation is √n): then a socket moves for a difference of 3√n only. What tells the two apart is
 /// the share of closes among the latest 32 or so accepts and closes. Simulated below: of 64 long
@@ -83,8 +83,8 @@ impl Handoff {
         self.churn += (CHURN_ONE - self.churn) / CHURN_WINDOW;
     }
 
-    /// The worker of `sampled` (worker, its open connections) that should have the socket which this
-    /// worker, with `own_open` others, has accepted; `None` to keep it.
+    /// The worker of `sampled` (worker, its open connections) that should have the socket which
+    /// this worker, with `own_open` others, has accepted; `None` to keep it.
     pub fn target(&self, own_open: usize, sampled: &[(usize, usize)]) -> Option<usize> {
         let &(worker, open) = sampled.iter().min_by_key(|(_, open)| open)?;
         let settled = (own_open / 16).max(1);
@@ -152,7 +152,8 @@ mod tests {
             random: u64,
             turn: usize,
         ) {
-            let left: Vec<_> = (0..open.len()).filter(|endpoint| !tried.contains(endpoint)).collect();
+            let left = (0..open.len()).filter(|endpoint| !tried.contains(endpoint));
+            let left: Vec<_> = left.collect();
             let least = LeastConnections::new(turn).choose(&open, &tried, random);
             let robin = RoundRobin::new(turn).choose(open.len(), &tried);
             for chosen in [least, robin] {

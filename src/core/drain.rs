@@ -2,8 +2,8 @@
 //!
 //! New connections are taken for `grace`, while balancers notice; then sessions are asked to close
 //! at moments spread over `spread`, so that their clients do not all come back to the next node at
-//! once; at `deadline` what is left is reset. Owns the moments only: `session` closes and resets, and
-//! is to be read next.
+//! once; at `deadline` what is left is reset. Owns the moments only: `session` closes and resets,
+//! and is to be read next.
 
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub enum Wish {
 }
 
 impl Drain {
-    /// The drain that a signal at `signal_at` sets off. All three count from there, `spread` from the
-    /// end of `grace`; what would go beyond `deadline` ends with it.
+    /// The drain that a signal at `signal_at` sets off. All three count from there, `spread` from
+    /// the end of `grace`; what would go beyond `deadline` ends with it.
     pub fn new(signal_at: Instant, grace: Duration, spread: Duration, deadline: Duration) -> Drain {
         let deadline = deadline.min(DEADLINE_MAX);
         let grace = grace.min(deadline);
@@ -72,7 +72,8 @@ impl Drain {
         self.reset_at
     }
 
-    /// The moments of one session. `random` (uniform, drawn once a session) places it in the spread.
+    /// The moments of one session. `random` (uniform, drawn once a session) places it in the
+    /// spread.
     pub fn session(&self, random: u64) -> SessionDrain {
         let spread = self.spread.as_nanos();
         // The upper half of a 64 × 64 bit product: uniform over the spread, never its end.

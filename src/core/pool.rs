@@ -3,8 +3,8 @@
 //!
 //! A ready connection is dialled and handshaken before a client asks, serves one session and never
 //! comes back: a byte stream has no message boundary. The pool holds what the caller puts in (`T`)
-//! and opens, checks or closes nothing; the key (endpoint, server name, identity, verifier, ALPN) is
-//! the caller's too. Read `balance` next: it says to which endpoint to dial.
+//! and opens, checks or closes nothing; the key (endpoint, server name, identity, verifier, ALPN)
+//! is the caller's too. Read `balance` next: it says to which endpoint to dial.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -107,8 +107,8 @@ impl<T> ReadyPool<T> {
         iter::from_fn(move || self.expire_one(now))
     }
 
-    /// How many dials to start at `now`. Report each with `dial_started` and its end with `dial_done`
-    /// and `put`, or with `dial_failed`.
+    /// How many dials to start at `now`. Report each with `dial_started` and its end with
+    /// `dial_done` and `put`, or with `dial_failed`.
     pub fn want(&self, now: Instant) -> usize {
         let missing = self.missing(now);
         match self.backoff {
@@ -130,8 +130,9 @@ impl<T> ReadyPool<T> {
         self.dial_time = (self.dial_time * 7 + took.min(DIAL_TIME_MAX)) / 8;
     }
 
-    /// A dial for the pool failed or timed out. Pauses double from 100 ms to 30 s, each shortened by
-    /// up to a quarter as `random` has it. Dials that were in flight together count as one failure.
+    /// A dial for the pool failed or timed out. Pauses double from 100 ms to 30 s, each shortened
+    /// by up to a quarter as `random` has it. Dials that were in flight together count as one
+    /// failure.
     pub fn dial_failed(&mut self, now: Instant, random: u64) {
         self.dialing = self.dialing.saturating_sub(1);
         let failures = match self.backoff {
@@ -173,10 +174,11 @@ impl<T> ReadyPool<T> {
 
     /// How many connections to have ready or in flight.
     ///
-    /// Each take starts a dial, so at rate r and dial time d the dials in flight are Poisson with mean
-    /// m = r·d whatever the distribution of d (M/G/∞). A client misses when all of the target are in
-    /// flight: with m + 2√m + 1 that is below 3 %. Where less than one client is expected within
-    /// `idle`, a connection would be closed before it is used: then only the minimum is held.
+    /// Each take starts a dial, so at rate r and dial time d the dials in flight are Poisson with
+    /// mean m = r·d whatever the distribution of d (M/G/∞). A client misses when all of the target
+    /// are in flight: with m + 2√m + 1 that is below 3 %. Where less than one client is expected
+    /// within `idle`, a connection would be closed before it is used: then only the minimum is
+    /// held.
     fn target(&self, now: Instant) -> usize {
         let ReadyLimits { ready_min, ready_max, idle, .. } = self.limits;
         let rate = self.demand.rate_at(now);

@@ -1,10 +1,10 @@
 //! Keys of session tickets (STEKs) as a function of one root and the time.
 //!
 //! Time is cut into epochs of `rotate`; each has one key, and the root of each follows from the one
-//! before by a one-way step. Nodes with the same root and a clock hold the same keys. The ring keeps
-//! the keys that tickets may still need, and no root but that of the next epoch: whoever reads its
-//! memory cannot open tickets whose lifetime is over. It draws no randomness, reads no file and seals
-//! no ticket; the ticketer in `tls` does, and is to be read next.
+//! before by a one-way step. Nodes with the same root and a clock hold the same keys. The ring
+//! keeps the keys that tickets may still need, and no root but that of the next epoch: whoever
+//! reads its memory cannot open tickets whose lifetime is over. It draws no randomness, reads no
+//! file and seals no ticket; the ticketer in `tls` does, and is to be read next.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -117,7 +117,8 @@ impl TicketRing {
         self.keys().find(|key| key.id == id)
     }
 
-    /// All keys that `find` gives: the present one, then the previous from new to old, then the next.
+    /// All keys that `find` gives: the present one, then the previous from new to old, then the
+    /// next.
     pub fn keys(&self) -> impl Iterator<Item = &TicketKey> {
         std::iter::once(&self.current).chain(&self.previous).chain(std::iter::once(&self.next))
     }
@@ -397,9 +398,10 @@ mod tests {
         fn roots_and_epochs_share_no_key(root: [u8; 32], flip in 0..256usize) {
             let mut other = root;
             other[flip / 8] ^= 1 << (flip % 8);
-            let mut rings = [TicketRing::new(&root, 0, schedule(3)), TicketRing::new(&other, 0, schedule(3))];
+            let mut rings = [root, other].map(|root| TicketRing::new(&root, 0, schedule(3)));
             rings.iter_mut().for_each(|ring| { ring.advance(3 * HOUR); });
-            let mut secrets: Vec<_> = rings.iter().flat_map(TicketRing::keys).map(|key| *key.secret()).collect();
+            let keys = rings.iter().flat_map(TicketRing::keys);
+            let mut secrets: Vec<_> = keys.map(|key| *key.secret()).collect();
             let all = secrets.len();
             secrets.sort_unstable();
             secrets.dedup();

@@ -7,8 +7,8 @@
 //!    chains without `alpn`.
 //! 3. **Source**: the longest prefix; else the chains without `sources`.
 //!
-//! There is no way back, as in Envoy: a client that asks for `orders.example.com` from a source that
-//! no chain of that name takes is refused. It never falls through to `*.example.com` or to the
+//! There is no way back, as in Envoy: a client that asks for `orders.example.com` from a source
+//! that no chain of that name takes is refused. It never falls through to `*.example.com` or to the
 //! default chain, which may ask for less: a connection never reaches a chain that its SNI did not
 //! select. The default chain therefore takes what no *name* took. Likewise 2 is not undone by 3.
 //!

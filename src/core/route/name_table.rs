@@ -9,14 +9,16 @@
 pub(super) struct NameTable {
     seed: u64,
     len: usize,
+    /// The shortest and the longest name: `find_parent` looks for no others.
+    lengths: (usize, usize),
     slots: Box<[Slot]>,
     /// Each name as one byte of length and the name.
     text: Box<[u8]>,
 }
 
 /// Tenants may choose the names they register, so that names could be made to collide under a hash
-/// everyone knows. `build` takes the first of `SEEDS_MAX` seeds under which no run of occupied slots
-/// is long: to spoil that, a set of names would have to collide under all of them at once.
+/// everyone knows. `build` takes the first of `SEEDS_MAX` seeds under which no run of occupied
+/// slots is long: to spoil that, a set of names would have to collide under all of them at once.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     /// Upper half of the hash: compared before the text is touched.
@@ -41,7 +43,9 @@ impl NameTable {
         let text = text.into_boxed_slice();
         // Two thirds full: 18 bytes of slots a name, 1.5 probes on a hit and 5 on a miss.
         let slots = vec![FREE; len.saturating_mul(3).div_ceil(2)].into_boxed_slice();
-        let mut table = NameTable { seed: 0, len, slots, text };
+        let shortest = names.iter().map(|(name, _)| name.len()).min().unwrap_or(0);
+        let longest = names.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut table = NameTable { seed: 0, len, lengths: (shortest, longest), slots, text };
         for seed in 0..SEEDS_MAX {
             table.seed = seed;
             if table.fill(&entries) <= PROBES_MAX {
@@ -86,8 +90,12 @@ impl NameTable {
         let mut hasher = self.hasher();
         let mut found = None;
         for (at, &byte) in name.iter().enumerate().rev() {
+            let length = name.len() - at - 1;
+            if length > self.lengths.1 {
+                break;
+            }
             // A dot at 0 would leave an empty label in front: not a subdomain.
-            if byte == b'.' && at > 0 {
+            if byte == b'.' && at > 0 && length >= self.lengths.0 {
                 found = self.find_hashed(&name[at + 1..], hasher.finish()).or(found);
             }
             hasher.push(byte);
@@ -211,6 +219,21 @@ mod tests {
         ] {
             assert_eq!(table.find_parent(name), found, "{name}");
         }
+    }
+
+    #[test]
+    fn names_made_to_collide_do_not_make_long_searches() {
+        const NAMES: usize = 400;
+        let hasher = || NameTable::default().hasher();
+        let collides = |name: &String| home(hasher().whole(name.as_bytes()), NAMES * 3 / 2) == 7;
+        let names = (0u32..).map(|i| format!("x{i}.example.com")).filter(collides);
+        let names: Vec<String> = names.take(NAMES).collect();
+        let mut table = table(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_ne!(table.seed, 0, "all of them begin at one slot under the first seed");
+        assert!(names.iter().zip(0..).all(|(name, value)| table.find(name) == Some(value)));
+        let places: Vec<_> = table.slots.iter().filter(|slot| slot.value != EMPTY).collect();
+        let entries: Vec<_> = places.iter().map(|slot| (slot.text_at, slot.value)).collect();
+        assert!(table.fill(&entries) <= PROBES_MAX);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! A block of IP addresses in CIDR notation, and a table that finds the longest one an address is in.
+//! A block of IP addresses in CIDR notation, and a table that finds the longest one an address is
+//! in.
 //!
 //! Families never mix: an IPv4 client that arrives on a dual-stack socket as `::ffff:a.b.c.d` is an
-//! IPv4 client, and `::/0` holds IPv6 clients only. Nothing here resolves names. Read `mod.rs` next.
+//! IPv4 client, and `::/0` holds IPv6 clients only. Nothing here resolves names. Read `mod.rs`
+//! next.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
