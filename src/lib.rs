@@ -6,3 +6,4 @@
 pub mod config;
 pub mod core;
 pub mod tls;
+pub mod sys;

@@ -4,5 +4,7 @@
 
 pub mod record;
 pub mod refusal;
+pub mod relay;
+pub mod session;
 pub mod route;
 pub mod server_name;

@@ -143,6 +143,12 @@ impl Opener {
         self.sequence
     }
 
+    /// Bytes of heap that unfinished handshake messages hold.
+    #[cfg(test)]
+    pub(super) fn post_handshake_bytes(&self) -> usize {
+        self.post_handshake.buffered()
+    }
+
     fn open_record(
         &mut self,
         input: &[u8],

@@ -80,6 +80,12 @@ impl PostHandshake {
         !self.buffer.is_empty()
     }
 
+    /// Bytes of heap that unfinished messages hold.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     fn finish(&mut self, kind: Kind, body: &[u8]) -> Result<Message, RecordError> {
         match kind {
             Kind::Ticket => {

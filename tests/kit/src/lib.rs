@@ -9,6 +9,7 @@
 
 mod authority;
 mod clock;
+pub mod unbuffered;
 
 pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 pub use clock::{monotonic_now, wall_now};
