@@ -5,5 +5,5 @@
 
 pub mod config;
 pub mod core;
-pub mod tls;
 pub mod sys;
+pub mod tls;

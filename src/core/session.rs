@@ -166,8 +166,7 @@ impl Session {
             | (Phase::Connecting { chain, connect, ready_died, .. }, Event::ReadyDied) => {
                 let ready_died = ready_died.saturating_add(1);
                 let until = now + connect.timeout;
-                let wish =
-                    Wish::Connect { attempt: 0, may_be_ready: ready_died < READY_DIED_MAX };
+                let wish = Wish::Connect { attempt: 0, may_be_ready: ready_died < READY_DIED_MAX };
                 (Phase::Connecting { chain, connect, attempt: 0, ready_died, until }, wish)
             }
             (phase, Event::Refused(refusal)) => {

@@ -74,8 +74,8 @@ impl Ticketer {
 
     fn seal(&self, state: &[u8]) -> Option<Vec<u8>> {
         let authentication = self.authentication()?;
-        let ring = self.keys.ring();
-        let stek = ring.current()?;
+        let keys = self.keys.keys();
+        let stek = keys.current()?;
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let mut ticket = Vec::with_capacity(PREFIX + CLAIMS + state.len() + TAG);
@@ -106,8 +106,8 @@ impl Ticketer {
         if format != FORMAT {
             return None;
         }
-        let ring = self.keys.ring();
-        let stek = ring.find(id)?;
+        let keys = self.keys.keys();
+        let stek = keys.find(id)?;
         let mut plain = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened = stek.key.open_in_place(nonce, Aad::from(self.scope.0), &mut plain).ok()?;
