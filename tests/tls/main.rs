@@ -3,6 +3,8 @@
 //! `support` builds plans and drives handshakes; each other file makes one kind of claim.
 
 mod downstream;
+mod material;
 mod support;
 mod tickets;
+mod upstream;
 mod wire;
