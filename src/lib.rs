@@ -7,3 +7,4 @@ pub mod config;
 pub mod core;
 pub mod sys;
 pub mod tls;
+pub mod worker;

@@ -3,6 +3,7 @@
 //! Start with `session`, the life of one connection.
 
 pub mod balance;
+pub mod client_hello;
 pub mod drain;
 pub mod pool;
 pub mod record;

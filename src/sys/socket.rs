@@ -3,7 +3,7 @@
 //! Nothing here waits: every socket is non-blocking from its birth. Waiting is `worker`'s.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const KEEPALIVE_PROBES: u32 = 4;
 
 /// A listening socket of one worker. SO_REUSEPORT lets every worker have its own on one address;
 /// accepted sockets inherit TCP_NODELAY and keepalive from it.
-pub fn listen(address: SocketAddr) -> io::Result<Socket> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -33,7 +33,7 @@ pub fn listen(address: SocketAddr) -> io::Result<Socket> {
     keep_alive(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket)
+    Ok(socket.into())
 }
 
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn an_address_in_use_is_noticed_before_binding_with_reuseport() {
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = first.local_addr().unwrap().as_socket().unwrap();
+        let address = first.local_addr().unwrap();
         assert_eq!(ensure_free(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         listen(address).unwrap();
         drop(first);
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_dial_reports_refusal_as_the_pending_error() {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = free.local_addr().unwrap().as_socket().unwrap();
+        let address = free.local_addr().unwrap();
         drop(free);
         let error = dial(address).and_then(|socket| take_error(&socket)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

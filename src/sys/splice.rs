@@ -51,6 +51,11 @@ impl Pipe {
         Ok(moved)
     }
 
+    /// Bytes in the pipe.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
     pub fn is_empty(&self) -> bool {
         self.filled == 0
     }

@@ -22,7 +22,15 @@ mod verifier;
 pub mod wire;
 
 pub use alert::alert_name;
+pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
+pub use handshake::{Advance, Negotiated, Outcome, Version};
 pub use identity::Identity;
+pub use material::Material;
+pub use stek::StekKeys;
+pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
+pub use wire::{
+    CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
+};
 
 /// Unix time in seconds, from the one clock of the process; tests pass a clock of their own.
 pub type UnixClock = fn() -> u64;
