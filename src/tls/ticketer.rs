@@ -74,8 +74,8 @@ impl Ticketer {
 
     fn seal(&self, state: &[u8]) -> Option<Vec<u8>> {
         let authentication = self.authentication()?;
-        let ring = self.keys.ring();
-        let stek = ring.current()?;
+        let keys = self.keys.keys();
+        let stek = keys.current()?;
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let mut ticket = Vec::with_capacity(PREFIX + CLAIMS + state.len() + TAG);
@@ -106,8 +106,8 @@ impl Ticketer {
         if format != FORMAT {
             return None;
         }
-        let ring = self.keys.ring();
-        let stek = ring.find(id)?;
+        let keys = self.keys.keys();
+        let stek = keys.find(id)?;
         let mut plain = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened = stek.key.open_in_place(nonce, Aad::from(self.scope.0), &mut plain).ok()?;
@@ -187,3 +187,116 @@ const TAG: usize = 16;
 /// A client chain of 32 KiB and room for the rest of the state.
 const TICKET_BYTES_MAX: usize = 40 * 1024;
 const TICKETS_TRIED_MAX: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tls::handshake_context::HandshakeContext;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn ticketer(keys: &Arc<StekKeys>, scope: &[u8]) -> Ticketer {
+        let scope = ScopeBuilder::default().part(scope).finish();
+        let policy = TicketPolicy { lifetime: 3600, generation: 1, anonymous: false };
+        Ticketer::new(Arc::clone(keys), scope, policy, || NOW)
+    }
+
+    fn fresh_keys() -> Arc<StekKeys> {
+        let hour = Duration::from_secs(3600);
+        Arc::new(StekKeys::random(hour, hour, NOW).unwrap())
+    }
+
+    fn sealed(ticketer: &Ticketer, authentication: Authentication) -> Vec<u8> {
+        let verified = Some(authentication);
+        let mut context = HandshakeContext { verified, ..HandshakeContext::default() };
+        handshake_context::enter(&mut context, || ticketer.encrypt(b"state")).unwrap()
+    }
+
+    fn opened(ticketer: &Ticketer, ticket: &[u8]) -> Option<Vec<u8>> {
+        let mut context = HandshakeContext::default();
+        handshake_context::enter(&mut context, || ticketer.decrypt(ticket))
+    }
+
+    fn authentication() -> Authentication {
+        Authentication { at: NOW, not_after: NOW + 100, identity: [7; 32] }
+    }
+
+    #[test]
+    fn ticket_opens_in_its_scope_and_tells_whose_it_is() {
+        let keys = fresh_keys();
+        let ticket = sealed(&ticketer(&keys, b"a"), authentication());
+        let mut context = HandshakeContext::default();
+        let another_worker = ticketer(&keys, b"a");
+        let state = handshake_context::enter(&mut context, || another_worker.decrypt(&ticket));
+        assert_eq!(state.as_deref(), Some(&b"state"[..]));
+        assert_eq!(context.ticket, Some(authentication()));
+    }
+
+    // threat 20
+    #[test]
+    fn ticket_of_another_scope_or_other_keys_is_none() {
+        let keys = fresh_keys();
+        let ticket = sealed(&ticketer(&keys, b"a"), authentication());
+        assert!(opened(&ticketer(&keys, b"b"), &ticket).is_none());
+        assert!(opened(&ticketer(&fresh_keys(), b"a"), &ticket).is_none());
+    }
+
+    // threat 19
+    #[test]
+    fn ticket_that_is_cut_or_altered_anywhere_is_none() {
+        let keys = fresh_keys();
+        let ticketer = ticketer(&keys, b"a");
+        let ticket = sealed(&ticketer, authentication());
+        for at in 0..ticket.len() {
+            assert!(opened(&ticketer, &ticket[..at]).is_none(), "cut at {at}");
+            let mut altered = ticket.clone();
+            altered[at] ^= 1;
+            assert!(opened(&ticketer, &altered).is_none(), "altered at {at}");
+        }
+        assert!(opened(&ticketer, &vec![1; TICKET_BYTES_MAX + 1]).is_none());
+    }
+
+    #[test]
+    fn ticket_is_none_when_its_time_is_over() {
+        let keys = fresh_keys();
+        let ticketer = ticketer(&keys, b"a");
+        let cases = [
+            (Authentication { at: NOW - 3600, ..authentication() }, true),
+            (Authentication { at: NOW - 3601, ..authentication() }, false),
+            (Authentication { not_after: NOW, ..authentication() }, true),
+            (Authentication { not_after: NOW - 1, ..authentication() }, false),
+            // The clock was set back since (threat 38).
+            (Authentication { at: NOW + 1000, ..authentication() }, true),
+        ];
+        for (authentication, lives) in cases {
+            let ticket = sealed(&ticketer, authentication);
+            assert_eq!(opened(&ticketer, &ticket).is_some(), lives, "{authentication:?}");
+        }
+    }
+
+    // threat 19
+    #[test]
+    fn only_so_many_tickets_are_tried_in_one_handshake() {
+        let keys = fresh_keys();
+        let ticketer = ticketer(&keys, b"a");
+        let ticket = sealed(&ticketer, authentication());
+        let mut context = HandshakeContext::default();
+        handshake_context::enter(&mut context, || {
+            for _ in 0..TICKETS_TRIED_MAX {
+                assert!(ticketer.decrypt(&ticket).is_some());
+            }
+            assert!(ticketer.decrypt(&ticket).is_none());
+        });
+        assert_eq!(context.ticket, None);
+    }
+
+    #[test]
+    fn nobody_gets_a_ticket_without_having_been_authenticated() {
+        let ticketer = ticketer(&fresh_keys(), b"a");
+        let mut context = HandshakeContext::default();
+        assert!(handshake_context::enter(&mut context, || ticketer.encrypt(b"state")).is_none());
+        assert!(ticketer.encrypt(b"state").is_none());
+    }
+}

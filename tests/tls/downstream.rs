@@ -7,6 +7,7 @@ use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::downstream::HelloFacts;
 use portcullis::tls::handshake::{Outcome, Version};
 use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind};
+use proptest::prelude::*;
 use rustls::{AlertDescription, Error, SupportedProtocolVersion};
 
 use crate::support::*;
@@ -391,6 +392,112 @@ fn garbage_is_refused_with_an_alert_and_never_a_panic() {
         let advance = server.advance(&mut input, &mut out);
         assert!(matches!(advance.outcome, Outcome::Failed(_)), "{garbage:?}: {advance:?}");
     }
+}
+
+#[test]
+fn client_without_the_key_of_its_certificate_is_refused() {
+    let Pki { servers, clients, server, alice } = pki();
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let chain = world.chain("orders", &server, ClientAuth::Require(trust));
+    let terms = world.terms(chain);
+    let other = clients.client(&ClientSpec::new("other"));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(other.key_der.clone_key()).unwrap();
+    let mismatched = rustls::sign::CertifiedKey::new(alice.chain_der.clone(), key);
+    for version in VERSIONS {
+        let mut config = client_config(servers.roots(), version, None);
+        config.client_auth_cert_resolver =
+            Arc::new(rustls::sign::SingleCertAndKey::from(mismatched.clone()));
+        let mut peer = client(&Arc::new(config), NAME);
+        let (refusal, seen) = refused(handshake(&terms, &mut peer, NAME));
+        assert_eq!(refusal.reason, Reason::CertificateSignature, "{refusal:?}");
+        assert!(refusal.detail.contains("CN=alice"), "{refusal:?}");
+        assert_eq!(seen, Some(Error::AlertReceived(AlertDescription::DecryptError)));
+        assert_eq!(refusal.alert, Some(51));
+    }
+}
+
+// threat 11
+#[test]
+fn chain_that_is_too_long_is_refused_before_it_is_parsed() {
+    let Pki { servers, clients, server, alice } = pki();
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let chain = world.chain("orders", &server, ClientAuth::Require(trust));
+    let terms = world.terms(chain);
+    let filler = |length: usize| rustls::pki_types::CertificateDer::from(vec![0x30; length]);
+    for (extra, length, detail) in
+        [(10, 100, "11 certificates, more than 10"), (3, 11_000, "bytes of certificates")]
+    {
+        let mut sent = alice.chain_der.clone();
+        sent.extend((0..extra).map(|_| filler(length)));
+        for version in VERSIONS {
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            let key = provider.key_provider.load_private_key(alice.key_der.clone_key()).unwrap();
+            let mut config = client_config(servers.roots(), version, None);
+            let long = rustls::sign::CertifiedKey::new(sent.clone(), key);
+            config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(long));
+            let mut peer = client(&Arc::new(config), NAME);
+            let (refusal, _) = refused(handshake(&terms, &mut peer, NAME));
+            assert_eq!(refusal.reason, Reason::CertificateInvalid, "{refusal:?}");
+            assert!(refusal.detail.contains(detail), "{refusal:?}");
+            assert_eq!(refusal.alert, Some(42), "{refusal:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever is altered in what a client sends, nobody gets in by it and nothing panics.
+    #[test]
+    fn altered_flights_never_panic(
+        tls13 in any::<bool>(),
+        flight in 0..3usize,
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255u8,
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        piece in prop_oneof![1..50usize, Just(usize::MAX)],
+    ) {
+        let Pki { servers, clients, server, alice } = shared_pki();
+        let mut world = World::new();
+        let trust = world.trust(clients);
+        let chain = world.chain("orders", server, ClientAuth::Require(trust));
+        let terms = world.terms(chain);
+        let version = VERSIONS[usize::from(tls13)];
+        let mut peer =
+            client(&Arc::new(client_config(servers.roots(), version, Some(alice))), NAME);
+        let mut ours = terms.start(hello(NAME));
+        let mut held = Vec::new();
+        'turns: for turn in 0..6 {
+            let mut sent = sent_by(&mut peer);
+            if turn == flight && !sent.is_empty() {
+                let at = at.index(sent.len());
+                sent[at] ^= flip;
+                if let Some(cut) = cut {
+                    let from = cut.index(sent.len());
+                    sent.drain(from..(from + 7).min(sent.len()));
+                }
+            }
+            for part in sent.chunks(piece) {
+                held.extend_from_slice(part);
+                let mut out = Vec::new();
+                let advance = ours.advance(&mut held, &mut out);
+                prop_assert!(advance.consumed <= held.len());
+                held.drain(..advance.consumed);
+                let _ = give(&mut peer, &out);
+                if !matches!(advance.outcome, Outcome::NeedMore) {
+                    break 'turns;
+                }
+            }
+        }
+    }
+}
+
+fn shared_pki() -> &'static Pki {
+    static PKI: std::sync::OnceLock<Pki> = std::sync::OnceLock::new();
+    PKI.get_or_init(pki)
 }
 
 #[test]
