@@ -5,3 +5,6 @@
 
 pub mod config;
 pub mod core;
+pub mod sys;
+pub mod tls;
+pub mod worker;

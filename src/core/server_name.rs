@@ -313,7 +313,10 @@ mod tests {
         assert_eq!(longest.len(), 253);
         assert!(ServerName::parse(longest.as_bytes()).is_ok());
         for bytes in [254, 255, 256, 10_000] {
-            assert_eq!(error("a.".repeat(bytes)[..bytes].as_bytes()), NameError::TooLong { bytes });
+            assert_eq!(
+                error(&"a.".repeat(bytes).as_bytes()[..bytes]),
+                NameError::TooLong { bytes }
+            );
         }
     }
 

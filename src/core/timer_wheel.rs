@@ -37,14 +37,15 @@ pub struct TimerKey {
 #[derive(Debug)]
 struct Node<T> {
     due: u64,
-    token: T,
+    /// `None` while the place is free.
+    token: Option<T>,
     next: u32,
     previous: u32,
     /// Odd while the timer is set, even while the place is free.
     generation: u32,
 }
 
-impl<T: Copy> TimerWheel<T> {
+impl<T> TimerWheel<T> {
     /// An empty wheel. `tick` is rounded up to a power of two of nanoseconds, so that finding the
     /// tick of an instant is a shift: 16 ms become 16.8 ms.
     pub fn new(origin: Instant, tick: Duration) -> Self {
@@ -85,10 +86,16 @@ impl<T: Copy> TimerWheel<T> {
 
     /// Takes a timer out and gives its token; `None` if it has fired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        let token = self.live(key)?.token;
+        let token = self.live(key)?.token.take();
         self.unlink(key.index);
         self.release(key.index);
-        Some(token)
+        token
+    }
+
+    /// Whether the timer has neither fired nor been cancelled.
+    pub fn is_set(&self, key: TimerKey) -> bool {
+        let node = self.nodes.get(key.index as usize);
+        node.is_some_and(|node| node.generation == key.generation)
     }
 
     /// Appends the tokens of all timers that are due to `expired`, earlier ticks first. The cost is
@@ -140,10 +147,10 @@ impl<T: Copy> TimerWheel<T> {
     fn expire_list(&mut self, list: usize, expired: &mut Vec<T>) {
         let mut index = mem::replace(&mut self.heads[list], NIL);
         while index != NIL {
-            let node = &self.nodes[index as usize];
+            let node = &mut self.nodes[index as usize];
             let next = node.next;
             if node.due <= self.elapsed {
-                expired.push(node.token);
+                expired.extend(node.token.take());
                 self.release(index);
             } else {
                 self.link(index);
@@ -213,12 +220,12 @@ impl<T: Copy> TimerWheel<T> {
             self.free = node.next;
             node.generation = node.generation.wrapping_add(1);
             node.due = due;
-            node.token = token;
+            node.token = Some(token);
             return index;
         }
         let index = u32::try_from(self.nodes.len()).unwrap_or(NIL);
         assert!(index != NIL, "2^32 timers are 128 GiB: the connection limits are far below");
-        self.nodes.push(Node { due, token, next: NIL, previous: NIL, generation: 1 });
+        self.nodes.push(Node { due, token: Some(token), next: NIL, previous: NIL, generation: 1 });
         index
     }
 
@@ -279,7 +286,7 @@ mod tests {
         Instant::now()
     }
 
-    fn advanced<T: Copy>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<T> {
+    fn advanced<T>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
         wheel.advance(now, &mut expired);
         expired
