@@ -3,6 +3,7 @@
 //! The only part of `config` that opens files, and it opens no others. Next: `node`, which reads one
 //! parsed file; `merge`, which puts several together; `convert`, which makes the plan.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -21,6 +22,8 @@ use super::source::Source;
 
 /// Longest configuration file: a hundred thousand names on one listener take 4 MiB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Mistakes in the syntax of one file that are shown; each costs a search for the first of two.
+const SYNTAX_ERRORS_MAX: usize = 100;
 
 /// Reads the file at `path` and those it includes.
 ///
@@ -62,10 +65,19 @@ fn decode(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<RawFil
     let source = source(bytes, path, problems)?;
     let (table, errors) = DeTable::parse_recoverable(source.text());
     let mut usable = true;
-    for error in errors {
+    let mut repeated = BTreeSet::new();
+    for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
         let span = error.span().unwrap_or_default();
         let at = source.location(span.start, "");
         if error.message() == "duplicate key" {
+            // The keys of a table that is written again are no news.
+            let table = source.table_line(span.start);
+            if repeated.contains(&table) {
+                continue;
+            }
+            if table == Some(at.line) {
+                repeated.insert(table);
+            }
             let first = source.first_definition(&span);
             let message = match first {
                 Some(line) => format!("written twice, first on line {line}"),
@@ -101,6 +113,7 @@ fn source(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<Source
 fn with_included(mut main: RawFile, path: &Path, problems: &mut Problems) -> Option<RawFile> {
     let patterns = main.include.take().map(|include| include.value).unwrap_or_default();
     let mut usable = true;
+    let mut all = Vec::new();
     for (file, at) in include::files(&patterns, path, problems) {
         let included = match read(&file) {
             Ok(bytes) => decode(bytes, &file, problems),
@@ -113,12 +126,32 @@ fn with_included(mut main: RawFile, path: &Path, problems: &mut Problems) -> Opt
         match included {
             Some(mut included) => {
                 refuse_nested(included.include.take().as_ref(), problems);
-                merge::merge(&mut main, included, problems);
+                all.push(included);
             }
             None => usable = false,
         }
     }
+    if let Some(included) = merged(all, problems) {
+        merge::merge(&mut main, included, problems);
+    }
     usable.then_some(main)
+}
+
+/// Merges neighbours until one is left, so that ten thousand files of a tenant each cost
+/// n log n and not n².
+fn merged(mut files: Vec<RawFile>, problems: &mut Problems) -> Option<RawFile> {
+    while files.len() > 1 {
+        let mut pairs = files.into_iter();
+        let mut round = Vec::new();
+        while let Some(mut first) = pairs.next() {
+            if let Some(second) = pairs.next() {
+                merge::merge(&mut first, second, problems);
+            }
+            round.push(first);
+        }
+        files = round;
+    }
+    files.pop()
 }
 
 fn refuse_nested<T>(include: Option<&At<T>>, problems: &mut Problems) {

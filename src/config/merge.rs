@@ -85,18 +85,15 @@ fn refuse<T>(first: &mut Entry<T>, second: Entry<T>, problems: &mut Problems) {
 /// A listener may get chains from several files, and all else from one.
 fn merge_listener(
     first: &mut Entry<RawListener>,
-    second: Entry<RawListener>,
+    mut added: Entry<RawListener>,
     problems: &mut Problems,
 ) {
-    if only_chains(&second.value) {
-        names(&mut first.value.chain, second.value.chain, refuse, problems);
-    } else if only_chains(&first.value) {
-        let chains = first.value.chain.take();
-        *first = second;
-        names(&mut first.value.chain, chains, refuse, problems);
-    } else {
-        redefined(&first.at, second.at, problems);
+    match (only_chains(&first.value), only_chains(&added.value)) {
+        (true, false) => std::mem::swap(first, &mut added),
+        (false, false) => redefined(&first.at, added.at, problems),
+        (true | false, true) => {}
     }
+    names(&mut first.value.chain, added.value.chain, refuse, problems);
 }
 
 fn only_chains(listener: &RawListener) -> bool {

@@ -68,6 +68,11 @@ macro_rules! tables {
 pub(super) trait Table {
     /// The keys that are written down, and where each has its value.
     fn written(&self) -> impl Iterator<Item = (&'static str, &Location)>;
+
+    /// Where `key` has its value; `table` if it is not written.
+    fn place_of<'a>(&'a self, key: &str, table: &'a Location) -> &'a Location {
+        self.written().find(|(written, _)| *written == key).map_or(table, |(_, at)| at)
+    }
 }
 
 type List<T> = Vec<At<T>>;

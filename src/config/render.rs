@@ -115,7 +115,7 @@ fn token_length(text: &[char]) -> usize {
             text.iter().skip(1).position(|c| c == quote).map_or(1, |end| end + 2)
         }
         Some('[') => text.iter().position(|c| *c == ']').map_or(1, |end| end + 1),
-        _ => text.iter().take_while(|c| c.is_alphanumeric() || "_-+.".contains(**c)).count(),
+        _ => text.iter().take_while(|c| c.is_alphanumeric() || "_-+".contains(**c)).count(),
     };
     length.max(1)
 }

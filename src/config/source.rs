@@ -2,6 +2,7 @@
 //!
 //! Never opens a file; `load` does. Next: `node`, which walks the parsed text.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +15,16 @@ pub(super) struct Source {
     file: Arc<PathBuf>,
     text: String,
     line_starts: Vec<usize>,
+    /// The last place that was asked for: where its line starts, its offset, and the characters
+    /// between. A line may hold a hundred thousand names, and they are asked for in order.
+    last: Cell<(usize, usize, usize)>,
 }
 
 impl Source {
     pub(super) fn new(file: &Path, text: String) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
-        Self { file: Arc::new(file.to_owned()), text, line_starts }
+        Self { file: Arc::new(file.to_owned()), text, line_starts, last: Cell::new((0, 0, 0)) }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -32,13 +36,29 @@ impl Source {
         let offset = offset.min(self.text.len());
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.get(start..offset).unwrap_or("");
+        let (from, counted) = match self.last.get() {
+            (line, last, counted) if line == start && last <= offset => (last, counted),
+            _ => (start, 0),
+        };
+        let characters =
+            counted + self.text.get(from..offset).map_or(0, |text| text.chars().count());
+        if self.text.is_char_boundary(offset) {
+            self.last.set((start, offset, characters));
+        }
         Location {
             file: Arc::clone(&self.file),
             line: saturate(line),
-            column: saturate(before.chars().count() + 1),
+            column: saturate(characters + 1),
             key: Arc::from(key),
         }
+    }
+
+    /// The line (from 1) of the header of the table that `offset` is in; `None` before the first.
+    pub(super) fn table_line(&self, offset: usize) -> Option<u32> {
+        let lines = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let is_header =
+            |line: &usize| matches!(self.line(*line).and_then(head), Some(Head::Table(_)));
+        (0..lines).rev().find(is_header).map(|line| saturate(line + 1))
     }
 
     /// The line (from 1) on which the table or key that is repeated at `span` was first written.
@@ -107,6 +127,8 @@ mod tests {
         assert_eq!(place(7), (2, 1));
         assert_eq!(place(1_000), (2, 9), "beyond the end is the end");
         assert_eq!(place(1), (1, 1), "inside a character");
+        assert_eq!(place(3), (1, 3), "and again");
+        assert_eq!(place(0), (1, 1), "and back");
     }
 
     #[test]

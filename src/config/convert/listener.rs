@@ -13,7 +13,7 @@ use super::super::node::{At, Entry};
 use super::super::plan::{
     Chain, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
 };
-use super::super::raw::{RawChain, RawFile, RawListener, RawMatch};
+use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
 use super::{Names, all, choice, entries, filled, positive, process, required, shown, tls};
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
@@ -288,7 +288,10 @@ fn conflicts(
                 let Some(entry) = at(written, *chain) else { return };
                 let message = format!("raw connections have no {criterion}");
                 let help = format!("leave {criterion} out, or transport");
-                problems.add(entry.at.child("match").child(criterion), message, help);
+                let matches = entry.value.matches.as_ref();
+                let at = matches
+                    .map_or(&entry.at, |matches| matches.value.place_of(criterion, &matches.at));
+                problems.add(at.clone(), message, help);
                 *chain
             }
             Conflict::NamesTooLong => {

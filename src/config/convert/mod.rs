@@ -105,7 +105,7 @@ impl Ids {
         let table = super::node::join(self.kind, name);
         if !problems.is_excused(&table) {
             let names = self.by_name.keys().map(AsRef::as_ref);
-            let help = suggest::help(name, names, &format!("names of [{}.NAME]", self.kind));
+            let help = suggest::help(name, names, "defined");
             problems.add(written.at.clone(), format!("there is no [{table}]"), help);
         }
         None
@@ -247,12 +247,8 @@ fn beside(at: &Location, path: &str) -> PathBuf {
 /// As the file would write it.
 fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
-    match millis {
-        0 => "0s".to_owned(),
-        _ if millis % 86_400_000 == 0 => format!("{}d", millis / 86_400_000),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-        _ if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
-        _ => format!("{millis}ms"),
-    }
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let fits = |unit: &(&str, u128)| millis > 0 && millis.is_multiple_of(unit.1);
+    let (unit, factor) = units.into_iter().find(fits).unwrap_or(("s", 1));
+    format!("{}{unit}", millis / factor)
 }

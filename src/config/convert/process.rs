@@ -53,14 +53,15 @@ fn drain(raw: &RawFile, problems: &mut Problems) -> Option<Drain> {
         deadline: plain(table.and_then(|t| t.deadline.as_ref()), Duration::from_secs(30)),
     };
     if drain.deadline < drain.grace + drain.spread {
-        if let Some(table) = written {
+        let deadline = table.and_then(|table| table.deadline.as_ref()).map(|written| &written.at);
+        if let Some(at) = deadline.or(written.map(|written| &written.at)) {
             let message = format!(
                 "the deadline, {}, is before the end of grace and spread, {}",
                 shown(drain.deadline),
                 shown(drain.grace + drain.spread)
             );
             let help = "make deadline at least grace + spread";
-            problems.add(table.at.child("deadline"), message, help);
+            problems.add(at.clone(), message, help);
         }
         return None;
     }
@@ -145,8 +146,7 @@ fn format(
 }
 
 pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<SessionTickets> {
-    let written = raw.session_tickets.as_ref();
-    let table = written.map(|table| &table.value);
+    let table = raw.session_tickets.as_ref().map(|table| &table.value);
     let rotate_at = table.and_then(|table| table.rotate.as_ref());
     let lifetime_at = table.and_then(|table| table.lifetime.as_ref());
     let rotate = positive(rotate_at, Duration::from_secs(60 * 60), problems);
@@ -161,14 +161,15 @@ pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<
     }
     let keys = tickets.lifetime.as_millis().div_ceil(tickets.rotate.as_millis().max(1));
     if keys > TICKET_KEYS_MAX {
-        if let Some(table) = written {
+        let rotate_at = rotate_at.map(|written| &written.at);
+        if let Some(at) = rotate_at.or(lifetime_at.map(|written| &written.at)) {
             let message = format!(
                 "a new key every {} for tickets that live {} makes {keys} keys to keep, the limit \
                  is {TICKET_KEYS_MAX}",
                 shown(tickets.rotate),
                 shown(tickets.lifetime)
             );
-            problems.add(table.at.child("rotate"), message, "rotate less often");
+            problems.add(at.clone(), message, "rotate less often, or let tickets live less long");
         }
         return None;
     }
