@@ -39,7 +39,7 @@ pub enum StartError {
     #[error("no thread for a worker")]
     Thread(#[source] io::Error),
     #[error("no session ticket keys")]
-    Tickets(#[source] crate::tls::NoRandomness),
+    Tickets(#[source] crate::tls::StekError),
 }
 
 /// Descriptors that are not connections: logs, listening sockets, pipes, the admin server.
@@ -54,10 +54,10 @@ const DESCRIPTORS_A_SESSION: u64 = 2;
 /// Every problem at once.
 pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartError> {
     let SessionTickets { rotate, lifetime } = plan.session_tickets;
-    let stek = StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
+    let stek =
+        StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
     let stek = Arc::new(stek);
-    let material =
-        Material::load(plan, &stek, 1, clock::unix_now).map_err(StartError::Problems)?;
+    let material = Material::load(plan, &stek, 1, clock::unix_now).map_err(StartError::Problems)?;
     Ok((material, stek))
 }
 
@@ -108,7 +108,8 @@ impl Gateway {
                 peers: Arc::clone(&peers),
                 listeners,
                 reports: reports.cloned(),
-                seed: (u64::from(seed) << 16) ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                seed: (u64::from(seed) << 16)
+                    ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             });
             match started {
                 Ok(thread) => threads.push(thread),
@@ -182,7 +183,8 @@ impl Gateway {
         for (peer, thread) in self.peers.iter().zip(&self.threads) {
             // A mailbox is full of sockets for a moment at most: its worker empties it.
             let mut turns = 0;
-            while peer.mailbox.send(mail()).is_err() && !thread.is_finished() && turns < TELL_TURNS {
+            while peer.mailbox.send(mail()).is_err() && !thread.is_finished() && turns < TELL_TURNS
+            {
                 std::thread::park_timeout(TELL_PAUSE);
                 turns += 1;
             }

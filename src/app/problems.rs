@@ -11,7 +11,7 @@ use crate::config::{Style, render};
 
 /// Prints every problem and how many there are; the exit code of a bad configuration.
 pub fn fail(found: &[Problem]) -> ExitCode {
-    let style = if io::stderr().is_terminal() { Style::Terminal } else { Style::Plain };
+    let style = if io::stderr().is_terminal() { Style::Colour } else { Style::Plain };
     let count = match found.len() {
         1 => "1 problem".to_owned(),
         count => format!("{count} problems"),

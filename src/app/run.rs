@@ -8,15 +8,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::gateway::{Gateway, StartError};
 use super::problems;
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config;
-use crate::config::plan::Plan;
+use crate::config::plan::{AccessLogSink, AdminAddress, Plan};
 use crate::sys::clock;
-use crate::telemetry::{AccessLog, AccessLogGuard, Metrics, log};
+use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
+use crate::telemetry::{log, metrics};
 use crate::tls::StekKeys;
 use crate::worker::{Ended, Report};
 
@@ -31,6 +33,9 @@ pub struct RunCommand {
 /// How often control looks whether a worker has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the access log may take to write what is queued, once the last session is over.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs until a signal ends it. 0: every session ended by itself; 1: it did not start, or a worker
 /// broke; 2: sessions were cut at the drain's deadline.
 pub fn run(command: &RunCommand) -> ExitCode {
@@ -38,7 +43,9 @@ pub fn run(command: &RunCommand) -> ExitCode {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
-    log::init(&plan.log);
+    if let Err(error) = log::init(&plan.log) {
+        return problems::fail_with(&error);
+    }
     match serve(plan, &command.config) {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
         Ok(Ended::Cut) => ExitCode::from(2),
@@ -73,15 +80,16 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     let admin = match &plan.admin {
         None => None,
         Some(address) => {
-            let failed = |source| RunError::Admin { address: address.to_string(), source };
+            let address_text = describe(address);
+            let failed = |source| RunError::Admin { address: address_text, source };
             Some(AdminListener::bind(address).map_err(failed)?)
         }
     };
     let (reports, access_log) = open_access_log(&plan)?;
     let gateway = Gateway::start(plan, reports.as_ref())?;
     drop(reports);
-    let metrics = Metrics::new(Arc::clone(gateway.peers()), Arc::clone(gateway.snapshot()));
-    let state = Arc::new(AdminState::new(metrics));
+    let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
+    let state = Arc::new(AdminState::new(metrics::registry(peers, gateway.snapshot(), counts)));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
         ready.push_str(&format!(" admin={}", admin.local_addr()));
@@ -92,8 +100,8 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     say(&ready).map_err(RunError::Control)?;
     tracing::info!(config = %file.display(), workers = gateway.peers().len(), "serving");
     let ended = until_signalled(gateway, &state).await;
-    if let Some(access_log) = access_log {
-        access_log.finish();
+    if let Err(error) = access_log.finish(LOG_PATIENCE) {
+        tracing::warn!(%error, "the last lines of the access log are lost");
     }
     ended
 }
@@ -143,13 +151,23 @@ async fn rotate_tickets(stek: Arc<StekKeys>) {
     }
 }
 
-type OpenedLog = (Option<crossbeam::channel::Sender<Report>>, Option<AccessLogGuard>);
-
-fn open_access_log(plan: &Plan) -> Result<OpenedLog, RunError> {
+fn open_access_log(plan: &Plan) -> Result<(Option<Sender<Report>>, AccessLogGuard), RunError> {
     let sink = &plan.access_log.sink;
-    let failed = |source| RunError::AccessLog { path: sink.to_string(), source };
-    let opened = AccessLog::start(sink, plan.access_log.format).map_err(failed)?;
-    Ok(opened.map_or((None, None), |(reports, guard)| (Some(reports), Some(guard))))
+    AccessLog::start(sink, plan.access_log.format).map_err(|source| {
+        let path = match sink {
+            AccessLogSink::Off => "nowhere".to_owned(),
+            AccessLogSink::Stdout => "standard output".to_owned(),
+            AccessLogSink::File(path) => path.display().to_string(),
+        };
+        RunError::AccessLog { path, source }
+    })
+}
+
+fn describe(address: &AdminAddress) -> String {
+    match address {
+        AdminAddress::Tcp(address) => address.to_string(),
+        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
 }
 
 /// One line for people and for supervisors: what listens where.

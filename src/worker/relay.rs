@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use super::flow::{Leg, Legs};
 use super::roster::{DrainPhase, Place};
+use super::scratch::Scratch;
 use super::spliced::Splices;
 use super::stream;
 use super::timers::Alarm;
@@ -244,40 +246,28 @@ impl<'a> Session<'a> {
         &mut self,
         from: Side,
         filled: usize,
-        scratch: &mut super::scratch::Scratch,
+        scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Turn {
         let now = clock::now();
-        let (source, to) = self.legs.along(from);
         let mut at = 0;
         loop {
-            let passed = match (&source.wire, &to.wire) {
-                (Wire::Plain, Wire::Plain) => pass_through(&scratch.input[at..filled]),
-                _ => transfer(
-                    &mut source.wire,
-                    &mut to.wire,
-                    &mut scratch.input[at..filled],
-                    &mut scratch.output,
-                    &mut scratch.tls,
-                    now,
-                ),
-            };
-            let bytes = match (&source.wire, &to.wire) {
-                (Wire::Plain, Wire::Plain) => &scratch.input[at..at + passed.consumed],
-                _ => &scratch.output[..passed.produced],
-            };
-            at += passed.consumed;
-            source.received += passed.payload;
-            if passed.payload > 0 {
+            let (source, to) = self.legs.along(from);
+            let passed = translate(source, to, scratch, at..filled, now);
+            at += passed.transfer.consumed;
+            let payload = passed.transfer.payload;
+            source.received += payload;
+            if payload > 0 {
                 self.replaceable = false;
                 self.last_moved = now;
             }
-            match to.send(&self.worker, bytes, cx) {
+            let (source, to) = self.legs.along(from);
+            match to.send(&self.worker, passed.bytes(scratch), cx) {
                 Ok(kept) => {
                     if kept > 0 {
                         source.slow_down();
                     }
-                    if passed.payload > 0 || kept > 0 {
+                    if payload > 0 || kept > 0 {
                         self.relay.moved(from, kept, now);
                     }
                 }
@@ -288,32 +278,35 @@ impl<'a> Session<'a> {
                     return Turn::Moved;
                 }
             }
-            match passed.stop {
-                Stop::OutputFull => {}
-                Stop::InputEmpty => {
-                    source.keep(&self.worker, &scratch.input[at..filled]);
-                    return Turn::Moved;
+            let rest = match passed.transfer.stop {
+                Stop::OutputFull => continue,
+                Stop::InputEmpty => &scratch.input[at..filled],
+                Stop::CloseNotify | Stop::Failed(_) => &[],
+            };
+            source.keep(&self.worker, rest);
+            return self.stopped(from, passed.transfer.stop, cx);
+        }
+    }
+
+    /// What the end of the input means for the flow.
+    fn stopped(&mut self, from: Side, stop: Stop, cx: &mut Context<'_>) -> Turn {
+        match stop {
+            Stop::InputEmpty | Stop::OutputFull => {}
+            Stop::CloseNotify if self.replaceable => return Turn::Dead,
+            Stop::CloseNotify => self.relay.ended(from, End::Clean),
+            Stop::Failed(fault) => {
+                let side = match fault.side {
+                    WireSide::From => from,
+                    WireSide::To => from.other(),
+                };
+                self.detail = fault.refusal.detail;
+                if let Some(alert) = fault.refusal.alert {
+                    self.legs.on(side).send_alert(&self.worker, alert, cx);
                 }
-                Stop::CloseNotify if self.replaceable => return Turn::Dead,
-                Stop::CloseNotify => {
-                    source.keep(&self.worker, &[]);
-                    self.relay.ended(from, End::Clean);
-                    return Turn::Moved;
-                }
-                Stop::Failed(fault) => {
-                    let side = match fault.side {
-                        WireSide::From => from,
-                        WireSide::To => from.other(),
-                    };
-                    self.detail = fault.refusal.detail;
-                    if let Some(alert) = fault.refusal.alert {
-                        self.legs.on(side).send_alert(&self.worker, alert, cx);
-                    }
-                    self.relay.ended(side, End::BadRecord);
-                    return Turn::Moved;
-                }
+                self.relay.ended(side, End::BadRecord);
             }
         }
+        Turn::Moved
     }
 
     /// Bytes that nobody opens, in bulk: through a pipe, past this process.
@@ -424,8 +417,46 @@ async fn goodbye(worker: &Worker, leg: &mut Leg) {
     }
 }
 
-/// Plain on both legs: what came in goes out.
-fn pass_through(input: &[u8]) -> Transfer {
-    let length = input.len();
-    Transfer { consumed: length, produced: length, payload: length as u64, stop: Stop::InputEmpty }
+/// What one pass over the scratch's input came to, and where the bytes to be sent stand.
+struct Passed {
+    transfer: Transfer,
+    /// In the input itself where nothing was to be done to them, else in the output.
+    unchanged: Option<Range<usize>>,
+}
+
+impl Passed {
+    fn bytes<'a>(&self, scratch: &'a Scratch) -> &'a [u8] {
+        match &self.unchanged {
+            Some(range) => &scratch.input[range.clone()],
+            None => &scratch.output[..self.transfer.produced],
+        }
+    }
+}
+
+/// From the source's wire to the destination's, in one pass.
+fn translate(
+    source: &mut Leg,
+    to: &mut Leg,
+    scratch: &mut Scratch,
+    input: Range<usize>,
+    now: Instant,
+) -> Passed {
+    if matches!((&source.wire, &to.wire), (Wire::Plain, Wire::Plain)) {
+        let transfer = Transfer {
+            consumed: input.len(),
+            produced: input.len(),
+            payload: input.len() as u64,
+            stop: Stop::InputEmpty,
+        };
+        return Passed { transfer, unchanged: Some(input) };
+    }
+    let transfer = transfer(
+        &mut source.wire,
+        &mut to.wire,
+        &mut scratch.input[input],
+        &mut scratch.output,
+        &mut scratch.tls,
+        now,
+    );
+    Passed { transfer, unchanged: None }
 }
