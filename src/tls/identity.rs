@@ -52,10 +52,11 @@ impl Identity {
     }
 }
 
-/// The end of validity of a certificate, in Unix seconds.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+/// When a certificate is valid, in Unix seconds, both ends included.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Some(seconds(parsed.validity().not_after.timestamp()))
+    let validity = parsed.validity();
+    Some((seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp())))
 }
 
 /// SHA-256 of bytes.

@@ -184,8 +184,7 @@ impl Loader<'_> {
             None => Arc::new(NoClientAuth),
             Some(trust) => {
                 let mandatory = matches!(terms.client_auth, ClientAuth::Require(_));
-                let roots = Arc::clone(&trust.roots);
-                match ClientVerifier::build(roots, Arc::clone(&provider), mandatory) {
+                match ClientVerifier::build(trust.clone(), Arc::clone(&provider), mandatory) {
                     Ok(verifier) => Arc::new(verifier),
                     Err(error) => {
                         self.findings.problem(&terms.at, format!("trust: {error}"), "");
@@ -233,7 +232,7 @@ impl Loader<'_> {
             .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
         let trust = bundle_of(trusts, terms.trust)?;
         let verifier: Arc<dyn ServerCertVerifier> =
-            match UpstreamVerifier::build(trust.roots, Arc::clone(&provider)) {
+            match UpstreamVerifier::build(trust, Arc::clone(&provider)) {
                 Ok(verifier) => Arc::new(verifier),
                 Err(error) => {
                     self.findings.problem(&terms.at, format!("trust: {error}"), "");

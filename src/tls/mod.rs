@@ -5,6 +5,7 @@
 //! timer or a clock. Start with `handshake`.
 
 mod alert;
+mod chain_memo;
 mod crypto;
 pub mod downstream;
 pub mod handshake;

@@ -1,5 +1,5 @@
-//! Whether a peer's certificate chain is good: webpki decides, this file bounds the work and keeps
-//! the precise reason.
+//! Whether a peer's certificate chain is good: webpki decides, this file bounds the work, spares
+//! what `chain_memo` remembers, and keeps the precise reason.
 //!
 //! Never loosens what webpki says. What was found goes into the `handshake_context`; `alert` turns
 //! rustls' error and that into a refusal.
@@ -8,65 +8,62 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::alert::certificate_failure;
+use super::chain_memo::{self, ChainKey, Validity};
 use super::handshake_context::{self, Authentication};
-use super::identity::{Identity, not_after, sha256};
+use super::identity::{Identity, sha256};
+use super::pem::Bundle;
 use crate::core::refusal::Reason;
 
 /// Verifies clients of one chain.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     inner: Arc<dyn ClientCertVerifier>,
-    roots: Arc<RootCertStore>,
+    trust: Bundle,
 }
 
 /// Verifies upstreams under one `tls.upstream`.
 #[derive(Debug)]
 pub(super) struct UpstreamVerifier {
     inner: Arc<WebPkiServerVerifier>,
-    roots: Arc<RootCertStore>,
+    trust: Bundle,
 }
 
 impl ClientVerifier {
-    pub(super) fn new(inner: Arc<dyn ClientCertVerifier>, roots: Arc<RootCertStore>) -> Self {
-        Self { inner, roots }
-    }
-
-    /// Over webpki's verifier for `roots`.
+    /// Over webpki's verifier for `trust`; `mandatory`: a client without a certificate is refused.
     ///
     /// # Errors
-    /// webpki's, when `roots` is empty.
+    /// webpki's, when there are no anchors.
     pub(super) fn build(
-        roots: Arc<RootCertStore>,
-        provider: Arc<rustls::crypto::CryptoProvider>,
+        trust: Bundle,
+        provider: Arc<CryptoProvider>,
         mandatory: bool,
-    ) -> Result<Self, rustls::server::VerifierBuilderError> {
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider);
+    ) -> Result<Self, VerifierBuilderError> {
+        let roots = Arc::clone(&trust.roots);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
         let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
-        Ok(Self::new(builder.build()?, roots))
+        Ok(Self { inner: builder.build()?, trust })
     }
 }
 
 impl UpstreamVerifier {
-    /// Over webpki's verifier for `roots`.
+    /// Over webpki's verifier for `trust`.
     ///
     /// # Errors
-    /// webpki's, when `roots` is empty.
+    /// webpki's, when there are no anchors.
     pub(super) fn build(
-        roots: Arc<RootCertStore>,
-        provider: Arc<rustls::crypto::CryptoProvider>,
-    ) -> Result<Self, rustls::server::VerifierBuilderError> {
-        let inner =
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider).build()?;
-        Ok(Self { inner, roots })
+        trust: Bundle,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let roots = Arc::clone(&trust.roots);
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
+        Ok(Self { inner, trust })
     }
 }
 
@@ -86,18 +83,24 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         bound(end_entity, intermediates)?;
-        let verified = self
-            .inner
-            .verify_client_cert(end_entity, intermediates, now)
-            .inspect_err(|error| explain(error, end_entity, intermediates, &self.roots, now))?;
-        let chain = std::iter::once(end_entity).chain(intermediates);
+        let key = ChainKey::new(&self.trust.digest, b"client", end_entity, intermediates);
+        let known = match chain_memo::recall(key, now.as_secs()) {
+            Some(known) => Some(known),
+            None => {
+                self.inner.verify_client_cert(end_entity, intermediates, now).inspect_err(
+                    |error| explain(error, end_entity, intermediates, &self.trust, now),
+                )?;
+                memorise(key, end_entity, intermediates)
+            }
+        };
         let authentication = Authentication {
             at: now.as_secs(),
-            not_after: chain.filter_map(not_after).min().unwrap_or(0),
+            // Without a known end the ticket is worth nothing.
+            not_after: known.map_or(0, |known| known.until),
             identity: sha256(end_entity),
         };
         handshake_context::with(|context| context.verified = Some(authentication));
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -137,9 +140,15 @@ impl ServerCertVerifier for UpstreamVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         bound(end_entity, intermediates)?;
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .inspect_err(|error| explain(error, end_entity, intermediates, &self.roots, now))
+        let name = server_name.to_str();
+        let key = ChainKey::new(&self.trust.digest, name.as_bytes(), end_entity, intermediates);
+        if chain_memo::recall(key, now.as_secs()).is_none() {
+            self.inner
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .inspect_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
+            memorise(key, end_entity, intermediates);
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -184,15 +193,27 @@ fn bound(end_entity: &[u8], intermediates: &[CertificateDer<'_>]) -> Result<(), 
     Err(CertificateError::BadEncoding.into())
 }
 
+fn memorise(
+    key: ChainKey,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<Validity> {
+    let known = Validity::of(end_entity, intermediates);
+    if let Some(known) = known {
+        chain_memo::remember(key, known);
+    }
+    known
+}
+
 fn explain(
     error: &Error,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    roots: &RootCertStore,
+    trust: &Bundle,
     now: UnixTime,
 ) {
     let (reason, detail) =
-        certificate_failure(error, end_entity, intermediates, roots, now.as_secs());
+        certificate_failure(error, end_entity, intermediates, &trust.roots, now.as_secs());
     handshake_context::with(|context| context.fail(reason, detail));
 }
 

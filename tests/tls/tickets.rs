@@ -193,7 +193,36 @@ fn ticket_outlives_neither_its_lifetime_nor_its_certificate() {
     }
 }
 
-/// Bytes of a ticket that were tampered with, cut or made up lead to a full handshake.
+/// Full handshakes of a known client are spared the path validation, and yet not its end.
+#[test]
+fn client_that_is_remembered_is_refused_once_its_certificate_expires() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let clock = || unix_now() + AHEAD.load(Ordering::Relaxed);
+    let Tenants { servers, server, first, .. } = tenants();
+    let below = first.intermediate("Intermediate");
+    let short = ClientSpec::new("short").validity(Validity::For(Duration::from_secs(1000)));
+    let short = below.client(&short);
+    let mut world = World::new();
+    let trust = world.trust(&first);
+    let chain = world.chain("a", &server, ClientAuth::Require(trust));
+    let material = Material::load(&world.plan, &world.stek, 1, clock).unwrap();
+    let terms = material.downstream(0, chain).unwrap();
+    for version in VERSIONS {
+        for (ahead, refused) in [(0, false), (900, false), (1100, true), (0, false)] {
+            AHEAD.store(ahead, Ordering::Relaxed);
+            let config = Arc::new(client_config(servers.roots(), version, Some(&short)));
+            match handshake(terms, &mut client(&config, NAME), NAME) {
+                Ok(_) => assert!(!refused, "{version:?} {ahead}"),
+                Err((refusal, _)) => {
+                    assert!(refused, "{version:?} {ahead}: {refusal}");
+                    assert_eq!(refusal.reason, Reason::CertificateExpired);
+                }
+            }
+        }
+    }
+}
+
+/// To a gateway with other keys every ticket is garbage.
 // threat 19
 #[test]
 fn ticket_that_is_garbage_is_a_full_handshake() {
@@ -203,7 +232,6 @@ fn ticket_that_is_garbage_is_a_full_handshake() {
     let chain = world.chain("a", &server, ClientAuth::Require(trust));
     let config = Arc::new(client_config(servers.roots(), &rustls::version::TLS12, Some(&alice)));
     assert!(!resumed(&world.terms(chain), &config));
-    // Other keys: to this gateway all tickets of the other are garbage.
     let mut other = World::new();
     other.plan = world.plan.clone();
     assert!(!resumed(&other.terms(chain), &config));
