@@ -3,6 +3,7 @@
 //! `gateway` is what `run` and `demo` both start; begin there.
 
 pub mod check;
+pub mod demo;
 pub mod gateway;
 pub mod pki;
 pub mod problems;
@@ -28,6 +29,8 @@ enum Command {
     Run(run::RunCommand),
     /// Load everything a configuration names and print every error with its line
     Check(check::CheckCommand),
+    /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
+    Demo(demo::DemoCommand),
     /// Make certificates for development: a CA, servers, clients
     Pki(pki::PkiCommand),
 }
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(command) => run::run(&command),
         Command::Check(command) => check::check(&command),
+        Command::Demo(command) => demo::demo(&command),
         Command::Pki(command) => {
             let now = std::time::UNIX_EPOCH + crate::sys::clock::wall();
             match pki::run(&command, now, &mut io::stdout().lock()) {

@@ -12,6 +12,7 @@ pub mod handshake;
 mod handshake_context;
 mod identity;
 pub mod material;
+pub mod peer;
 mod pem;
 mod resolver;
 pub mod stek;
