@@ -4,8 +4,10 @@
 //! `tests/tidy.rs` reads the `use crate::` lines and refuses others. Start with `core::session`.
 
 pub mod app;
+pub mod admin;
 pub mod config;
 pub mod core;
 pub mod sys;
+pub mod telemetry;
 pub mod tls;
 pub mod worker;

@@ -1,0 +1,1 @@
+//! Lines, the thread that writes them, and its sinks.

@@ -1,0 +1,1 @@
+//! A scrape over counters with known values.
