@@ -18,7 +18,7 @@ use rustls::{Error, PeerMisbehaved};
 use super::ours::{keys, now};
 
 /// Panics when the verdicts differ.
-pub fn judge(script: &[u8]) {
+pub(crate) fn judge(script: &[u8]) {
     let Some((first, script)) = script.split_first() else { return };
     let (client, server) = SHARED.with_borrow(|shared| shared.configs.handshake());
     if first % 2 == 0 {
