@@ -2,6 +2,7 @@
 //!
 //! The counter is per thread, so that the test harness' own threads do not disturb it.
 
+#![expect(clippy::unwrap_used, reason = "these helpers are tests")]
 #![expect(unsafe_code, reason = "a counting allocator must implement GlobalAlloc")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -2,6 +2,8 @@
 //!
 //! 16 KiB is bulk, 1,400 bytes is one segment, 64 bytes is one small message.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up must not run")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -13,25 +13,25 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
-pub struct Ours<D> {
+pub(crate) struct Ours<D> {
     opener: Opener,
     sealer: Sealer,
     kernel: KernelConnection<D>,
-    pub incoming: Vec<u8>,
-    pub outgoing: Vec<u8>,
-    pub received: Vec<u8>,
-    pub peer_closed: bool,
-    pub tickets: usize,
-    pub key_updates_sent: usize,
+    pub(crate) incoming: Vec<u8>,
+    pub(crate) outgoing: Vec<u8>,
+    pub(crate) received: Vec<u8>,
+    pub(crate) peer_closed: bool,
+    pub(crate) tickets: usize,
+    pub(crate) key_updates_sent: usize,
 }
 
 /// What becomes of a ticket.
-pub trait Tickets {
+pub(crate) trait Tickets {
     fn keep(&mut self, body: &[u8]);
 }
 
 impl<D> Ours<D> {
-    pub fn new(
+    pub(crate) fn new(
         secrets: ExtractedSecrets,
         kernel: KernelConnection<D>,
         role: Role,
@@ -52,12 +52,12 @@ impl<D> Ours<D> {
         }
     }
 
-    pub fn with_key_update_after(mut self, records: u64) -> Self {
+    pub(crate) fn with_key_update_after(mut self, records: u64) -> Self {
         self.sealer = self.sealer.with_key_update_after(records);
         self
     }
 
-    pub fn send(&mut self, data: &[u8]) {
+    pub(crate) fn send(&mut self, data: &[u8]) {
         for part in data.chunks(PLAINTEXT_MAX) {
             let mut record = vec![0; part.len() + OVERHEAD];
             self.sealer.seal_from(part, &mut record).unwrap();
@@ -68,7 +68,7 @@ impl<D> Ours<D> {
         }
     }
 
-    pub fn update_keys(&mut self, request: KeyUpdateRequest) {
+    pub(crate) fn update_keys(&mut self, request: KeyUpdateRequest) {
         let mut record = [0; 64];
         let length = self.sealer.seal_key_update(request, &mut record).unwrap();
         self.outgoing.extend(&record[..length]);
@@ -77,13 +77,13 @@ impl<D> Ours<D> {
         self.key_updates_sent += 1;
     }
 
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let mut record = [0; 64];
         let length = self.sealer.seal_close_notify(&mut record).unwrap();
         self.outgoing.extend(&record[..length]);
     }
 
-    pub fn fail(&mut self, description: u8) {
+    pub(crate) fn fail(&mut self, description: u8) {
         let mut record = [0; 64];
         let length = self.sealer.seal_alert(AlertLevel::Fatal, description, &mut record).unwrap();
         self.outgoing.extend(&record[..length]);
@@ -94,7 +94,7 @@ impl<D> Ours<D>
 where
     Self: Tickets,
 {
-    pub fn run(&mut self) -> Result<(), RecordError> {
+    pub(crate) fn run(&mut self) -> Result<(), RecordError> {
         let mut out = vec![0; RECORD_MAX];
         while !self.peer_closed {
             match self.opener.open(&self.incoming, &mut out, now())? {
@@ -145,7 +145,7 @@ impl Tickets for Ours<ServerConnectionData> {
     }
 }
 
-pub fn keys(secrets: &ConnectionTrafficSecrets) -> TrafficKeys {
+pub(crate) fn keys(secrets: &ConnectionTrafficSecrets) -> TrafficKeys {
     let (aead, key, iv) = match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
         ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Aead::Aes256Gcm, key, iv),
@@ -156,6 +156,6 @@ pub fn keys(secrets: &ConnectionTrafficSecrets) -> TrafficKeys {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests need some instant to count from")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -10,7 +10,7 @@ fn every_length_survives_the_round_trip_in_place_and_beside() {
         let mut sealer = Sealer::new(keys(), 5);
         let mut out = vec![0; RECORD_MAX];
         for length in (1..130).chain([1399, 16_383, PLAINTEXT_MAX]) {
-            let plaintext: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let plaintext: Vec<u8> = (0..251).cycle().take(length).collect();
             let mut beside = vec![0; length + OVERHEAD];
             assert_eq!(sealer.seal_from(&plaintext, &mut beside), Ok(length + OVERHEAD));
             let mut in_place = vec![0; length + OVERHEAD];
@@ -74,14 +74,10 @@ fn nothing_is_sealed_between_a_key_update_and_its_new_keys() {
 
 #[test]
 fn nothing_is_sealed_after_a_closing_alert() {
-    let close: [fn(&mut Sealer, &mut [u8]) -> Result<usize, SealError>; 2] = [
-        |sealer, out| sealer.seal_close_notify(out),
-        |sealer, out| sealer.seal_alert(AlertLevel::Fatal, 20, out),
-    ];
-    for close in close {
+    for (level, description) in [(AlertLevel::Warning, 0), (AlertLevel::Fatal, 20)] {
         let mut sealer = Sealer::new(keys(1), 0).with_key_update_after(0);
         let mut out = [0; 64];
-        close(&mut sealer, &mut out).unwrap();
+        sealer.seal_alert(level, description, &mut out).unwrap();
         assert_eq!(sealer.seal_from(b"x", &mut out), Err(SealError::Closed));
         assert_eq!(sealer.seal_close_notify(&mut out), Err(SealError::Closed));
         assert!(!sealer.wants_key_update());
