@@ -72,6 +72,8 @@ pub(super) struct Handshake<E> {
     pub context: HandshakeContext,
     /// Bytes at the front of the input that rustls has seen and not let go.
     shown: usize,
+    /// Records in there: pieces of one message.
+    records: usize,
     /// The input is no sequence of records: rustls gets all of it and says what is wrong.
     is_broken: bool,
 }
@@ -88,7 +90,7 @@ impl Version {
 
 impl<E: Engine> Handshake<E> {
     pub(super) fn new(engine: E, context: HandshakeContext) -> Self {
-        Self { engine, context, shown: 0, is_broken: false }
+        Self { engine, context, shown: 0, records: 0, is_broken: false }
     }
 
     pub(super) fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
@@ -98,6 +100,9 @@ impl<E: Engine> Handshake<E> {
             let (step, discard) = self.step(&mut input[consumed..shown], out);
             consumed += discard;
             self.shown = shown - consumed;
+            if discard > 0 {
+                self.records = 0;
+            }
             match step {
                 Step::Again => {}
                 Step::Established => break Outcome::Done,
@@ -199,18 +204,21 @@ impl<E: Engine> Handshake<E> {
             }
         };
         self.shown += more;
-        if more == 0 && held > INPUT_BYTES_MAX {
-            let detail =
-                format!("a flight of the handshake is longer than {INPUT_BYTES_MAX} bytes");
-            return Err(Refusal::new(
-                match E::PEER {
-                    Peer::Client => Reason::ProtocolViolation,
-                    Peer::Upstream => Reason::UpstreamTls,
-                },
-                detail,
-            ));
-        }
-        Ok(more > 0)
+        self.records += usize::from(more > 0);
+        let detail = if more == 0 && held > INPUT_BYTES_MAX {
+            format!("a flight of the handshake is longer than {INPUT_BYTES_MAX} bytes")
+        } else if more > 0 && self.records > RECORDS_MAX {
+            format!("a message of the handshake comes in more than {RECORDS_MAX} records")
+        } else {
+            return Ok(more > 0);
+        };
+        Err(Refusal::new(
+            match E::PEER {
+                Peer::Client => Reason::ProtocolViolation,
+                Peer::Upstream => Reason::UpstreamTls,
+            },
+            detail,
+        ))
     }
 
     /// Collects the alert that rustls has for `error`, corrects it where it can be, and says why.
@@ -355,6 +363,9 @@ const PAYLOAD_MAX: usize = 16_384 + 2_048;
 
 /// The client's certificate flight; rustls allows 64 KiB for one message.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// rustls looks at all pieces of a message with each that comes, so that many cost their square.
+const RECORDS_MAX: usize = 512;
 
 /// An error queues one alert; the server's own flight may stand before it.
 const CHUNKS_MAX: usize = 16;

@@ -2,7 +2,9 @@
 //!
 //! Certificates, keys and bundles; never decides whether a chain is trusted. `material` calls it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -10,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::identity::{Identity, sha256, span};
 use crate::config::error::{Location, Problem};
@@ -159,6 +162,7 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
 
 fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<'static>> {
     let text = read(file, findings)?;
+    check_mode(file, findings);
     let path = file.path.display();
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Some(key),
@@ -179,9 +183,18 @@ fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<
 }
 
 /// Key files are read here too, so the bytes are wiped.
-fn read(file: &FileRef, findings: &mut Findings) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-    match std::fs::read(&file.path) {
-        Ok(bytes) => Some(zeroize::Zeroizing::new(bytes)),
+fn read(file: &FileRef, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
+    let path = file.path.display();
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = File::open(&file.path)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            let message = format!("{path} is longer than {FILE_BYTES_MAX} bytes");
+            findings.problem(&file.at, message, "is this the right file?");
+            None
+        }
+        Ok(_) => Some(bytes),
         Err(error) => {
             let help = match error.kind() {
                 io::ErrorKind::NotFound => {
@@ -192,10 +205,20 @@ fn read(file: &FileRef, findings: &mut Findings) -> Option<zeroize::Zeroizing<Ve
                 }
                 _ => "",
             };
-            let path = file.path.display();
             findings.problem(&file.at, format!("cannot read {path}: {error}"), help);
             None
         }
+    }
+}
+
+/// A private key that everyone on the machine can read loads with a warning.
+fn check_mode(file: &FileRef, findings: &mut Findings) {
+    let Ok(metadata) = std::fs::metadata(&file.path) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        let path = file.path.display();
+        let message = format!("the private key {path} has mode {mode:04o}: everyone may read it");
+        findings.warning(&file.at, message, "chmod 0600");
     }
 }
 
@@ -228,3 +251,6 @@ fn check(
     }
     true
 }
+
+/// A bundle of every public CA is a quarter of a mebibyte.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

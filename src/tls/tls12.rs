@@ -5,10 +5,10 @@
 
 use std::fmt;
 
+use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError};
-use rustls::{AlertDescription, Error};
 
 use super::alert::{self, Peer};
 use super::handshake::{Engine, append};
@@ -19,6 +19,8 @@ pub struct Tls12 {
     connection: Connection,
     /// Records of rustls' own that wait to be sent: alerts, a handful of bytes.
     pending: Vec<u8>,
+    /// A record was refused. rustls may hold a part of a message then, and must not be called again.
+    is_broken: bool,
 }
 
 enum Connection {
@@ -37,24 +39,34 @@ pub(super) enum Received {
 impl Tls12 {
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
         let connection = Connection::Server(Box::new(connection));
-        Self { connection, pending: Vec::new() }
+        Self { connection, pending: Vec::new(), is_broken: false }
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
         let connection = Connection::Client(Box::new(connection));
-        Self { connection, pending: Vec::new() }
+        Self { connection, pending: Vec::new(), is_broken: false }
     }
 
-    /// Opens one whole record.
+    /// Opens one whole record. After an error nothing can be opened or sealed any more; what is
+    /// pending can still be sent.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Received, Refusal> {
-        match &mut self.connection {
-            Connection::Server(connection) => open(connection.as_mut(), record, &mut self.pending),
-            Connection::Client(connection) => open(connection.as_mut(), record, &mut self.pending),
+        if self.is_broken {
+            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
         }
+        let pending = &mut self.pending;
+        let received = match &mut self.connection {
+            Connection::Server(connection) => open(connection.as_mut(), record, pending),
+            Connection::Client(connection) => open(connection.as_mut(), record, pending),
+        };
+        self.is_broken = received.is_err();
+        received
     }
 
     /// Seals at most one record's worth of `plain`; `None` when `out` is too short.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
+        if self.is_broken {
+            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
+        }
         match &mut self.connection {
             Connection::Server(connection) => seal(connection.as_mut(), plain, out),
             Connection::Client(connection) => seal(connection.as_mut(), plain, out),
@@ -75,6 +87,9 @@ impl Tls12 {
 
     pub(super) fn seal_close(&mut self, out: &mut [u8]) -> usize {
         let before = self.seal_control(out);
+        if self.is_broken {
+            return before;
+        }
         let rest = &mut out[before..];
         let bytes = match &mut self.connection {
             Connection::Server(connection) => close(connection.as_mut(), rest),
@@ -199,7 +214,7 @@ fn violation<E: Engine>(detail: &str) -> Refusal {
         Peer::Client => Reason::ProtocolViolation,
         Peer::Upstream => Reason::UpstreamRecord,
     };
-    Refusal::new(reason, detail).with_alert(AlertDescription::CloseNotify.into())
+    Refusal::new(reason, detail)
 }
 
 /// One record leads to an alert or two, its data, and rest.

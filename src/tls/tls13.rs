@@ -24,6 +24,8 @@ pub struct Tls13 {
     kernel: Kernel,
     /// The peer asked for a KeyUpdate; any one of ours settles all that it asked for.
     reply_owed: bool,
+    /// We said close_notify or sent a fatal alert: nothing is owed any more.
+    is_closed: bool,
 }
 
 /// What an event means for the pass that met it.
@@ -57,6 +59,7 @@ impl Tls13 {
             sealer: Sealer::new(keys(&tx)?, sealed),
             kernel,
             reply_owed: false,
+            is_closed: false,
         })
     }
 
@@ -69,11 +72,11 @@ impl Tls13 {
 
     /// A key update is due after `records` under one key, instead of 2^24.
     pub(super) fn with_key_update_after(self, records: u64) -> Self {
-        Self { sealer: self.sealer.with_key_update_after(records), ..self }
+        Self { sealer: self.sealer.with_key_update_after(records.max(1)), ..self }
     }
 
     pub(super) fn owes_control(&self) -> bool {
-        self.reply_owed || self.sealer.wants_key_update()
+        !self.is_closed && (self.reply_owed || self.sealer.wants_key_update())
     }
 
     /// Writes the one KeyUpdate that is owed and moves to the next sending keys.
@@ -89,11 +92,15 @@ impl Tls13 {
     }
 
     pub(super) fn seal_close(&mut self, out: &mut [u8]) -> usize {
-        self.sealer.seal_close_notify(out).unwrap_or(0)
+        let sealed = self.sealer.seal_close_notify(out);
+        self.is_closed |= sealed.is_ok();
+        sealed.unwrap_or(0)
     }
 
     pub(super) fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
-        self.sealer.seal_alert(AlertLevel::Fatal, alert, out).unwrap_or(0)
+        let sealed = self.sealer.seal_alert(AlertLevel::Fatal, alert, out);
+        self.is_closed |= sealed.is_ok();
+        sealed.unwrap_or(0)
     }
 
     /// Acts on what the peer said beside its data.

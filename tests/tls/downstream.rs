@@ -447,6 +447,28 @@ fn chain_that_is_too_long_is_refused_before_it_is_parsed() {
     }
 }
 
+// threat 11
+#[test]
+fn message_in_a_thousand_pieces_is_refused() {
+    let Pki { servers, clients, server, alice } = pki();
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let chain = world.chain("orders", &server, ClientAuth::Require(trust));
+    let terms = world.terms(chain);
+    let mut sent = alice.chain_der.clone();
+    sent.push(rustls::pki_types::CertificateDer::from(vec![0x30; 30_000]));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(alice.key_der.clone_key()).unwrap();
+    let mut config = client_config(servers.roots(), &rustls::version::TLS12, None);
+    config.max_fragment_size = Some(32);
+    config.client_auth_cert_resolver =
+        Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(sent, key)));
+    let mut peer = client(&Arc::new(config), NAME);
+    let (refusal, _) = refused(handshake(&terms, &mut peer, NAME));
+    assert_eq!(refusal.reason, Reason::ProtocolViolation);
+    assert!(refusal.detail.contains("more than 512 records"), "{refusal:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

@@ -96,6 +96,30 @@ fn certificates_that_are_out_of_their_time_load_with_a_warning() {
 }
 
 #[test]
+fn key_that_everyone_may_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let authority = Authority::new("CA");
+    let server = authority.server(&[NAME]);
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&server.key_path, mode).unwrap();
+    let mut world = World::new();
+    world.chain("a", &server, ClientAuth::None);
+    let material = world.load();
+    assert_eq!(material.warnings().len(), 1, "{:?}", material.warnings());
+    assert!(material.warnings()[0].message.contains("mode 0644"));
+}
+
+#[test]
+fn file_without_an_end_is_a_problem() {
+    let authority = Authority::new("CA");
+    let mut world = World::new();
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::None);
+    world.plan.downstream_tls[0].certificates[0].chain = file(Path::new("/dev/zero"));
+    let problems = problems(&world);
+    assert!(problems[0].message.contains("is longer than"), "{problems:?}");
+}
+
+#[test]
 fn keys_of_every_kind_load() {
     let authority = Authority::new("CA");
     for kind in [KeyKind::EcdsaP256, KeyKind::Rsa2048, KeyKind::Ed25519] {

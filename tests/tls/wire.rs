@@ -392,7 +392,7 @@ fn an_alert_of_the_peer_ends_the_session_with_its_name() {
 /// A TLS 1.2 client that can send what rustls' client never would.
 // threat 18
 #[test]
-fn renegotiation_is_refused_and_the_session_ends_when_it_insists() {
+fn renegotiation_is_refused_and_half_a_message_ends_the_session() {
     use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     let pki = Pki::new();
     let mut world = World::new();
@@ -422,21 +422,38 @@ fn renegotiation_is_refused_and_the_session_ends_when_it_insists() {
         [&[content, 3, 3][..], &bytes, &explicit, &sealed].concat()
     };
     let hello = [&[1, 0, 0, 41, 3, 3][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
-    let mut ask = |sequence: u64| {
-        let mut record = seal(sequence, 22, &hello);
+    let ask = |wire: &mut Wire, sequence: u64, message: &[u8]| {
+        let mut record = seal(sequence, 22, message);
         let (mut out, mut scratch) = (vec![0; OUT_BYTES_MIN], Scratch::default());
         let now = monotonic_now();
-        let done = transfer(&mut wire, &mut Wire::Plain, &mut record, &mut out, &mut scratch, now);
+        let done = transfer(wire, &mut Wire::Plain, &mut record, &mut out, &mut scratch, now);
         assert_eq!((done.consumed, done.produced), (record.len(), 0));
         let mut control = [0; CONTROL_BYTES_MAX];
         (done.stop, wire.seal_control(&mut control))
     };
-    let (first, answer) = ask(sequence);
+    let (first, answer) = ask(&mut wire, sequence, &hello);
     assert!(matches!(first, Stop::InputEmpty), "{first:?}");
     assert!(answer > 0, "no_renegotiation");
-    let (second, _) = ask(sequence + 1);
+    let (second, _) = ask(&mut wire, sequence + 1, &hello[..20]);
     let Stop::Failed(fault) = second else { panic!("{second:?}") };
     assert_eq!(fault.refusal.reason, Reason::ProtocolViolation);
+    let mut out = [0; CONTROL_BYTES_MAX];
+    assert_eq!(wire.seal_alert(10, &mut out) + wire.seal_close(&mut out), 0);
+}
+
+#[test]
+fn nothing_is_owed_once_a_side_is_closed() {
+    let pki = Pki::new();
+    let tls13 = Some(&rustls::version::TLS13);
+    let mut relay = pki.relay(tls13, tls13);
+    let mut out = [0; CONTROL_BYTES_MAX];
+    let bytes = relay.wires[0].seal_close(&mut out);
+    assert!(bytes > 0);
+    // The client, whom we told that nothing more comes, still sends and asks for a reply.
+    relay.peers[0].update_keys();
+    relay.send(0, b"more", usize::MAX, OUT_BYTES_MIN);
+    assert_eq!(relay.received[1], b"more");
+    assert!(!relay.wires[0].owes_control());
 }
 
 #[test]
