@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use crate::config::plan::AdminAddress;
 #[derive(Debug)]
 pub struct AdminListener {
     socket: BoundSocket,
+    address: String,
 }
 
 #[derive(Debug)]
@@ -62,31 +62,24 @@ impl AdminListener {
     /// # Errors
     /// The address is in use or not ours, or the file cannot be made.
     pub fn bind(address: &AdminAddress) -> io::Result<Self> {
-        let socket = match address {
+        match address {
             AdminAddress::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
-                BoundSocket::Tcp(listener)
+                let address = listener.local_addr()?.to_string();
+                Ok(Self { socket: BoundSocket::Tcp(listener), address })
             }
             AdminAddress::Unix(path) => {
                 let (listener, file) = bind_unix(path)?;
-                BoundSocket::Unix(listener, file)
+                let address = format!("unix:{}", path.display());
+                Ok(Self { socket: BoundSocket::Unix(listener, file), address })
             }
-        };
-        Ok(Self { socket })
+        }
     }
 
     /// As the configuration writes it, with the port that the system chose.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn local_addr(&self) -> io::Result<String> {
-        match &self.socket {
-            BoundSocket::Tcp(listener) => {
-                listener.local_addr().map(|at: SocketAddr| at.to_string())
-            }
-            BoundSocket::Unix(_, file) => Ok(format!("unix:{}", file.path.display())),
-        }
+    pub fn local_addr(&self) -> &str {
+        &self.address
     }
 }
 

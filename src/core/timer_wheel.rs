@@ -301,10 +301,10 @@ mod tests {
             wheel.schedule(deadline, millis);
             if millis > 0 {
                 let before = deadline - Duration::from_nanos(1);
-                assert_eq!(advanced(&mut wheel, before), [], "{millis} ms: early");
+                assert!(advanced(&mut wheel, before).is_empty(), "{millis} ms: early");
             }
             assert_eq!(advanced(&mut wheel, deadline + TICK), [millis]);
-            assert_eq!(advanced(&mut wheel, deadline + 2 * TICK), []);
+            assert!(advanced(&mut wheel, deadline + 2 * TICK).is_empty());
             assert!(wheel.is_empty());
         }
     }
@@ -314,7 +314,7 @@ mod tests {
         let start = origin();
         let mut wheel = TimerWheel::new(start, TICK);
         let now = start + Duration::from_secs(9);
-        assert_eq!(advanced(&mut wheel, now), []);
+        assert!(advanced(&mut wheel, now).is_empty());
         wheel.schedule(start, 1);
         assert!(wheel.next_deadline().unwrap() <= now);
         assert_eq!(advanced(&mut wheel, now), [1]);
@@ -355,7 +355,7 @@ mod tests {
         let mut wheel = TimerWheel::new(start, TICK);
         assert_eq!(advanced(&mut wheel, start + Duration::from_secs(50)), [] as [u8; 0]);
         wheel.schedule(start + Duration::from_secs(60), 1);
-        assert_eq!(advanced(&mut wheel, start - Duration::from_secs(50)), []);
+        assert!(advanced(&mut wheel, start - Duration::from_secs(50)).is_empty());
         assert_eq!(advanced(&mut wheel, start + Duration::from_secs(61)), [1]);
     }
 
