@@ -92,8 +92,7 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     let state = Arc::new(AdminState::new(metrics::registry(peers, gateway.snapshot(), counts)));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
-        let address = admin.local_addr().map_err(RunError::Control)?;
-        ready.push_str(&format!(" admin={address}"));
+        ready.push_str(&format!(" admin={}", admin.local_addr()));
         tokio::spawn(crate::admin::serve(admin, Arc::clone(&state)));
     }
     tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
