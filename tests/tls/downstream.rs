@@ -176,14 +176,12 @@ struct Case {
     alert: [AlertDescription; 2],
 }
 
-#[test]
-fn every_bad_certificate_has_its_reason_and_alert() {
+fn bad_certificates(clients: &Authority) -> [Case; 7] {
     use AlertDescription as Alert;
-    let Pki { servers, clients, server, .. } = pki();
     let stranger = Authority::new("Strangers");
     let below = clients.intermediate("Partner Intermediate");
     let spec = || ClientSpec::new("bob");
-    let cases = [
+    [
         Case {
             name: "none",
             identity: None,
@@ -233,12 +231,17 @@ fn every_bad_certificate_has_its_reason_and_alert() {
             detail: "",
             alert: [Alert::UnknownCA; 2],
         },
-    ];
+    ]
+}
+
+#[test]
+fn every_bad_certificate_has_its_reason_and_alert() {
+    let Pki { servers, clients, server, .. } = pki();
     let mut world = World::new();
     let trust = world.trust(&clients);
     let chain = world.chain("orders", &server, ClientAuth::Require(trust));
     let terms = world.terms(chain);
-    for case in cases {
+    for case in bad_certificates(&clients) {
         for (version, alert) in VERSIONS.into_iter().zip(case.alert) {
             let config = client_config(servers.roots(), version, case.identity.as_ref());
             let mut peer = client(&Arc::new(config), NAME);

@@ -486,8 +486,8 @@ fn an_extension_may_stand_once() {
 }
 
 #[test]
-fn extensions_have_the_form_that_their_rfc_gives_them() {
-    let ech = [&[0, 0, 1, 0, 1, 5][..], &vec16(&[1; 32]), &vec16(&[2; 16])].concat();
+fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
+    let ech = outer_ech();
     let good: &[(u16, &[u8])] = &[
         (5, &[1, 0, 0, 0, 0]),
         (5, &[1, 0, 3, 0, 1, 9, 0, 0]),
@@ -516,6 +516,11 @@ fn extensions_have_the_form_that_their_rfc_gives_them() {
     for (kind, body) in good {
         accepted(&Sample::new().with(*kind, *body).wire());
     }
+}
+
+#[test]
+fn extensions_of_another_form_are_malformed() {
+    let ech = outer_ech();
     let bad: &[(u16, &[u8])] = &[
         (5, &[]),
         (5, &[1, 0, 0]),
@@ -560,6 +565,10 @@ fn extensions_have_the_form_that_their_rfc_gives_them() {
         sample.extensions[2].1 = body.to_vec();
         assert_eq!(rejected(&sample.wire()).code(), "hello_malformed", "{body:?}");
     }
+}
+
+fn outer_ech() -> Vec<u8> {
+    [&[0, 0, 1, 0, 1, 5][..], &vec16(&[1; 32]), &vec16(&[2; 16])].concat()
 }
 
 // threat 19
