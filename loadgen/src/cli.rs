@@ -6,10 +6,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::attack::Attack;
+use crate::compare::Compare;
+use crate::crypto::Crypto;
+use crate::doctor::Doctor;
 use crate::exit::Exit;
+use crate::find::Find;
 use crate::handshakes::Handshakes;
+use crate::hold::Hold;
 use crate::output;
 use crate::pki::Pki;
+use crate::stream::Stream;
 use crate::upstream::Upstream;
 
 /// A load generator for TLS servers that measures handshake rates honestly.
@@ -27,6 +34,13 @@ enum Command {
     /// One steady run, open loop (--rate) or closed (--conns)
     #[command(visible_alias = "run")]
     Handshakes(Box<Handshakes>),
+    Find(Box<Find>),
+    Compare(Compare),
+    Stream(Box<Stream>),
+    Hold(Box<Hold>),
+    Attack(Box<Attack>),
+    Crypto(Crypto),
+    Doctor(Doctor),
     Pki(Pki),
     Upstream(Box<Upstream>),
 }
@@ -56,6 +70,13 @@ impl Cli {
     fn execute(self, arguments: Vec<String>) -> Result<Exit> {
         match self.command {
             Command::Handshakes(command) => command.execute(arguments),
+            Command::Find(command) => command.execute(&arguments),
+            Command::Compare(command) => command.execute(),
+            Command::Stream(command) => command.execute(),
+            Command::Hold(command) => command.execute(),
+            Command::Attack(command) => command.execute(),
+            Command::Crypto(command) => command.execute(),
+            Command::Doctor(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Upstream(command) => command.execute(),
         }

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::manifest::{Manifest, Tenant};
 use crate::plan::{Close, Loop, Phases, RunPlan};
 use crate::quantity;
+use crate::server_trust;
 use crate::session::{After, Confirm, Script};
 use crate::source::Source;
 use crate::tls_client::{TlsTerms, Version};
@@ -193,7 +194,7 @@ impl LoadFlags {
             terms: TlsTerms {
                 groups: self.groups.clone(),
                 alpn: self.alpn.clone(),
-                ca: self.ca.clone(),
+                roots: self.ca.as_deref().map(server_trust::roots).transpose()?,
                 cheap: self.cheap_client,
             },
             script: Script { confirm: self.confirm.into(), after: self.after },

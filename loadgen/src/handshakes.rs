@@ -17,6 +17,7 @@ use crate::quantity;
 use crate::result::{RunResult, ThresholdResult};
 use crate::run::{self, Outcome, Watch};
 use crate::threshold::Rule;
+use crate::trial::found_nobody;
 use crate::{scrape, summary, verdict};
 
 /// One steady run, open loop (--rate) or closed (--conns)
@@ -124,8 +125,7 @@ pub fn apply(rules: &[Rule], result: &RunResult) -> Vec<ThresholdResult> {
 }
 
 fn exit_code(plan: &RunPlan, result: &RunResult) -> Exit {
-    let nobody = result.errors.get("refused").copied().unwrap_or_default();
-    if result.counts.attempted > 0 && nobody == result.counts.attempted {
+    if found_nobody(result) {
         output::note(format_args!("error: nobody listens on {}", plan.target));
         return Exit::NoConnection;
     }

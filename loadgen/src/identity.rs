@@ -104,6 +104,14 @@ pub struct Presented {
     pair: Option<Arc<CertifiedKey>>,
 }
 
+impl Presented {
+    /// Always this one.
+    #[must_use]
+    pub fn new(pair: CertifiedKey) -> Self {
+        Self { pair: Some(Arc::new(pair)) }
+    }
+}
+
 impl ResolvesClientCert for Presented {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.pair.clone()

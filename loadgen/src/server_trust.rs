@@ -12,22 +12,31 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Verifies the chain, the name and the signature against the CAs in a PEM file.
+/// The CAs in a PEM file.
 ///
 /// # Errors
-/// A file that holds no usable CA.
-pub fn verified(ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+/// A file that cannot be read or holds something else.
+pub fn roots(ca: &Path) -> Result<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca)
         .with_context(|| format!("cannot read {}", ca.display()))?
     {
         roots.add(certificate.with_context(|| format!("{}: bad PEM", ca.display()))?)?;
     }
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .with_context(|| format!("{} holds no usable CA", ca.display()))?;
-    Ok(verifier)
+    Ok(Arc::new(roots))
+}
+
+/// Verifies the chain, the name and the signature.
+///
+/// # Errors
+/// No CA.
+pub fn verified(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>> {
+    let builder =
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
+    Ok(builder.build().context("there is no CA to verify the server against")?)
 }
 
 /// Believes any certificate; still checks that the server holds its key, unless `cheap`.

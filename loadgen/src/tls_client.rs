@@ -2,13 +2,12 @@
 //! certificate and TLS version, sharing a verifier and the thread's ticket pool. Read
 //! `session.rs` next for what happens on a connection.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, ProtocolVersion};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 
 use crate::identity::Identity;
 use crate::ticket_pool::TicketPool;
@@ -22,7 +21,7 @@ pub struct TlsTerms {
     /// Protocols to offer, in order.
     pub alpn: Vec<String>,
     /// Verify the server against these CAs; `None` believes any certificate.
-    pub ca: Option<PathBuf>,
+    pub roots: Option<Arc<RootCertStore>>,
     /// Skip what a client may skip, so that the server is the bottleneck.
     pub cheap: bool,
 }
@@ -58,7 +57,7 @@ impl TlsClients {
     /// One configuration per identity and version, all over the same `tickets`.
     ///
     /// # Errors
-    /// Unknown groups or an unusable CA file.
+    /// Unknown groups or no CA among the roots.
     pub fn new(
         terms: &TlsTerms,
         identities: &[Identity],
@@ -67,8 +66,8 @@ impl TlsClients {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.kx_groups = key_exchange::groups(&terms.groups, terms.cheap)?;
         let provider = Arc::new(provider);
-        let verifier = match &terms.ca {
-            Some(ca) => server_trust::verified(ca, &provider)?,
+        let verifier = match &terms.roots {
+            Some(roots) => server_trust::verified(roots, &provider)?,
             None => server_trust::unverified(&provider, terms.cheap),
         };
         let make = |version: Version| -> Result<Vec<Arc<ClientConfig>>> {
