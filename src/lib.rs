@@ -3,8 +3,8 @@
 //! Arrows point down only: `app → {admin, telemetry} → worker → {tls, sys} → config → core`;
 //! `tests/tidy.rs` reads the `use crate::` lines and refuses others. Start with `core::session`.
 
-pub mod app;
 pub mod admin;
+pub mod app;
 pub mod config;
 pub mod core;
 pub mod sys;
