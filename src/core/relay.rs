@@ -110,12 +110,12 @@ enum FlowState {
     Open,
     /// The source ended cleanly; the end is yet to be carried.
     Ending,
-    /// The source ended cleanly and the end was carried, or the destination wants no more.
+    /// The end was carried to the other side.
     Ended,
     /// The destination wants no more; what still comes is dropped.
     Discarding,
-    /// What was dropped came to its end.
-    Discarded,
+    /// The source ended cleanly, and the destination did not want to know.
+    Dropped,
 }
 
 /// How long bytes that nobody wants are read and dropped, once they are all that is left of a
@@ -159,13 +159,13 @@ impl Relay {
         // An end is a movement: what the other side still has to say gets its time from here on.
         self.last_moved = now;
         self.first_end.get_or_insert(from);
-        let is_needed = self.flow(from.other()).state.is_on_its_way();
+        let has_all = self.flow(from.other()).state == FlowState::Ended;
         let flow = self.flow_mut(from);
         match (flow.state, end) {
             (FlowState::Open, End::Clean) => flow.state = FlowState::Ending,
-            (FlowState::Discarding, End::Clean) => flow.state = FlowState::Discarded,
+            (FlowState::Discarding, End::Clean) => flow.state = FlowState::Dropped,
             // Nobody missed its last bytes, and it has taken all that was for it.
-            (FlowState::Discarding, End::Reset) if !is_needed => flow.state = FlowState::Discarded,
+            (FlowState::Discarding, End::Reset) if has_all => flow.state = FlowState::Dropped,
             (_, End::Clean) => {}
             (_, End::Unclean) => self.fail(from, from_side(from, Reasons::UNCLEAN)),
             (_, End::BadRecord) => self.fail(from, from_side(from, Reasons::RECORD)),
@@ -178,13 +178,16 @@ impl Relay {
     /// before: a side that has ended its own stream cleanly may go at any time.
     pub fn refused_bytes(&mut self, to: Side, refused: Refused, now: Instant) {
         self.last_moved = now;
-        let said_its_end = matches!(self.flow(to).state, FlowState::Ending | FlowState::Ended);
+        let said_its_end = match self.flow(to).state {
+            FlowState::Ending | FlowState::Ended | FlowState::Dropped => true,
+            FlowState::Open | FlowState::Discarding => false,
+        };
         let flow = self.flow_mut(to.other());
         flow.queued = 0;
         flow.state = match flow.state {
             FlowState::Open => FlowState::Discarding,
-            FlowState::Ending => FlowState::Ended,
-            state @ (FlowState::Ended | FlowState::Discarding | FlowState::Discarded) => state,
+            FlowState::Ending => FlowState::Dropped,
+            state @ (FlowState::Ended | FlowState::Discarding | FlowState::Dropped) => state,
         };
         if refused == Refused::Reset && !said_its_end {
             self.first_end.get_or_insert(to);
@@ -235,7 +238,7 @@ impl Relay {
             FlowState::Open => Wish::Read,
             FlowState::Ending => Wish::Close,
             FlowState::Discarding => Wish::Discard,
-            FlowState::Ended | FlowState::Discarded => Wish::Nothing,
+            FlowState::Ended | FlowState::Dropped => Wish::Nothing,
         }
     }
 
@@ -286,7 +289,7 @@ impl Relay {
     }
 
     fn settle(&mut self) {
-        let is_over = |flow: &Flow| matches!(flow.state, FlowState::Ended | FlowState::Discarded);
+        let is_over = |flow: &Flow| matches!(flow.state, FlowState::Ended | FlowState::Dropped);
         let over = self.flows.iter().all(is_over);
         if over && self.outcome.is_none() {
             let closed_by = self.first_end.map_or(ClosedBy::Gateway, ClosedBy::from);
@@ -308,7 +311,7 @@ impl FlowState {
     fn is_on_its_way(self) -> bool {
         match self {
             Self::Open | Self::Ending => true,
-            Self::Ended | Self::Discarding | Self::Discarded => false,
+            Self::Ended | Self::Discarding | Self::Dropped => false,
         }
     }
 }

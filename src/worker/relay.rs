@@ -101,7 +101,13 @@ impl<'a> Session<'a> {
         self.place.register(cx);
         for _ in 0..TURNS_MAX {
             let mut moved = false;
-            for from in [Side::Downstream, Side::Upstream] {
+            // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard
+            // before the client's bytes are taken.
+            let order = match self.replaceable {
+                true => [Side::Upstream, Side::Downstream],
+                false => [Side::Downstream, Side::Upstream],
+            };
+            for from in order {
                 match self.turn(from, cx) {
                     Turn::Moved => moved = true,
                     Turn::Waiting => {}
@@ -297,7 +303,7 @@ impl<'a> Session<'a> {
     fn stopped(&mut self, from: Side, stop: Stop, cx: &mut Context<'_>) -> Turn {
         match stop {
             Stop::InputEmpty | Stop::OutputFull => {}
-            Stop::CloseNotify if self.replaceable => return Turn::Dead,
+            Stop::CloseNotify | Stop::Failed(_) if self.replaceable => return Turn::Dead,
             Stop::CloseNotify => self.relay.ended(from, End::Clean, clock::now()),
             Stop::Failed(fault) => {
                 let side = match fault.side {
