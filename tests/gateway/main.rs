@@ -9,8 +9,12 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod hello;
 mod mixes;
 mod passthrough;
+mod ready;
+mod refusals;
 mod relay;
 mod support;
 mod termination;
+mod upstream;

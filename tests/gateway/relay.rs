@@ -189,7 +189,7 @@ fn an_upstreams_end_without_close_notify_is_passed_on_as_a_reset() {
 #[test] // threat 27
 fn clients_that_do_not_read_cost_no_memory_and_lose_nothing() {
     const LENGTH: usize = 64 * MIB;
-    const STALLED: u64 = 4;
+    const STALLED: u64 = 2;
     let pki = Pki::new();
     let bytes = pattern(9, LENGTH);
     let upstream = PlainEcho::with(Behaviour::Say(bytes.clone()));

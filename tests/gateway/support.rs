@@ -126,19 +126,20 @@ pub(crate) fn files(identity: &Identity) -> String {
 
 /// `length` bytes in which no two places far apart look alike: a counter, mixed (splitmix64).
 pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    let words = (0..length.div_ceil(8) as u64).map(|at| {
+    let mut bytes = vec![0; length];
+    for (at, place) in (0u64..).zip(bytes.chunks_mut(8)) {
         let mut word = (seed << 40).wrapping_add(at).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (word ^ (word >> 27)).to_le_bytes()
-    });
-    let mut bytes: Vec<u8> = words.flatten().collect();
-    bytes.truncate(length);
+        place.copy_from_slice(&(word ^ (word >> 27)).to_le_bytes()[..place.len()]);
+    }
     bytes
 }
 
 /// `assert_eq!` of long byte strings, which says where they differ instead of printing them.
 #[track_caller]
 pub(crate) fn assert_same(left: &[u8], right: &[u8], what: &str) {
-    let differ = left.iter().zip(right).position(|(left, right)| left != right);
-    assert_eq!((left.len(), differ), (right.len(), None), "{what}: lengths, first difference");
+    if left != right {
+        let differ = left.iter().zip(right).position(|(left, right)| left != right);
+        panic!("{what}: {} and {} bytes, first difference {differ:?}", left.len(), right.len());
+    }
 }
