@@ -115,8 +115,8 @@ impl Connection {
                     Relayed::Over { outcome, detail } => return Ending::Closed(outcome, detail),
                     Relayed::ReadyDied => Event::ReadyDied,
                 },
-                Wish::Refuse(refusal) => {
-                    self.refuse(&refusal).await;
+                Wish::Refuse(mut refusal) => {
+                    self.refuse(&mut refusal).await;
                     return Ending::Refused(refusal);
                 }
                 // Boxed, so that an idle session does not carry the memory of its handshake.
@@ -213,8 +213,8 @@ impl Connection {
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
-    /// arrives.
-    async fn refuse(&mut self, refusal: &Refusal) {
+    /// arrives. Notes the alert that was sent.
+    async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
@@ -222,11 +222,13 @@ impl Connection {
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
                 // Authenticated, but not served: the client must not take it for a clean end.
-                poll_fn(|cx| {
-                    self.down.send_alert(&worker, INTERNAL_ERROR, cx);
-                    Poll::Ready(())
-                })
-                .await;
+                let sent =
+                    poll_fn(|cx| Poll::Ready(self.down.send_alert(&worker, INTERNAL_ERROR, cx)));
+                if !sent.await {
+                    stream::reset(&self.down.stream);
+                    return Ok(());
+                }
+                refusal.alert = Some(INTERNAL_ERROR);
             } else if let Some(alert) =
                 refusal.alert.filter(|_| self.session.marks().hello.is_none())
             {
