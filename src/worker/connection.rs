@@ -42,6 +42,8 @@ pub(super) struct Connection {
     tried: RefCell<Vec<usize>>,
     /// Given up when the handshake is over.
     handshaking: Option<Handshaking>,
+    /// From the first time that bytes may flow.
+    open: Option<OpenSession>,
 }
 
 /// Where a connection stands in the gauges, and where its panic is noticed.
@@ -91,6 +93,7 @@ impl Connection {
         worker.counters.handshaking.up();
         Self {
             handshaking: Some(Handshaking(Rc::clone(&worker))),
+            open: None,
             worker,
             listener,
             source,
@@ -202,11 +205,11 @@ impl Connection {
     async fn relay(&mut self) -> Relayed {
         let timeouts = self.worker.snapshot.plan.listeners[self.listener].timeouts;
         let limits = Limits { idle: timeouts.idle, half_closed: timeouts.half_closed };
-        let chain = self.session.chain();
-        let _open = chain.map(|chain| {
+        // Once a client: a ready connection that was dead is no session of its own.
+        if let (None, Some(chain)) = (&self.open, self.session.chain()) {
             let chain = self.worker.snapshot.chain_index(self.listener, chain);
-            OpenSession::new(&self.worker, chain)
-        });
+            self.open = Some(OpenSession::new(&self.worker, chain));
+        }
         let Some(upstream) = &mut self.upstream else { return Relayed::ReadyDied };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
         relay::Session::new(&self.worker, &mut self.down, up, ready, limits).run().await
@@ -218,6 +221,7 @@ impl Connection {
         self.handshaking = None;
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
+        self.open = None;
         let worker = Rc::clone(&self.worker);
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
