@@ -108,10 +108,12 @@ impl Connection {
 
     /// Wish by wish to the end.
     async fn run(&mut self, refusal: Option<Refusal>) -> Ending {
-        let mut wish = match refusal {
-            Some(refusal) => Wish::Refuse(refusal),
-            None => Wish::ReadHello,
-        };
+        if let Some(refusal) = refusal {
+            // Closed without a word and without waiting for the client to go: a crowd that is over
+            // a limit must not itself hold the limit.
+            return Ending::Refused(refusal);
+        }
+        let mut wish = Wish::ReadHello;
         loop {
             let event = match wish {
                 Wish::Relay => match self.relay().await {
@@ -219,9 +221,9 @@ impl Connection {
     /// arrives. Notes the alert that was sent.
     async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
+        self.open = None;
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
-        self.open = None;
         let worker = Rc::clone(&self.worker);
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
