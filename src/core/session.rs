@@ -178,8 +178,12 @@ impl Session {
             (phase @ Phase::Connecting { .. }, Event::DialFailed(failure)) => {
                 next_dial(phase, failure, now)
             }
-            (phase @ Phase::Connecting { .. }, Event::Deadline) => {
-                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, "no answer in time"), now)
+            (Phase::Connecting { chain, connect, attempt, ready_died, until }, Event::Deadline) => {
+                let (limit, dials) = (connect.timeout, u32::from(attempt) + 1);
+                let detail =
+                    format!("no answer within {limit:?}, dial {dials} of {}", connect.attempts);
+                let phase = Phase::Connecting { chain, connect, attempt, ready_died, until };
+                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
             }
             (
                 Phase::Relaying { chain, connect, ready_died, may_be_ready: true },
