@@ -31,7 +31,7 @@ const INTRODUCTION: &str = "\
 # Refusals
 
 Why a connection was refused, or ended other than by both sides closing it. The code in the first
-column is `reason` in the access log and the label `reason` of the metric `portcullis_refusals`. The
+column is `reason` in the access log and the label `reason` of the metric `portcullis_refusals_total`. The
 text in the second column is `hint` in the access log. What is particular to one connection stands in
 `detail`, and the TLS alert that the client was sent in `alert`.
 
