@@ -1,7 +1,7 @@
 //! `portcullis docs`: the pages of `docs/` that are made from the code, so that they cannot lag it.
 //!
 //! `configuration` and `refusals` make one page each, as text. It never writes a file: the shell
-//! does, and `tests/generated_docs.rs` refuses a page that differs.
+//! does, and `tests/docs.rs` refuses a page that differs.
 
 mod configuration;
 mod refusals;
