@@ -1,6 +1,6 @@
 //! What a line of the access log says: the fields, in the order in which they are written.
 //!
-//! The names are public (`docs/operations.md`); renaming one is a breaking change. Every text that
+//! The names are public (`docs/access-log.md`); renaming one is a breaking change. Every text that
 //! can come from a peer is a `Text`, which has a bound and cannot break out of its line.
 
 use std::fmt;
