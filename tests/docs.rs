@@ -1,6 +1,7 @@
 //! What `docs/` says of the code is true: pages that are made from it, and tests that are named.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use portcullis::app::docs;
@@ -20,7 +21,9 @@ fn every_test_that_threats_names_exists() {
     let page = fs::read_to_string(root().join("docs/threats.md")).expect("is there");
     let mut sources = String::new();
     for folder in ["src", "tests", "loadgen/src"] {
-        read_below(&root().join(folder), &mut sources);
+        for file in files_below(&root().join(folder), "rs").expect("is there") {
+            sources.push_str(&fs::read_to_string(file).expect("is text"));
+        }
     }
     let mut named = 0;
     // Between backticks, words joined by more than two underscores.
@@ -36,19 +39,17 @@ fn every_test_that_threats_names_exists() {
 
 #[test]
 fn every_link_between_pages_leads_somewhere() {
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "config/README.md", "docs"] {
-        let path = root().join(page);
-        let pages = if path.is_dir() { markdown_below(&path) } else { vec![path] };
-        for page in pages {
-            let text = fs::read_to_string(&page).expect("is there");
-            for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-                let file = link.split('#').next().unwrap_or_default();
-                if link.contains("://") || file.is_empty() {
-                    continue;
-                }
-                let target = page.parent().expect("a file is in a folder").join(file);
-                assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "config/README.md"];
+    let pages = files_below(&root().join("docs"), "md").expect("is there");
+    for page in top.map(|page| root().join(page)).into_iter().chain(pages) {
+        let text = fs::read_to_string(&page).expect("is there");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if link.contains("://") || file.is_empty() {
+                continue;
             }
+            let target = page.parent().expect("a file is in a folder").join(file);
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
         }
     }
 }
@@ -61,28 +62,18 @@ fn is_current(page: &str, made: &str) {
     );
 }
 
-fn read_below(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).expect("is there").flatten() {
-        let path = entry.path();
+/// Every file below `folder` whose name ends in `.` and `extension`.
+fn files_below(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.is_dir() {
-            read_below(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(&path).expect("is text"));
+            files.extend(files_below(&path, extension)?);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
         }
     }
-}
-
-fn markdown_below(folder: &Path) -> Vec<PathBuf> {
-    let mut pages = Vec::new();
-    for entry in fs::read_dir(folder).expect("is there").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            pages.extend(markdown_below(&path));
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            pages.push(path);
-        }
-    }
-    pages
+    Ok(files)
 }
 
 fn root() -> PathBuf {
