@@ -212,7 +212,7 @@ impl<'a> Session<'a> {
 
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
         let (source, to) = self.legs.along(from);
-        if Splices::serve(source, to) {
+        if Splices::serve(source, to) && self.worker.pipes.has_one() {
             return self.splice(from, cx);
         }
         let worker = Rc::clone(&self.worker);
