@@ -115,8 +115,23 @@ impl<'a> Session<'a> {
                 return self.wait(cx);
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        self.busy(cx)
+    }
+
+    /// Something moved in each turn: others come first, and what ends a session whatever it does is
+    /// looked at here too, for a peer that never pauses does not let it come to `wait`.
+    fn busy(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        self.relay.deadline_passed(clock::now());
+        if self.place.phase() == DrainPhase::Forced {
+            self.relay.drain(true);
+        }
+        match self.relay.outcome() {
+            Some(outcome) => Poll::Ready(Some(outcome)),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     /// Nothing moves: look at the limits in time, and sleep.
