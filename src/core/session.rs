@@ -176,10 +176,10 @@ impl Session {
                 (Phase::Relaying { chain, connect, ready_died, may_be_ready }, Wish::Relay)
             }
             (phase @ Phase::Connecting { .. }, Event::DialFailed(failure)) => {
-                next_dial(phase, failure, now)
+                next_dial(&phase, failure, now)
             }
             (phase @ Phase::Connecting { .. }, Event::Deadline) => {
-                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, "no answer in time"), now)
+                next_dial(&phase, Refusal::new(Reason::UpstreamTimeout, "no answer in time"), now)
             }
             (
                 Phase::Relaying { chain, connect, ready_died, may_be_ready: true },
@@ -213,9 +213,9 @@ fn may_be_ready(attempt: u8, ready_died: u8) -> bool {
 }
 
 /// The next endpoint, or the refusal that the last one gave.
-fn next_dial(phase: Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
-    let Phase::Connecting { chain, connect, attempt, ready_died, .. } = phase else {
-        return refuse(phase_chain(&phase), Reason::Internal, failure.to_string());
+fn next_dial(phase: &Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
+    let Phase::Connecting { chain, connect, attempt, ready_died, .. } = *phase else {
+        return refuse(phase_chain(phase), Reason::Internal, failure.to_string());
     };
     let attempt = attempt + 1;
     if attempt >= connect.attempts {
