@@ -268,13 +268,11 @@ impl Connection {
             marks: self.session.marks(),
             bytes_received: self.down.received,
             bytes_sent: self.sent(),
-            upstream: self.upstream.and_then(|up| {
-                Some(UpstreamReport {
-                    cluster: cluster?,
-                    address: up.address,
-                    ready: up.ready,
-                    tls: up.facts,
-                })
+            cluster,
+            upstream: self.upstream.map(|up| UpstreamReport {
+                address: up.address,
+                ready: up.ready,
+                tls: up.facts,
             }),
             server_name: self.notes.server_name,
             client: self.client,

@@ -126,7 +126,7 @@ impl<'a> Record<'a> {
             connected_ms: report.marks.connected.map(Milliseconds),
             client: client.and_then(Client::of),
             tls: client.map(|facts| Tls::of(&facts.negotiated)),
-            cluster: upstream.map(|upstream| &*upstream.cluster),
+            cluster: report.cluster.as_deref(),
             upstream: upstream.map(|upstream| upstream.address),
             upstream_ready: upstream.map(|upstream| upstream.ready),
             upstream_tls: upstream

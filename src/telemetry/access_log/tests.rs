@@ -65,8 +65,8 @@ fn served() -> Report {
             handshake: Some(Duration::from_micros(1_480)),
             connected: Some(Duration::from_micros(1_500)),
         },
+        cluster: Some("orders-db".into()),
         upstream: Some(UpstreamReport {
-            cluster: "orders-db".into(),
             address: "127.0.0.1:6432".parse().expect("an address"),
             ready: true,
             tls: Some(Box::new(upstream)),
@@ -88,6 +88,7 @@ fn refused() -> Report {
         duration: Duration::from_micros(1_250),
         client: None,
         marks: Marks { hello: Some(Duration::from_micros(210)), handshake: None, connected: None },
+        cluster: None,
         upstream: None,
         bytes_received: 0,
         bytes_sent: 0,
