@@ -42,6 +42,8 @@ pub(super) struct Connection {
     tried: RefCell<Vec<usize>>,
     /// While a handshake runs.
     handshaking: Option<Handshaking>,
+    /// From the first time that bytes may flow.
+    open: Option<OpenSession>,
 }
 
 /// Where a connection stands in the gauges, and where its panic is noticed.
@@ -90,6 +92,7 @@ impl Connection {
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
         Self {
             handshaking: None,
+            open: None,
             worker,
             listener,
             source,
@@ -104,18 +107,20 @@ impl Connection {
 
     /// Wish by wish to the end.
     async fn run(&mut self, refusal: Option<Refusal>) -> Ending {
-        let mut wish = match refusal {
-            Some(refusal) => Wish::Refuse(refusal),
-            None => Wish::ReadHello,
-        };
+        if let Some(refusal) = refusal {
+            // Closed without a word and without waiting for the client to go: a crowd that is over
+            // a limit must not itself hold the limit.
+            return Ending::Refused(refusal);
+        }
+        let mut wish = Wish::ReadHello;
         loop {
             let event = match wish {
                 Wish::Relay => match self.relay().await {
                     Relayed::Over { outcome, detail } => return Ending::Closed(outcome, detail),
                     Relayed::ReadyDied => Event::ReadyDied,
                 },
-                Wish::Refuse(refusal) => {
-                    self.refuse(&refusal).await;
+                Wish::Refuse(mut refusal) => {
+                    self.refuse(&mut refusal).await;
                     return Ending::Refused(refusal);
                 }
                 // Boxed, so that an idle session does not carry the memory of its handshake.
@@ -207,20 +212,21 @@ impl Connection {
     async fn relay(&mut self) -> Relayed {
         let timeouts = self.worker.snapshot.plan.listeners[self.listener].timeouts;
         let limits = Limits { idle: timeouts.idle, half_closed: timeouts.half_closed };
-        let chain = self.session.chain();
-        let _open = chain.map(|chain| {
+        // Once a client: a ready connection that was dead is no session of its own.
+        if let (None, Some(chain)) = (&self.open, self.session.chain()) {
             let chain = self.worker.snapshot.chain_index(self.listener, chain);
-            OpenSession::new(&self.worker, chain)
-        });
+            self.open = Some(OpenSession::new(&self.worker, chain));
+        }
         let Some(upstream) = &mut self.upstream else { return Relayed::ReadyDied };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
         relay::Session::new(&self.worker, &mut self.down, up, ready, limits).run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
-    /// arrives.
-    async fn refuse(&mut self, refusal: &Refusal) {
+    /// arrives. Notes the alert that was sent.
+    async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
+        self.open = None;
         if refusal.reason.blame() == Blame::Load {
             // Staying to say goodbye is what there is no room for (threat 31).
             return;
@@ -231,11 +237,13 @@ impl Connection {
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
                 // Authenticated, but not served: the client must not take it for a clean end.
-                poll_fn(|cx| {
-                    self.down.send_alert(&worker, INTERNAL_ERROR, cx);
-                    Poll::Ready(())
-                })
-                .await;
+                let sent =
+                    poll_fn(|cx| Poll::Ready(self.down.send_alert(&worker, INTERNAL_ERROR, cx)));
+                if !sent.await {
+                    stream::reset(&self.down.stream);
+                    return Ok(());
+                }
+                refusal.alert = Some(INTERNAL_ERROR);
             } else if let Some(alert) =
                 refusal.alert.filter(|_| self.session.marks().hello.is_none())
             {
@@ -277,13 +285,11 @@ impl Connection {
             marks: self.session.marks(),
             bytes_received: self.down.received,
             bytes_sent: self.sent(),
-            upstream: self.upstream.and_then(|up| {
-                Some(UpstreamReport {
-                    cluster: cluster?,
-                    address: up.address,
-                    ready: up.ready,
-                    tls: up.facts,
-                })
+            cluster,
+            upstream: self.upstream.map(|up| UpstreamReport {
+                address: up.address,
+                ready: up.ready,
+                tls: up.facts,
             }),
             server_name: self.notes.server_name,
             client: self.client,

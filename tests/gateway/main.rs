@@ -9,12 +9,16 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod commands;
 mod hello;
+mod life;
+mod limits;
 mod mixes;
 mod passthrough;
 mod ready;
 mod refusals;
 mod relay;
+mod samples;
 mod support;
 mod termination;
 mod upstream;

@@ -1,6 +1,6 @@
 //! What every test of the gateway needs: certificates, a configuration in pieces, byte patterns.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use portcullis_kit::{Authority, ClientSpec, ClientTls, Gateway, Identity, TlsStream, connect_tls};
@@ -109,12 +109,14 @@ impl Config {
         self.table(&format!("[cluster.{name}]\nendpoints = [{endpoints}]\n{keys}"))
     }
 
-    pub(crate) fn text(&self) -> &str {
-        &self.0
-    }
-
     pub(crate) fn start(&self) -> Gateway {
         Gateway::start(BINARY, &self.0)
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

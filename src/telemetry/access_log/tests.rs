@@ -65,8 +65,8 @@ fn served() -> Report {
             handshake: Some(Duration::from_micros(1_480)),
             connected: Some(Duration::from_micros(1_500)),
         },
+        cluster: Some("orders-db".into()),
         upstream: Some(UpstreamReport {
-            cluster: "orders-db".into(),
             address: "127.0.0.1:6432".parse().expect("an address"),
             ready: true,
             tls: Some(Box::new(upstream)),
@@ -88,6 +88,7 @@ fn refused() -> Report {
         duration: Duration::from_micros(1_250),
         client: None,
         marks: Marks { hello: Some(Duration::from_micros(210)), handshake: None, connected: None },
+        cluster: None,
         upstream: None,
         bytes_received: 0,
         bytes_sent: 0,
@@ -110,6 +111,30 @@ fn json_lines_keep_their_schema() {
     assert_eq!(line(&served(), LogFormat::Json), SERVED_JSON);
     let hint = Reason::NoCertificate.hint().replace('"', "\\\"");
     assert_eq!(line(&refused(), LogFormat::Json), REFUSED_JSON.replace("HINT", &hint));
+}
+
+#[test]
+fn the_page_lists_exactly_the_fields_of_a_line() {
+    let json = line(&served(), LogFormat::Json);
+    let parsed: Value = serde_json::from_str(&json).expect("JSON");
+    let mut fields = Vec::new();
+    for (name, value) in parsed.as_object().expect("an object") {
+        fields.push(name.clone());
+        if name == "client" || name == "tls" {
+            let inner = value.as_object().expect("an object").keys();
+            fields.extend(inner.map(|key| format!("{name}.{key}")));
+        }
+    }
+    let page = include_str!("../../../docs/access-log.md");
+    let mut listed: Vec<_> = page
+        .lines()
+        .filter_map(|row| row.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    // The order is held by the snapshots; a parsed object may have another.
+    fields.sort();
+    listed.sort();
+    assert_eq!(listed, fields);
 }
 
 #[test]
@@ -314,11 +339,20 @@ fn after_a_torn_line_the_next_begins_on_a_line_of_its_own() {
 }
 
 #[test]
+fn a_full_queue_has_the_size_it_is_said_to_have() {
+    let bytes = QUEUE_MAX * size_of::<Report>();
+    assert!(bytes <= QUEUE_BYTES_MAX, "{bytes}");
+}
+
+#[test]
 fn without_a_sink_there_is_no_queue() {
     let (sender, guard) = AccessLog::start(&AccessLogSink::Off, LogFormat::Json).expect("no log");
     assert!(sender.is_none());
     assert_eq!(guard.finish(Duration::ZERO), Ok(()));
 }
+
+/// What the comment at `QUEUE_MAX` says.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 const SERVED_JSON: &str = concat!(
     r#"{"time":"2026-11-22T06:04:22.123Z","id":"000100000000002a","listener":"edge","#,

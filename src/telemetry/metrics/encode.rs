@@ -55,7 +55,7 @@ impl Counters<'_> {
     pub(super) fn sample(
         &mut self,
         labels: &[(&str, &str)],
-        value: impl EncodeCounterValue,
+        value: impl EncodeCounterValue + Copy,
     ) -> fmt::Result {
         if labels.is_empty() {
             // As a family it would be shown with empty braces.
@@ -69,7 +69,7 @@ impl Gauges<'_> {
     pub(super) fn sample(
         &mut self,
         labels: &[(&str, &str)],
-        value: impl EncodeGaugeValue,
+        value: impl EncodeGaugeValue + Copy,
     ) -> fmt::Result {
         if labels.is_empty() {
             return self.0.encode_gauge(&value);

@@ -51,7 +51,7 @@ fn open_descriptors() -> Option<u64> {
     u64::try_from(entries).ok()?.checked_sub(1)
 }
 
-/// The number of a line as `VmRSS:	  1234 kB`.
+/// The number of a line as `VmRSS:  1234 kB`.
 fn status_field(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
