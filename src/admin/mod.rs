@@ -64,8 +64,12 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
         };
         let state = Arc::clone(&state);
         match accepted {
-            Ok(Accepted::Tcp(stream)) => connections.spawn(converse(stream, Reach::Network, state)),
-            Ok(Accepted::Unix(stream)) => connections.spawn(converse(stream, Reach::File, state)),
+            Ok(Accepted::Tcp(stream)) => {
+                connections.spawn(converse(stream, Reach::Network, PATIENCE, state))
+            }
+            Ok(Accepted::Unix(stream)) => {
+                connections.spawn(converse(stream, Reach::File, PATIENCE, state))
+            }
             Err(error) => {
                 tracing::warn!(%error, "the admin endpoint could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -94,8 +98,17 @@ impl AdminState {
     }
 }
 
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For the head of a request, and idle between two.
+    header: Duration,
+    /// Then it is told to close; one that does not read is cut `header` later.
+    age_max: Duration,
+}
+
 /// One connection, with an end in time whatever the other side does.
-async fn converse<S>(stream: S, reach: Reach, state: Arc<AdminState>)
+async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<AdminState>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -104,14 +117,14 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also how long an idle connection is kept: it begins when the last answer is out.
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(patience.header)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // What goes wrong here is the business of whoever asked.
-    if timeout(CONNECTION_AGE_MAX, connection.as_mut()).await.is_err() {
+    if timeout(patience.age_max, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(HEADER_TIMEOUT, connection).await;
+        let _ = timeout(patience.header, connection).await;
     }
 }
 
@@ -123,10 +136,8 @@ const CONNECTIONS_MAX: usize = 64;
 
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection that still asks is told to close then; one that does not read is cut a little later.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+const PATIENCE: Patience =
+    Patience { header: Duration::from_secs(10), age_max: Duration::from_secs(60) };
 
 /// Out of descriptors, `accept` fails at once and for ever: not a reason to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

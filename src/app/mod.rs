@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod docs;
 pub mod gateway;
 pub mod pki;
 pub mod problems;
@@ -33,6 +34,9 @@ enum Command {
     Demo(demo::DemoCommand),
     /// Make certificates for development: a CA, servers, clients
     Pki(pki::PkiCommand),
+    /// Print a page of the documentation that is made from the code
+    #[command(hide = true)]
+    Docs(docs::DocsCommand),
 }
 
 const EXAMPLES: &str = "\
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => run::run(&command),
         Command::Check(command) => check::check(&command),
         Command::Demo(command) => demo::demo(&command),
+        Command::Docs(command) => docs::docs(&command),
         Command::Pki(command) => {
             let now = std::time::UNIX_EPOCH + crate::sys::clock::wall();
             match pki::run(&command, now, &mut io::stdout().lock()) {

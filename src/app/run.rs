@@ -77,6 +77,8 @@ fn serve(plan: Plan, file: &Path) -> Result<Ended, RunError> {
 }
 
 async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
+    // Before anybody is told that we are ready, and may end us.
+    let signals = Signals::listen().map_err(RunError::Control)?;
     let admin = match &plan.admin {
         None => None,
         Some(address) => {
@@ -99,19 +101,44 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     state.set_readiness(Readiness::Ready);
     say(&ready).map_err(RunError::Control)?;
     tracing::info!(config = %file.display(), workers = gateway.peers().len(), "serving");
-    let ended = until_signalled(gateway, &state).await;
+    let ended = until_signalled(gateway, &state, signals).await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");
     }
     ended
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends everything at once.
-async fn until_signalled(gateway: Gateway, state: &AdminState) -> Result<Ended, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Control)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Control)?;
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on neither ends the process by itself.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Serves until the first signal, then drains; a second one ends everything at once.
+async fn until_signalled(
+    gateway: Gateway,
+    state: &AdminState,
+    mut signals: Signals,
+) -> Result<Ended, RunError> {
     tokio::select! {
-        () = either(&mut terminate, &mut interrupt) => {}
+        () = signals.next() => {}
         () = ended(&gateway, Gateway::has_ended) => {
             gateway.stop();
             return Err(RunError::WorkerLost);
@@ -121,19 +148,10 @@ async fn until_signalled(gateway: Gateway, state: &AdminState) -> Result<Ended, 
     tracing::info!("draining: no longer ready; a second signal ends it at once");
     gateway.drain(clock::now());
     tokio::select! {
-        () = either(&mut terminate, &mut interrupt) => {
-            tracing::warn!("second signal: cutting what is still open");
-        }
+        () = signals.next() => tracing::warn!("second signal: cutting what is still open"),
         () = ended(&gateway, Gateway::is_over) => {}
     }
     Ok(gateway.stop())
-}
-
-async fn either(first: &mut Signal, second: &mut Signal) {
-    tokio::select! {
-        _ = first.recv() => {}
-        _ = second.recv() => {}
-    }
 }
 
 async fn ended(gateway: &Gateway, is_so: impl Fn(&Gateway) -> bool) {

@@ -68,6 +68,16 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 
+/// What of the key that [`super::keys`] writes as `key` cannot be used yet, in a sentence; `None`
+/// where all of it can. What stands in a table that is refused is refused with it.
+pub(super) fn note(key: &str) -> Option<String> {
+    UNAVAILABLE.iter().find_map(|entry| {
+        let below = key.strip_prefix(entry.key)?;
+        let is_told = below.is_empty() || (below.starts_with('.') && entry.refused.is_for_tables());
+        is_told.then(|| entry.refused.note())
+    })
+}
+
 /// Notes a problem if this key, with this value, asks for something that is not there yet.
 pub(super) fn check(node: &Node<'_>, problems: &mut Problems) {
     let Some(entry) = UNAVAILABLE.iter().find(|entry| entry.key == node.pattern()) else { return };
@@ -90,6 +100,30 @@ impl Refused {
                 value.get("check").is_none_or(|check| check.get_ref().as_str() != Some("off"))
             }
         }
+    }
+
+    /// Whether a table, as this key's value or in its list, is refused whatever is in it.
+    fn is_for_tables(self) -> bool {
+        match self {
+            Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
+            Self::Texts(_) | Self::ExceptUnchecked => false,
+        }
+    }
+
+    fn note(self) -> String {
+        let taken = match self {
+            Self::Always => return "Not available yet.".to_owned(),
+            Self::Texts([text]) => return format!("`\"{text}\"` is not available yet."),
+            Self::Texts(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| format!("`\"{text}\"`")).collect();
+                return format!("{} are not available yet.", texts.join(" and "));
+            }
+            Self::Except(text) => format!("\"{text}\""),
+            Self::ExceptNumber(number) => number.to_string(),
+            Self::ExceptEmpty => "[]".to_owned(),
+            Self::ExceptUnchecked => "{ check = \"off\" }".to_owned(),
+        };
+        format!("Not available yet, but for `{taken}`.")
     }
 
     fn help(self, value: &DeValue<'_>) -> String {

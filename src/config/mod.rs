@@ -31,3 +31,8 @@ pub fn keys() -> Vec<Key> {
     raw::RawFile::keys_below("", &mut keys);
     keys
 }
+
+/// What of `key` cannot be used yet, in a sentence for people; `None` where all of it can.
+pub fn unavailable(key: &Key) -> Option<String> {
+    available::note(&key.key)
+}

@@ -43,6 +43,16 @@ pub enum End {
     BadRecord,
 }
 
+/// What a failed send tells of the side that it went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Its FIN had come before (EPIPE), or reading will tell (ENOTCONN of a shutdown): it wants no
+    /// more, but what it sent is complete and perhaps not yet received.
+    Gone,
+    /// It broke off (ECONNRESET and the rest).
+    Reset,
+}
+
 /// Who ended the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClosedBy {
@@ -103,13 +113,14 @@ enum FlowState {
     /// The end was carried to the other side.
     Ended,
     /// The destination wants no more; what still comes is dropped.
-    Discarding {
-        since: Instant,
-    },
+    Discarding,
+    /// The source ended cleanly, and the destination did not want to know.
+    Dropped,
 }
 
-/// How long bytes that nobody wants are read and dropped before the socket is closed anyway. Enough
-/// for what was in flight; a peer that goes on sending does not get to hold the descriptor.
+/// How long bytes that nobody wants are read and dropped, once they are all that is left of a
+/// session. Enough for what was in flight; a peer that goes on sending does not get to hold the
+/// descriptor.
 pub const LINGER: Duration = Duration::from_secs(2);
 
 impl Side {
@@ -128,13 +139,14 @@ impl Relay {
         Self { limits, flows: [flow; 2], last_moved: now, first_end: None, outcome: None }
     }
 
-    /// `bytes` came from `from` and were sent on, but for `queued` that the other side did not take.
+    /// Bytes came from `from` and were sent on, but for `queued` that the other side did not take.
     pub fn moved(&mut self, from: Side, queued: usize, now: Instant) {
         self.last_moved = now;
         self.flow_mut(from).queued = queued;
     }
 
-    /// `queued` bytes of the flow are left after a write.
+    /// `queued` bytes of the flow are left after a write, or are new in it though nothing was
+    /// received (close_notify, KeyUpdate): only fewer of them count as movement.
     pub fn wrote(&mut self, from: Side, queued: usize, now: Instant) {
         if queued < self.flow(from).queued {
             self.last_moved = now;
@@ -142,46 +154,52 @@ impl Relay {
         self.flow_mut(from).queued = queued;
     }
 
-    /// The stream that comes from `from` is at its end.
-    pub fn ended(&mut self, from: Side, end: End) {
-        if self.flow(from).state != FlowState::Open && end == End::Clean {
-            return;
+    /// The stream that comes from `from`, relayed or discarded, is at its end.
+    pub fn ended(&mut self, from: Side, end: End, now: Instant) {
+        // An end is a movement: what the other side still has to say gets its time from here on.
+        self.last_moved = now;
+        self.first_end.get_or_insert(from);
+        let has_all = self.flow(from.other()).state == FlowState::Ended;
+        let flow = self.flow_mut(from);
+        match (flow.state, end) {
+            (FlowState::Open, End::Clean) => flow.state = FlowState::Ending,
+            (FlowState::Discarding, End::Clean) => flow.state = FlowState::Dropped,
+            // Nobody missed its last bytes, and it has taken all that was for it.
+            (FlowState::Discarding, End::Reset) if has_all => flow.state = FlowState::Dropped,
+            (_, End::Clean) => {}
+            (_, End::Unclean) => self.fail(from, from_side(from, Reasons::UNCLEAN)),
+            (_, End::BadRecord) => self.fail(from, from_side(from, Reasons::RECORD)),
+            (_, End::Reset) => self.fail(from, from_side(from, Reasons::RESET)),
         }
-        if self.first_end.is_none() {
-            self.first_end = Some(from);
-        }
-        match end {
-            End::Clean => self.flow_mut(from).state = FlowState::Ending,
-            End::Unclean => self.fail(from, from_side(from, Reasons::UNCLEAN)),
-            End::BadRecord => self.fail(from, from_side(from, Reasons::RECORD)),
-            End::Reset => self.fail(from, from_side(from, Reasons::RESET)),
-        }
+        self.settle();
     }
 
     /// Sending to `to` failed: it wants no more. Whether that is a fault depends on what it said
     /// before: a side that has ended its own stream cleanly may go at any time.
-    pub fn refused_bytes(&mut self, to: Side, now: Instant) {
-        let said_its_end = self.flow(to).state != FlowState::Open;
+    pub fn refused_bytes(&mut self, to: Side, refused: Refused, now: Instant) {
+        self.last_moved = now;
+        let said_its_end = match self.flow(to).state {
+            FlowState::Ending | FlowState::Ended | FlowState::Dropped => true,
+            FlowState::Open | FlowState::Discarding => false,
+        };
         let flow = self.flow_mut(to.other());
         flow.queued = 0;
-        if !said_its_end {
+        flow.state = match flow.state {
+            FlowState::Open => FlowState::Discarding,
+            FlowState::Ending => FlowState::Dropped,
+            state @ (FlowState::Ended | FlowState::Discarding | FlowState::Dropped) => state,
+        };
+        if refused == Refused::Reset && !said_its_end {
+            self.first_end.get_or_insert(to);
             self.fail(to, from_side(to, Reasons::RESET));
-        } else if flow.state == FlowState::Ending {
-            flow.state = FlowState::Ended;
-        } else if flow.state == FlowState::Open {
-            flow.state = FlowState::Discarding { since: now };
         }
         self.settle();
     }
 
     /// The end of the flow from `from` was carried to the other side.
-    pub fn closed(&mut self, from: Side) {
-        self.flow_mut(from).state = FlowState::Ended;
-        self.settle();
-    }
-
-    /// The discarded flow from `from` came to its end, whichever way.
-    pub fn discarded(&mut self, from: Side) {
+    pub fn closed(&mut self, from: Side, now: Instant) {
+        debug_assert_eq!(self.flow(from).queued, 0, "an end must not overtake bytes");
+        self.last_moved = now;
         self.flow_mut(from).state = FlowState::Ended;
         self.settle();
     }
@@ -191,8 +209,7 @@ impl Relay {
         if self.outcome.is_some() || now < self.deadline() {
             return;
         }
-        let discarding = |flow: &Flow| matches!(flow.state, FlowState::Discarding { .. });
-        let reason = if self.flows.iter().any(discarding) {
+        let reason = if self.only_discards() {
             None
         } else if self.is_half_closed() {
             Some(Reason::HalfClosedTimeout)
@@ -220,8 +237,8 @@ impl Relay {
             _ if flow.queued > 0 => Wish::Write,
             FlowState::Open => Wish::Read,
             FlowState::Ending => Wish::Close,
-            FlowState::Discarding { .. } => Wish::Discard,
-            FlowState::Ended => Wish::Nothing,
+            FlowState::Discarding => Wish::Discard,
+            FlowState::Ended | FlowState::Dropped => Wish::Nothing,
         }
     }
 
@@ -232,12 +249,14 @@ impl Relay {
 
     /// When the session is over if nothing moves.
     pub fn deadline(&self) -> Instant {
-        let discards = self.flows.iter().filter_map(|flow| match flow.state {
-            FlowState::Discarding { since } => Some(since + LINGER),
-            FlowState::Open | FlowState::Ending | FlowState::Ended => None,
-        });
-        let quiet = if self.is_half_closed() { self.limits.half_closed } else { self.limits.idle };
-        discards.min().unwrap_or(self.last_moved + quiet)
+        let quiet = if self.only_discards() {
+            LINGER
+        } else if self.is_half_closed() {
+            self.limits.half_closed
+        } else {
+            self.limits.idle
+        };
+        self.last_moved + quiet
     }
 
     /// Bytes that wait for a slow reader, both ways.
@@ -247,6 +266,12 @@ impl Relay {
 
     fn is_half_closed(&self) -> bool {
         self.flows.iter().any(|flow| flow.state != FlowState::Open)
+    }
+
+    /// Nothing that anybody wants is left. While bytes or an end are still on their way, the
+    /// discarded ones on the other flow must not cut them short.
+    fn only_discards(&self) -> bool {
+        !self.flows.iter().any(|flow| flow.state.is_on_its_way())
     }
 
     fn polite_if_flushed(&self) -> Closing {
@@ -264,7 +289,8 @@ impl Relay {
     }
 
     fn settle(&mut self) {
-        let over = self.flows.iter().all(|flow| flow.state == FlowState::Ended);
+        let is_over = |flow: &Flow| matches!(flow.state, FlowState::Ended | FlowState::Dropped);
+        let over = self.flows.iter().all(is_over);
         if over && self.outcome.is_none() {
             let closed_by = self.first_end.map_or(ClosedBy::Gateway, ClosedBy::from);
             self.outcome = Some(Outcome { closed_by, how: Closing::Done, reason: None });
@@ -277,6 +303,16 @@ impl Relay {
 
     fn flow_mut(&mut self, from: Side) -> &mut Flow {
         &mut self.flows[from as usize]
+    }
+}
+
+impl FlowState {
+    /// Its bytes, or its end, are still to reach the other side.
+    fn is_on_its_way(self) -> bool {
+        match self {
+            Self::Open | Self::Ending => true,
+            Self::Ended | Self::Discarding | Self::Dropped => false,
+        }
     }
 }
 
@@ -301,3 +337,6 @@ impl Reasons {
 fn from_side(side: Side, reasons: [Reason; 2]) -> Reason {
     reasons[side as usize]
 }
+
+#[cfg(test)]
+mod tests;

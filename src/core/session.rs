@@ -36,7 +36,8 @@ pub enum Event {
     Connected,
     /// One dial failed; another endpoint may do.
     DialFailed(Refusal),
-    /// An upstream connection ended before a byte of this client was sent on it.
+    /// The upstream connection, made ahead of need, ended before a byte of this client was sent on
+    /// it. Fits only where the wish said `may_be_ready`.
     ReadyDied,
     /// The client cannot be served.
     Refused(Refusal),
@@ -78,10 +79,27 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     Hello,
-    Handshake { chain: ChainId, connect: Connect },
-    Connecting { chain: ChainId, connect: Connect, attempt: u8, ready_died: u8, until: Instant },
-    Relaying { chain: ChainId, connect: Connect, ready_died: u8 },
-    Over { chain: Option<ChainId> },
+    Handshake {
+        chain: ChainId,
+        connect: Connect,
+    },
+    Connecting {
+        chain: ChainId,
+        connect: Connect,
+        attempt: u8,
+        ready_died: u8,
+        until: Instant,
+    },
+    /// `may_be_ready`: the connection may be one that was made ahead of need.
+    Relaying {
+        chain: ChainId,
+        connect: Connect,
+        ready_died: u8,
+        may_be_ready: bool,
+    },
+    Over {
+        chain: Option<ChainId>,
+    },
 }
 
 /// Ready connections found dead one after another before only a fresh dial will do.
@@ -137,7 +155,7 @@ impl Session {
             }
             (Phase::Hello, Event::Routed { chain, terminate: false, connect }) => {
                 self.marks.hello = Some(elapsed);
-                begin_connecting(chain, connect, now)
+                connecting(chain, connect, 0, now)
             }
             (Phase::Hello, Event::Deadline) => {
                 let limit = self.deadlines.hello;
@@ -145,29 +163,34 @@ impl Session {
             }
             (Phase::Handshake { chain, connect }, Event::Secured) => {
                 self.marks.handshake = Some(elapsed);
-                begin_connecting(chain, connect, now)
+                connecting(chain, connect, 0, now)
             }
             (Phase::Handshake { chain, .. }, Event::Deadline) => {
                 let limit = self.deadlines.handshake;
                 let detail = format!("the handshake did not end within {limit:?}");
                 refuse(Some(chain), Reason::HandshakeTimeout, detail)
             }
-            (Phase::Connecting { chain, connect, ready_died, .. }, Event::Connected) => {
+            (Phase::Connecting { chain, connect, attempt, ready_died, .. }, Event::Connected) => {
                 self.marks.connected = Some(elapsed);
-                (Phase::Relaying { chain, connect, ready_died }, Wish::Relay)
+                let may_be_ready = may_be_ready(attempt, ready_died);
+                (Phase::Relaying { chain, connect, ready_died, may_be_ready }, Wish::Relay)
             }
             (phase @ Phase::Connecting { .. }, Event::DialFailed(failure)) => {
                 next_dial(phase, failure, now)
             }
-            (phase @ Phase::Connecting { .. }, Event::Deadline) => {
-                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, "no answer in time"), now)
+            (Phase::Connecting { chain, connect, attempt, ready_died, until }, Event::Deadline) => {
+                let (limit, dials) = (connect.timeout, u32::from(attempt) + 1);
+                let detail =
+                    format!("no answer within {limit:?}, dial {dials} of {}", connect.attempts);
+                let phase = Phase::Connecting { chain, connect, attempt, ready_died, until };
+                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
             }
-            (Phase::Relaying { chain, connect, ready_died }, Event::ReadyDied)
-            | (Phase::Connecting { chain, connect, ready_died, .. }, Event::ReadyDied) => {
-                let ready_died = ready_died.saturating_add(1);
-                let until = now + connect.timeout;
-                let wish = Wish::Connect { attempt: 0, may_be_ready: ready_died < READY_DIED_MAX };
-                (Phase::Connecting { chain, connect, attempt: 0, ready_died, until }, wish)
+            (
+                Phase::Relaying { chain, connect, ready_died, may_be_ready: true },
+                Event::ReadyDied,
+            ) => {
+                self.marks.connected = None;
+                connecting(chain, connect, ready_died + 1, now)
             }
             (phase, Event::Refused(refusal)) => {
                 (Phase::Over { chain: phase_chain(&phase) }, Wish::Refuse(refusal))
@@ -180,10 +203,17 @@ impl Session {
     }
 }
 
-fn begin_connecting(chain: ChainId, connect: Connect, now: Instant) -> (Phase, Wish) {
-    let until = now + connect.timeout;
-    let phase = Phase::Connecting { chain, connect, attempt: 0, ready_died: 0, until };
-    (phase, Wish::Connect { attempt: 0, may_be_ready: true })
+/// The first dial, or one more ready connection in the place of a dead one.
+fn connecting(chain: ChainId, connect: Connect, ready_died: u8, now: Instant) -> (Phase, Wish) {
+    let (attempt, until) = (0, now + connect.timeout);
+    let wish = Wish::Connect { attempt, may_be_ready: may_be_ready(attempt, ready_died) };
+    (Phase::Connecting { chain, connect, attempt, ready_died, until }, wish)
+}
+
+/// Only the first dial of a round may be spared. Once this is false it stays so for the session's
+/// life: that is what bounds the rounds.
+fn may_be_ready(attempt: u8, ready_died: u8) -> bool {
+    attempt == 0 && ready_died < READY_DIED_MAX
 }
 
 /// The next endpoint, or the refusal that the last one gave.
@@ -196,7 +226,7 @@ fn next_dial(phase: Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
         return (Phase::Over { chain: Some(chain) }, Wish::Refuse(failure));
     }
     let until = now + connect.timeout;
-    let wish = Wish::Connect { attempt, may_be_ready: false };
+    let wish = Wish::Connect { attempt, may_be_ready: may_be_ready(attempt, ready_died) };
     (Phase::Connecting { chain, connect, attempt, ready_died, until }, wish)
 }
 
@@ -213,3 +243,6 @@ fn phase_chain(phase: &Phase) -> Option<ChainId> {
         Phase::Over { chain } => *chain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,8 @@ mod tests {
         let mut last = date(0);
         for day in 1..292_194 {
             let next = date(day);
-            let is_leap = last.year % 4 == 0 && (last.year % 100 != 0 || last.year % 400 == 0);
+            let is_leap = last.year.is_multiple_of(4)
+                && (!last.year.is_multiple_of(100) || last.year.is_multiple_of(400));
             let month_days = match last.month {
                 2 => 28 + u64::from(is_leap),
                 4 | 6 | 9 | 11 => 30,

@@ -98,13 +98,10 @@ impl Tls12 {
         before + bytes
     }
 
-    /// rustls sends the alerts that suit its own errors and no others: what is pending is that, and
-    /// close_notify stands in for the rest.
+    /// rustls sends the alerts that suit its own errors and no others: what is pending is that.
+    /// close_notify does not stand in for the rest: it would call a cut stream whole.
     pub(super) fn seal_alert(&mut self, out: &mut [u8]) -> usize {
-        match self.seal_control(out) {
-            0 => self.seal_close(out),
-            bytes => bytes,
-        }
+        self.seal_control(out)
     }
 }
 

@@ -176,7 +176,7 @@ impl Wire {
     }
 
     /// Writes a fatal alert; nothing on `Plain`. On TLS 1.2 the alert that rustls chose goes out,
-    /// or close_notify when it chose none.
+    /// and nothing when it chose none: then only a reset shows the peer that its stream is cut.
     pub fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
         match self {
             Self::Plain => 0,

@@ -157,6 +157,7 @@ fn shed_one(
     *reserve = reserve_descriptor();
 }
 
+/// One descriptor and no more: where only one is free, a pipe would not get its second.
 fn reserve_descriptor() -> Option<OwnedFd> {
-    rustix::pipe::pipe().ok().map(|(read, _write)| read)
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
 }

@@ -42,6 +42,8 @@ pub(super) struct Connection {
     tried: RefCell<Vec<usize>>,
     /// Given up when the handshake is over.
     handshaking: Option<Handshaking>,
+    /// From the first time that bytes may flow.
+    open: Option<OpenSession>,
 }
 
 /// Where a connection stands in the gauges, and where its panic is noticed.
@@ -91,6 +93,7 @@ impl Connection {
         worker.counters.handshaking.up();
         Self {
             handshaking: Some(Handshaking(Rc::clone(&worker))),
+            open: None,
             worker,
             listener,
             source,
@@ -105,18 +108,20 @@ impl Connection {
 
     /// Wish by wish to the end.
     async fn run(&mut self, refusal: Option<Refusal>) -> Ending {
-        let mut wish = match refusal {
-            Some(refusal) => Wish::Refuse(refusal),
-            None => Wish::ReadHello,
-        };
+        if let Some(refusal) = refusal {
+            // Closed without a word and without waiting for the client to go: a crowd that is over
+            // a limit must not itself hold the limit.
+            return Ending::Refused(refusal);
+        }
+        let mut wish = Wish::ReadHello;
         loop {
             let event = match wish {
                 Wish::Relay => match self.relay().await {
                     Relayed::Over { outcome, detail } => return Ending::Closed(outcome, detail),
                     Relayed::ReadyDied => Event::ReadyDied,
                 },
-                Wish::Refuse(refusal) => {
-                    self.refuse(&refusal).await;
+                Wish::Refuse(mut refusal) => {
+                    self.refuse(&mut refusal).await;
                     return Ending::Refused(refusal);
                 }
                 // Boxed, so that an idle session does not carry the memory of its handshake.
@@ -202,31 +207,34 @@ impl Connection {
     async fn relay(&mut self) -> Relayed {
         let timeouts = self.worker.snapshot.plan.listeners[self.listener].timeouts;
         let limits = Limits { idle: timeouts.idle, half_closed: timeouts.half_closed };
-        let chain = self.session.chain();
-        let _open = chain.map(|chain| {
+        // Once a client: a ready connection that was dead is no session of its own.
+        if let (None, Some(chain)) = (&self.open, self.session.chain()) {
             let chain = self.worker.snapshot.chain_index(self.listener, chain);
-            OpenSession::new(&self.worker, chain)
-        });
+            self.open = Some(OpenSession::new(&self.worker, chain));
+        }
         let Some(upstream) = &mut self.upstream else { return Relayed::ReadyDied };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
         relay::Session::new(&self.worker, &mut self.down, up, ready, limits).run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
-    /// arrives.
-    async fn refuse(&mut self, refusal: &Refusal) {
+    /// arrives. Notes the alert that was sent.
+    async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
+        self.open = None;
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
         let worker = Rc::clone(&self.worker);
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
                 // Authenticated, but not served: the client must not take it for a clean end.
-                poll_fn(|cx| {
-                    self.down.send_alert(&worker, INTERNAL_ERROR, cx);
-                    Poll::Ready(())
-                })
-                .await;
+                let sent =
+                    poll_fn(|cx| Poll::Ready(self.down.send_alert(&worker, INTERNAL_ERROR, cx)));
+                if !sent.await {
+                    stream::reset(&self.down.stream);
+                    return Ok(());
+                }
+                refusal.alert = Some(INTERNAL_ERROR);
             } else if let Some(alert) =
                 refusal.alert.filter(|_| self.session.marks().hello.is_none())
             {
@@ -268,13 +276,11 @@ impl Connection {
             marks: self.session.marks(),
             bytes_received: self.down.received,
             bytes_sent: self.sent(),
-            upstream: self.upstream.and_then(|up| {
-                Some(UpstreamReport {
-                    cluster: cluster?,
-                    address: up.address,
-                    ready: up.ready,
-                    tls: up.facts,
-                })
+            cluster,
+            upstream: self.upstream.map(|up| UpstreamReport {
+                address: up.address,
+                ready: up.ready,
+                tls: up.facts,
             }),
             server_name: self.notes.server_name,
             client: self.client,

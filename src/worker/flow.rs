@@ -191,16 +191,21 @@ impl Leg {
         self.send(worker, &control[..sealed], cx)
     }
 
-    /// Sends a fatal alert as far as the socket takes it.
-    pub(super) fn send_alert(&mut self, worker: &Worker, alert: u8, cx: &mut Context<'_>) {
+    /// Sends a fatal alert as far as the socket takes it. False where the wire has no way to say
+    /// it: then only a reset shows the peer that its stream is cut short.
+    pub(super) fn send_alert(&mut self, worker: &Worker, alert: u8, cx: &mut Context<'_>) -> bool {
         if self.closing {
-            return;
+            return true;
         }
-        self.closing = true;
         let mut control = [0; CONTROL_BYTES_MAX];
         let sealed = self.wire.seal_alert(alert, &mut control);
+        if sealed == 0 {
+            return false;
+        }
+        self.closing = true;
         // The peer broke the protocol: whether it still listens is its own affair.
         drop(self.send(worker, &control[..sealed], cx));
+        true
     }
 
     /// close_notify or an alert was sealed: what is left is to see it off.

@@ -18,7 +18,7 @@ use super::scratch::Scratch;
 use super::spliced::Splices;
 use super::stream;
 use super::timers::Alarm;
-use crate::core::relay::{Closing, End, LINGER, Limits, Outcome, Relay, Side, Wish};
+use crate::core::relay::{Closing, End, LINGER, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
 use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
 
@@ -101,7 +101,13 @@ impl<'a> Session<'a> {
         self.place.register(cx);
         for _ in 0..TURNS_MAX {
             let mut moved = false;
-            for from in [Side::Downstream, Side::Upstream] {
+            // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard
+            // before the client's bytes are taken.
+            let order = match self.replaceable {
+                true => [Side::Upstream, Side::Downstream],
+                false => [Side::Downstream, Side::Upstream],
+            };
+            for from in order {
                 match self.turn(from, cx) {
                     Turn::Moved => moved = true,
                     Turn::Waiting => {}
@@ -182,8 +188,9 @@ impl<'a> Session<'a> {
         }
         let now = clock::now();
         match to.send_control(&self.worker, cx) {
-            Ok(kept) => self.relay.moved(from, kept, now),
-            Err(_) => self.relay.refused_bytes(from.other(), now),
+            // Not `moved`: a peer that asks for keys and sends nothing is idle.
+            Ok(kept) => self.relay.wrote(from, kept, now),
+            Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
         }
     }
 
@@ -203,8 +210,8 @@ impl<'a> Session<'a> {
                 }
                 if left == 0 { Turn::Moved } else { Turn::Waiting }
             }
-            Err(_) => {
-                self.relay.refused_bytes(from.other(), now);
+            Err(error) => {
+                self.relay.refused_bytes(from.other(), refused(&error), now);
                 Turn::Moved
             }
         }
@@ -223,7 +230,11 @@ impl<'a> Session<'a> {
         let filled = match input {
             Ok(0) if self.replaceable && from == Side::Upstream => return Turn::Dead,
             Ok(0) => {
-                self.relay.ended(from, source.end_of_stream());
+                if from == Side::Downstream {
+                    // The end is about to be told to the upstream, whose own end is then an answer.
+                    self.replaceable = false;
+                }
+                self.relay.ended(from, source.end_of_stream(), clock::now());
                 return Turn::Moved;
             }
             Ok(filled) => filled,
@@ -274,7 +285,7 @@ impl<'a> Session<'a> {
                 Err(error) => {
                     source.keep(&self.worker, &[]);
                     self.note(&error);
-                    self.relay.refused_bytes(from.other(), now);
+                    self.relay.refused_bytes(from.other(), refused(&error), now);
                     return Turn::Moved;
                 }
             }
@@ -292,8 +303,8 @@ impl<'a> Session<'a> {
     fn stopped(&mut self, from: Side, stop: Stop, cx: &mut Context<'_>) -> Turn {
         match stop {
             Stop::InputEmpty | Stop::OutputFull => {}
-            Stop::CloseNotify if self.replaceable => return Turn::Dead,
-            Stop::CloseNotify => self.relay.ended(from, End::Clean),
+            Stop::CloseNotify | Stop::Failed(_) if self.replaceable => return Turn::Dead,
+            Stop::CloseNotify => self.relay.ended(from, End::Clean, clock::now()),
             Stop::Failed(fault) => {
                 let side = match fault.side {
                     WireSide::From => from,
@@ -303,7 +314,7 @@ impl<'a> Session<'a> {
                 if let Some(alert) = fault.refusal.alert {
                     self.legs.on(side).send_alert(&self.worker, alert, cx);
                 }
-                self.relay.ended(side, End::BadRecord);
+                self.relay.ended(side, End::BadRecord, clock::now());
             }
         }
         Turn::Moved
@@ -316,15 +327,15 @@ impl<'a> Session<'a> {
         match self.splices.pass(from, &source.stream, &to.stream, &self.worker.pipes, cx) {
             Poll::Pending => Turn::Waiting,
             Poll::Ready(Ok(passed)) if passed.received == 0 => {
-                self.relay.ended(from, End::Clean);
+                self.relay.ended(from, End::Clean, now);
                 Turn::Moved
             }
             Poll::Ready(Ok(passed)) => {
                 source.received += passed.received as u64;
                 self.last_moved = now;
                 self.relay.moved(from, passed.queued, now);
-                if passed.receiver_gone {
-                    self.relay.refused_bytes(from.other(), now);
+                if let Some(error) = passed.refused {
+                    self.relay.refused_bytes(from.other(), refused(&error), now);
                 }
                 Turn::Moved
             }
@@ -338,24 +349,29 @@ impl<'a> Session<'a> {
         let (_, to) = self.legs.along(from);
         match to.send_close(&self.worker, cx) {
             Ok(0) => match socket::shutdown_write(&to.stream) {
-                Ok(()) => self.relay.closed(from),
-                Err(_) => self.relay.refused_bytes(from.other(), now),
+                Ok(()) => self.relay.closed(from, now),
+                Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
             },
             Ok(kept) => self.relay.wrote(from, kept, now),
-            Err(_) => self.relay.refused_bytes(from.other(), now),
+            Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
         }
         Turn::Moved
     }
 
     fn discard(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
-        let scratch = &mut *self.worker.scratch.borrow_mut();
-        let (source, _) = self.legs.along(from);
-        match stream::poll_receive(&mut source.stream, &mut scratch.input, cx) {
+        let received = {
+            let scratch = &mut *self.worker.scratch.borrow_mut();
+            let (source, _) = self.legs.along(from);
+            stream::poll_receive(&mut source.stream, &mut scratch.input, cx)
+        };
+        match received {
             Poll::Pending => Turn::Waiting,
-            Poll::Ready(Ok(0) | Err(_)) => {
-                self.relay.discarded(from);
+            Poll::Ready(Ok(0)) => {
+                // Its records are not opened any more: FIN has to do for its close_notify.
+                self.relay.ended(from, End::Clean, clock::now());
                 Turn::Moved
             }
+            Poll::Ready(Err(error)) => self.broken(from, &error),
             Poll::Ready(Ok(_)) => Turn::Moved,
         }
     }
@@ -375,7 +391,7 @@ impl<'a> Session<'a> {
     /// The socket of `side` failed.
     fn broken(&mut self, side: Side, error: &io::Error) -> Turn {
         self.note(error);
-        self.relay.ended(side, End::Reset);
+        self.relay.ended(side, End::Reset, clock::now());
         Turn::Moved
     }
 
@@ -414,6 +430,15 @@ async fn goodbye(worker: &Worker, leg: &mut Leg) {
     });
     if sent.await.is_ok() {
         stream::linger(worker, &mut leg.stream).await;
+    }
+}
+
+/// What the failure of a send says. Linux answers EPIPE after a FIN of the peer's and ECONNRESET
+/// without one; a shutdown fails with ENOTCONN either way and leaves it to the next receive.
+fn refused(error: &io::Error) -> Refused {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => Refused::Gone,
+        _ => Refused::Reset,
     }
 }
 

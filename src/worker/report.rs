@@ -26,6 +26,8 @@ pub struct Report {
     pub chain: Option<Arc<str>>,
     pub client: Option<Box<ClientFacts>>,
     pub marks: Marks,
+    /// Where the chain's bytes go; known as soon as the chain is.
+    pub cluster: Option<Arc<str>>,
     pub upstream: Option<UpstreamReport>,
     /// Payload from the client, and to it.
     pub bytes_received: u64,
@@ -45,7 +47,6 @@ pub enum Ending {
 /// The upstream connection that carried the session.
 #[derive(Debug)]
 pub struct UpstreamReport {
-    pub cluster: Arc<str>,
     pub address: SocketAddr,
     /// It was dialled and handshaken ahead of need.
     pub ready: bool,

@@ -30,8 +30,8 @@ pub(super) struct Passed {
     pub(super) received: usize,
     /// Bytes left in the pipe.
     pub(super) queued: usize,
-    /// The destination takes no more.
-    pub(super) receiver_gone: bool,
+    /// Why the destination takes no more.
+    pub(super) refused: Option<io::Error>,
 }
 
 impl Splices {
@@ -57,7 +57,7 @@ impl Splices {
             match source.try_io(Interest::READABLE, || pipe.fill_from(source)) {
                 Ok(0) => {
                     pool.put(pipe);
-                    let end = Passed { received: 0, queued: 0, receiver_gone: false };
+                    let end = Passed { received: 0, queued: 0, refused: None };
                     return Poll::Ready(Ok(end));
                 }
                 Ok(_) => break pipe,
@@ -77,7 +77,7 @@ impl Splices {
         } else {
             self.pipes[from as usize] = Some(pipe);
         }
-        Poll::Ready(Ok(Passed { received, queued, receiver_gone: drained.is_err() }))
+        Poll::Ready(Ok(Passed { received, queued, refused: drained.err() }))
     }
 
     /// Sends what is in the flow's pipe; returns how much is left.

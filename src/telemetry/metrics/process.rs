@@ -14,10 +14,10 @@ pub(super) fn encode(started: Duration, families: &mut Families<'_, '_>) -> fmt:
     families.info("portcullis_build", "This build", ("version", env!("CARGO_PKG_VERSION")))?;
     families
         .gauge("portcullis_process_start_time_seconds", "Unix time of the start")?
-        .sample_f64(started.as_secs_f64())?;
+        .sample(&[], started.as_secs_f64())?;
     families
         .counter("portcullis_process_cpu_seconds", "Processor time spent, user and system")?
-        .sample_f64(cpu_time().as_secs_f64())?;
+        .sample(&[], cpu_time().as_secs_f64())?;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut memory = families.gauge("portcullis_process_resident_memory_bytes", "Memory in RAM")?;
     if let Some(kibibytes) = status_field(&status, "VmRSS:") {
@@ -51,7 +51,7 @@ fn open_descriptors() -> Option<u64> {
     u64::try_from(entries).ok()?.checked_sub(1)
 }
 
-/// The number of a line as `VmRSS:	  1234 kB`.
+/// The number of a line as `VmRSS:  1234 kB`.
 fn status_field(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()

@@ -70,7 +70,7 @@ impl Deadline {
 }
 
 /// Between two probes: short beside a connection, long beside a system call.
-const POLL: Duration = Duration::from_millis(2);
+pub(crate) const POLL: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {

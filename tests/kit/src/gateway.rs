@@ -22,7 +22,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::connect::connect_plain;
-use crate::deadline::{Deadline, PATIENCE};
+use crate::deadline::{Deadline, PATIENCE, POLL};
+use crate::metrics::Metrics;
 
 /// A running gateway.
 #[derive(Debug)]
@@ -61,16 +62,25 @@ impl Gateway {
     /// When it ends, or is not ready within `PATIENCE`; the message holds what it printed.
     pub fn start(binary: impl AsRef<Path>, config: &str) -> Self {
         let directory = TempDir::with_prefix("portcullis-gateway-").expect("a temporary directory");
+        Self::start_as(Command::new(binary.as_ref()), directory, config)
+    }
+
+    /// `start`, with a command that ends in the binary (`prlimit … portcullis`) and in a directory
+    /// that may hold what the configuration names.
+    ///
+    /// # Panics
+    /// As `start`.
+    pub fn start_as(mut command: Command, directory: TempDir, config: &str) -> Self {
         let file = directory.path().join(CONFIG);
         fs::write(&file, config).expect("the temporary directory takes a file");
-        let mut child = Command::new(binary.as_ref())
+        let mut child = command
             .args(["run".as_ref(), "-c".as_ref(), file.as_os_str()])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.as_ref().display()));
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("our child");
         let output = Arc::new(Output::default());
         let stdout = child.stdout.take().expect("standard output is a pipe");
@@ -127,6 +137,43 @@ impl Gateway {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("a status line"), body.to_owned())
+    }
+
+    /// What `/metrics` says now.
+    ///
+    /// # Panics
+    /// When the admin listener does not answer with a page of metrics.
+    pub fn metrics(&self) -> Metrics {
+        let (status, page) = self.admin_get("/metrics");
+        assert_eq!(status, 200, "{page}");
+        Metrics::parse(&page)
+    }
+
+    /// Waits until no connection is left and what was counted agrees with what was logged; returns
+    /// the metrics of that moment. Every test of a gateway that lives on ends with it.
+    ///
+    /// # Panics
+    /// When that is not so within `PATIENCE`; the message says what differs.
+    pub fn settled(&self) -> Metrics {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let metrics = self.metrics();
+            let Some(why) = metrics.unsettled(&self.access_log()) else { return metrics };
+            assert!(!deadline.is_over(), "not settled: {why}{}", self.report());
+            thread::park_timeout(POLL);
+        }
+    }
+
+    /// Memory in RAM, in bytes.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.expect("the kernel says how much") * 1024
     }
 
     /// Access-log lines so far, in the order they came.

@@ -14,6 +14,8 @@ mod connect;
 mod deadline;
 mod echo;
 mod gateway;
+mod metrics;
+mod scripted;
 mod tls;
 pub mod unbuffered;
 
@@ -26,4 +28,6 @@ pub use connect::{
 pub use deadline::{Deadline, PATIENCE, eventually, within};
 pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
 pub use gateway::Gateway;
+pub use metrics::Metrics;
+pub use scripted::Scripted;
 pub use tls::{ClientTls, ServerTls};

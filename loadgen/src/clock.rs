@@ -1,0 +1,47 @@
+//! Owns the generator's view of time: the monotonic clock, the wall clock, and the CPU clocks of
+//! this thread and process. Nothing else in the crate asks the system what time it is; everything
+//! that computes with time takes it as an argument. Read `arrivals.rs` next.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "this module is the generator's only clock")]
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since the Unix epoch, for file headers and certificate dates.
+#[expect(clippy::disallowed_methods, reason = "this module is the generator's only clock")]
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Waits without doing anything; only the coordinating thread may, never a load thread.
+#[expect(clippy::disallowed_methods, reason = "the coordinator has no event to wait on")]
+pub fn sleep(span: Duration) {
+    std::thread::sleep(span);
+}
+
+/// CPU time that the calling thread has used.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    cpu(ClockId::ThreadCPUTime)
+}
+
+/// CPU time that this process has used.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    cpu(ClockId::ProcessCPUTime)
+}
+
+fn cpu(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}

@@ -1,0 +1,139 @@
+//! Owns the command `handshakes` (alias `run`): one run, its files, its exit code. Read `run.rs`
+//! for the run, `verdict.rs` for whether to believe it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::environment::{self, Environment};
+use crate::exit::Exit;
+use crate::flags::LoadFlags;
+use crate::output;
+use crate::plan::RunPlan;
+use crate::progress::Progress;
+use crate::quantity;
+use crate::result::{RunResult, ThresholdResult};
+use crate::run::{self, Outcome, Watch};
+use crate::threshold::Rule;
+use crate::trial::found_nobody;
+use crate::{scrape, summary, verdict};
+
+/// One steady run, open loop (--rate) or closed (--conns)
+#[derive(Debug, Clone, Args)]
+pub struct Handshakes {
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadFlags,
+    /// Address of the server's Prometheus metrics, read before and after
+    #[arg(long, value_name = "URL")]
+    pub scrape: Option<String>,
+    /// The counter that must agree with ours, `name` or `name{label="value"}`
+    #[arg(long, value_name = "METRIC", requires = "scrape")]
+    pub scrape_counter: Option<String>,
+    /// Fail with exit code 2 if this holds, `p99>20ms`; repeatable
+    #[arg(long, value_name = "RULE")]
+    pub fail_if: Vec<Rule>,
+    /// Where results go.
+    #[command(flatten)]
+    pub files: ResultFiles,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Files that a run leaves.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ResultFiles {
+    /// Write the result as JSON (load/1)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl ResultFiles {
+    /// Writes those that were asked for.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub fn write(&self, result: &RunResult) -> Result<()> {
+        if let Some(path) = &self.out {
+            result.write(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Handshakes {
+    /// Runs, prints, writes.
+    ///
+    /// # Errors
+    /// Usage, or a target that nobody serves.
+    pub fn execute(&self, arguments: Vec<String>) -> Result<Exit> {
+        let _ = environment::raise_descriptor_limit();
+        let plan = Arc::new(self.load.plan()?);
+        let env = Environment::look(arguments);
+        let before = self.scrape.as_deref().map(scrape::fetch).transpose()?;
+        let mut watch: Box<dyn Watch> =
+            if self.quiet { Box::new(run::Unwatched) } else { Box::new(Progress::new(&plan)) };
+        let outcome = run::run(&plan, self.load.server_pid, &mut *watch)?;
+        drop(watch);
+        let mut result = RunResult::new(&plan, &outcome, env)?;
+        if let (Some(url), Some(before)) = (&self.scrape, &before) {
+            result.scrape = Some(self.reconcile(url, before, &outcome)?);
+        }
+        verdict::judge(&plan, &outcome, &mut result);
+        result.thresholds = apply(&self.fail_if, &result);
+        self.files.write(&result)?;
+        if !self.quiet {
+            output::text(&summary::render(&result));
+        }
+        Ok(exit_code(&plan, &result))
+    }
+
+    fn reconcile(
+        &self,
+        url: &str,
+        before: &scrape::Counters,
+        outcome: &Outcome,
+    ) -> Result<scrape::Reconciled> {
+        let after = scrape::fetch(url).context("the second scrape")?;
+        let ours: u64 =
+            outcome.ticks.iter().map(|tick| tick.full + tick.resumed + tick.wrongly_accepted).sum();
+        // The server may have finished what we gave up on.
+        let failed: u64 = outcome.ticks.iter().map(crate::tick::Tick::failures_total).sum();
+        let tolerance = quantity::float(failed + outcome.tally.in_flight);
+        let counter = self.scrape_counter.as_deref();
+        Ok(scrape::reconcile(before, &after, counter, quantity::float(ours), tolerance))
+    }
+}
+
+/// Applies `--fail-if`. A rule about something that was not measured fails: silence is no proof.
+#[must_use]
+pub fn apply(rules: &[Rule], result: &RunResult) -> Vec<ThresholdResult> {
+    rules
+        .iter()
+        .map(|rule| {
+            let value = rule.value(result);
+            ThresholdResult {
+                rule: rule.to_string(),
+                value: value.unwrap_or_default(),
+                failed: value.is_none_or(|value| rule.holds(value)),
+            }
+        })
+        .collect()
+}
+
+fn exit_code(plan: &RunPlan, result: &RunResult) -> Exit {
+    if found_nobody(result) {
+        output::note(format_args!("error: nobody listens on {}", plan.target));
+        return Exit::NoConnection;
+    }
+    if !result.valid {
+        return Exit::Invalid;
+    }
+    if result.thresholds.iter().any(|threshold| threshold.failed) {
+        return Exit::Missed;
+    }
+    Exit::Met
+}

@@ -1,0 +1,276 @@
+//! Owns the command `hold`: many idle connections, what each costs the server, whether they
+//! survive, and how long a storm of reconnecting clients takes to settle. Read `peer.rs` for the
+//! connections.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::client::TlsStream;
+
+use crate::exit::Exit;
+use crate::peer::{Peer, PeerFlags, runtime};
+use crate::process::ProcessSample;
+use crate::quantity::{self, float, show_bytes, show_micros};
+use crate::result::Quantiles;
+use crate::tally::histogram;
+use crate::{clock, environment, output};
+
+/// Hold idle connections; measure bytes per connection, survival and a reconnect storm
+#[derive(Debug, Clone, Args)]
+pub struct Hold {
+    /// Whom to talk to; an echo must answer.
+    #[command(flatten)]
+    pub peer: PeerFlags,
+    /// Connections to hold
+    #[arg(long, default_value_t = 1000)]
+    pub conns: u32,
+    /// How long they stay idle
+    #[arg(long, default_value = "5s", value_parser = quantity::duration)]
+    pub idle: Duration,
+    /// Handshakes at once while connecting
+    #[arg(long, default_value_t = 64)]
+    pub concurrency: u32,
+    /// At the end reset all connections and bring them back at once
+    #[arg(long)]
+    pub reconnect_storm: bool,
+    /// In the storm, clients present the tickets they have
+    #[arg(long, requires = "reconnect_storm")]
+    pub storm_resumes: bool,
+    /// A client in the storm gives up after this and tries again
+    #[arg(long, default_value = "10s", value_parser = quantity::duration)]
+    pub timeout: Duration,
+    /// The storm has failed if not all are back after this
+    #[arg(long, default_value = "60s", value_parser = quantity::duration)]
+    pub storm_max: Duration,
+    /// Write the result as JSON (hold/1)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What `hold` found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HoldResult {
+    /// `hold/1`.
+    pub schema: String,
+    /// Connections that were established and proven by an echo.
+    pub held: u64,
+    /// Attempts that failed while connecting.
+    pub failed: u64,
+    /// Held connections that still echoed after the idle time.
+    pub survived: u64,
+    /// Time that connecting all took, seconds.
+    pub connect_seconds: f64,
+    /// Growth of the server's resident memory per held connection.
+    pub server_bytes_per_connection: Option<f64>,
+    /// CPU share of the server while all were idle.
+    pub server_idle_cpu_share: Option<f64>,
+    /// The reconnect storm.
+    pub storm: Option<Storm>,
+}
+
+/// A reconnect storm.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Storm {
+    /// Clients that came back.
+    pub recovered: u64,
+    /// Attempts that failed and were repeated.
+    pub retries: u64,
+    /// From the reset until half of the clients were back, seconds.
+    pub half_seconds: f64,
+    /// Until 99 % were.
+    pub most_seconds: f64,
+    /// Until the last was.
+    pub all_seconds: f64,
+    /// Time to recover per client from the start of the storm, microseconds.
+    pub client_us: Quantiles,
+}
+
+type Connection = TlsStream<TcpStream>;
+
+impl Hold {
+    /// Holds, prints; exit 2 if connections were lost or the storm did not settle.
+    ///
+    /// # Errors
+    /// Usage; nobody at the target; not enough descriptors.
+    pub fn execute(&self) -> Result<Exit> {
+        let descriptors = environment::raise_descriptor_limit();
+        if u64::from(self.conns) + 64 > descriptors {
+            bail!(
+                "{} connections need more than the {descriptors} descriptors allowed",
+                self.conns
+            );
+        }
+        let peer = Rc::new(self.peer.peer()?);
+        let local = tokio::task::LocalSet::new();
+        let result = local.block_on(&runtime()?, Box::pin(self.run(&peer)))?;
+        print(&result);
+        if let Some(path) = &self.out {
+            std::fs::write(path, serde_json::to_string(&result)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let wanted = u64::from(self.conns);
+        let settled = result.storm.as_ref().is_none_or(|storm| storm.recovered == wanted);
+        let all = result.held == wanted && result.survived == wanted && settled;
+        Ok(if all { Exit::Met } else { Exit::Missed })
+    }
+
+    async fn run(&self, peer: &Rc<Peer>) -> Result<HoldResult> {
+        let sample = || self.peer.server_pid.map(ProcessSample::take).transpose();
+        let mut result = HoldResult { schema: "hold/1".to_owned(), ..HoldResult::default() };
+        let empty = sample()?;
+        let start = clock::now();
+        let mut held = self.connect_all(peer, &mut result).await;
+        result.connect_seconds = clock::now().duration_since(start).as_secs_f64();
+        result.held = held.len() as u64;
+        if held.is_empty() {
+            bail!("not one connection was established: is an echo behind {}?", peer.target);
+        }
+        let idle_start = sample()?;
+        tokio::time::sleep(self.idle).await;
+        let idle_end = sample()?;
+        if let (Some(empty), Some(before), Some(after)) = (empty, idle_start, idle_end) {
+            let growth = float(after.rss) - float(empty.rss);
+            result.server_bytes_per_connection = Some(growth / float(result.held));
+            let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+            result.server_idle_cpu_share = Some(cpu / self.idle.as_secs_f64().max(1e-9));
+        }
+        result.survived = self.survivors(&mut held).await;
+        if self.reconnect_storm {
+            result.storm = Some(self.storm(peer, held).await);
+        }
+        Ok(result)
+    }
+
+    async fn connect_all(&self, peer: &Rc<Peer>, result: &mut HoldResult) -> Vec<Connection> {
+        let gate = Rc::new(Semaphore::new(self.concurrency.max(1) as usize));
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..self.conns {
+            let (peer, gate, timeout) = (Rc::clone(peer), Rc::clone(&gate), self.timeout);
+            running.spawn_local(async move {
+                let _pass = gate.acquire().await;
+                Box::pin(establish(&peer, timeout)).await
+            });
+        }
+        let mut held = Vec::new();
+        while let Some(done) = running.join_next().await {
+            match done {
+                Ok(Ok(connection)) => held.push(connection),
+                Ok(Err(_)) | Err(_) => result.failed += 1,
+            }
+        }
+        held
+    }
+
+    async fn survivors(&self, held: &mut [Connection]) -> u64 {
+        let mut alive = 0;
+        for connection in held {
+            let echoed = tokio::time::timeout(self.timeout, echo(connection)).await;
+            alive += u64::from(matches!(echoed, Ok(Ok(()))));
+        }
+        alive
+    }
+
+    async fn storm(&self, peer: &Rc<Peer>, held: Vec<Connection>) -> Storm {
+        let clients = held.len();
+        for connection in &held {
+            // Processes that die or hosts that fail over do not say goodbye.
+            let _ = SockRef::from(connection.get_ref().0).set_linger(Some(Duration::ZERO));
+        }
+        drop(held);
+        peer.resume(self.storm_resumes);
+        let start = clock::now();
+        let end = start + self.storm_max;
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..clients {
+            let (peer, timeout) = (Rc::clone(peer), self.timeout);
+            running.spawn_local(async move { Box::pin(come_back(&peer, timeout, end)).await });
+        }
+        let mut storm = Storm::default();
+        let mut times = histogram();
+        let mut back = Vec::new();
+        while let Some(done) = running.join_next().await {
+            let Ok((connection, retries)) = done else { continue };
+            storm.retries += retries;
+            if let Some((connection, at)) = connection {
+                let span = at.duration_since(start);
+                times.saturating_record(quantity::micros(span).max(1));
+                back.push(connection);
+            }
+        }
+        storm.recovered = back.len() as u64;
+        storm.half_seconds = float(times.value_at_quantile(0.5)) / 1e6;
+        storm.most_seconds = float(times.value_at_quantile(0.99)) / 1e6;
+        storm.all_seconds = float(times.max()) / 1e6;
+        storm.client_us = Quantiles::of(&times);
+        storm
+    }
+}
+
+async fn establish(peer: &Peer, timeout: Duration) -> io::Result<Connection> {
+    let mut connection = peer.tls(timeout).await?;
+    tokio::time::timeout(timeout, echo(&mut connection)).await.map_err(io::Error::from)??;
+    Ok(connection)
+}
+
+async fn come_back(
+    peer: &Peer,
+    timeout: Duration,
+    end: Instant,
+) -> (Option<(Connection, Instant)>, u64) {
+    let mut retries = 0;
+    while clock::now() < end {
+        if let Ok(connection) = Box::pin(establish(peer, timeout)).await {
+            return (Some((connection, clock::now())), retries);
+        }
+        retries += 1;
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+    (None, retries)
+}
+
+async fn echo(connection: &mut Connection) -> io::Result<()> {
+    connection.write_all(b"?").await?;
+    connection.flush().await?;
+    let mut answer = [0; 1];
+    connection.read_exact(&mut answer).await?;
+    if answer == *b"?" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+fn print(result: &HoldResult) {
+    output::line(format_args!(
+        " held        {} ({} failed) in {:.2} s; {} survived",
+        result.held, result.failed, result.connect_seconds, result.survived
+    ));
+    if let (Some(bytes), Some(cpu)) =
+        (result.server_bytes_per_connection, result.server_idle_cpu_share)
+    {
+        output::line(format_args!(
+            " server      {} per connection; {:.1} % cpu while idle",
+            show_bytes(bytes),
+            cpu * 100.0
+        ));
+    }
+    if let Some(storm) = &result.storm {
+        output::line(format_args!(
+            " storm       {} back, {} retries; half in {:.2} s, 99 % in {:.2} s, all in {:.2} s; client p50 {}",
+            storm.recovered,
+            storm.retries,
+            storm.half_seconds,
+            storm.most_seconds,
+            storm.all_seconds,
+            show_micros(float(storm.client_us.p50)),
+        ));
+    }
+}
+
+/// A client that was refused waits this long, as most drivers do at first.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,54 @@
+//! A load generator for TLS servers: handshakes at a rate, full and resumed, with client
+//! certificates, confirmed by the server, and judged by the generator itself. It depends on
+//! nothing of the gateway. Start reading at `cli.rs`; the heart is `worker.rs` and `session.rs`.
+
+pub mod arrivals;
+pub mod attack;
+pub mod attempt;
+pub mod cli;
+pub mod clients;
+pub mod clock;
+pub mod compare;
+pub mod crypto;
+pub mod deadlines;
+pub mod doctor;
+pub mod environment;
+pub mod exit;
+pub mod find;
+pub mod flags;
+pub mod handshakes;
+pub mod histogram_code;
+pub mod hold;
+pub mod identity;
+pub mod key_exchange;
+pub mod manifest;
+pub mod outcome;
+pub mod output;
+pub mod pattern;
+pub mod peer;
+pub mod pki;
+pub mod plan;
+pub mod process;
+pub mod progress;
+pub mod quantity;
+pub mod result;
+pub mod run;
+pub mod scrape;
+pub mod search;
+pub mod server_trust;
+pub mod session;
+pub mod slots;
+pub mod source;
+pub mod stats;
+pub mod stream;
+pub mod summary;
+pub mod tally;
+pub mod threshold;
+pub mod tick;
+pub mod ticket_pool;
+pub mod tls_client;
+pub mod trial;
+pub mod upstream;
+pub mod verdict;
+pub mod weights;
+pub mod worker;

@@ -1,0 +1,36 @@
+//! Owns one measured run from plan to judged result, for every command that makes several. Read
+//! `run.rs` for the run itself, `find.rs`, `ab.rs` and `sweep.rs` for who repeats it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::environment::Environment;
+use crate::plan::RunPlan;
+use crate::result::RunResult;
+use crate::run::{self, Watch};
+use crate::verdict;
+
+/// Runs a plan and judges the result.
+///
+/// # Errors
+/// As [`run::run`].
+pub fn trial(
+    plan: &Arc<RunPlan>,
+    server_pid: Option<u32>,
+    arguments: &[String],
+    watch: &mut dyn Watch,
+) -> Result<RunResult> {
+    let env = Environment::look(arguments.to_vec());
+    let outcome = run::run(plan, server_pid, watch)?;
+    let mut result = RunResult::new(plan, &outcome, env)?;
+    verdict::judge(plan, &outcome, &mut result);
+    Ok(result)
+}
+
+/// Whether an attempt to talk to the target was in vain from first to last.
+#[must_use]
+pub fn found_nobody(result: &RunResult) -> bool {
+    let refused = result.errors.get("refused").copied().unwrap_or_default();
+    result.counts.attempted > 0 && refused == result.counts.attempted
+}

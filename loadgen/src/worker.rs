@@ -1,0 +1,489 @@
+//! Owns one load thread: its sockets, its epoll, its deadlines and its counts. It starts
+//! connections when they are due, feeds bytes to `session.rs`, and sends a tick a second to the
+//! coordinator. Nothing is shared with other threads. Read `run.rs` for who starts it.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::event::epoll::{self, EventFlags};
+use rustix::time::Timespec;
+
+use crate::arrivals::Arrivals;
+use crate::attempt::{Attempt, Life};
+use crate::clients::{Clients, Expect};
+use crate::clock;
+use crate::deadlines::Deadlines;
+use crate::outcome::Failure;
+use crate::plan::{Close, Loop, RunPlan};
+use crate::session::{After, Session, Stamps, Step};
+use crate::slots::{Slots, Token};
+use crate::source::Sources;
+use crate::tally::Tally;
+use crate::tick::{Tick, Ticker};
+use crate::ticket_pool::TicketPool;
+use crate::tls_client::TlsClients;
+
+/// A load thread's state.
+#[derive(Debug)]
+pub struct Worker {
+    plan: Arc<RunPlan>,
+    index: u32,
+    tls: TlsClients,
+    tickets: Arc<TicketPool>,
+    clients: Clients,
+    sources: Sources,
+    epoll: rustix::fd::OwnedFd,
+    slots: Slots<Attempt>,
+    /// Attempts that are not confirmed yet or still do what comes after: the closed loop's number.
+    active: u32,
+    timeouts: Deadlines<Token>,
+    holds: Deadlines<Token>,
+    lingers: Deadlines<Token>,
+    window: (Instant, Instant),
+    tally: Tally,
+    ticker: Ticker,
+    scratch: Box<[u8]>,
+}
+
+impl Worker {
+    /// Prepares a thread; call it on the thread that will run it. `index` counts from 0.
+    ///
+    /// # Errors
+    /// Unusable TLS terms, or no epoll.
+    pub fn new(
+        plan: Arc<RunPlan>,
+        index: u32,
+        start: Instant,
+        ticks: Sender<Tick>,
+    ) -> Result<Self> {
+        let tickets = Arc::new(TicketPool::default());
+        let tls = TlsClients::new(&plan.terms, &plan.population.identities, &tickets)?;
+        let seed = plan.seed.wrapping_add(u64::from(index) << 32);
+        let hold = match plan.script.after {
+            After::Hold(span) => span,
+            After::None | After::Echo(_) | After::Stream(_) => Duration::ZERO,
+        };
+        Ok(Self {
+            tls,
+            tickets,
+            clients: Clients::new(Arc::clone(&plan.population), seed),
+            sources: Sources::new(plan.source, plan.target, index << 20),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?,
+            slots: Slots::default(),
+            active: 0,
+            timeouts: Deadlines::new(plan.timeout),
+            holds: Deadlines::new(hold),
+            lingers: Deadlines::new(LINGER_MAX),
+            window: (start + plan.phases.before(), start + plan.phases.until_end()),
+            tally: Tally::new(plan.population.names.len()),
+            ticker: Ticker::new(index, start, ticks),
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            plan,
+            index,
+        })
+    }
+
+    /// Runs until the plan is done or `stop` is set, then waits for attempts in flight.
+    ///
+    /// # Errors
+    /// A broken epoll.
+    pub fn run(mut self, start: Instant, stop: &AtomicBool) -> Result<Tally> {
+        let mut schedule = match self.plan.pace {
+            Loop::Open { rate, spread, .. } => Some(
+                Arrivals::new(
+                    rate,
+                    spread,
+                    self.plan.phases.ramp,
+                    self.index,
+                    self.plan.threads,
+                    self.plan.seed.wrapping_add(u64::from(self.index)),
+                )
+                .peekable(),
+            ),
+            Loop::Closed { .. } => None,
+        };
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let mut cpu_before = None;
+        let end = self.window.1;
+        loop {
+            let now = clock::now();
+            if cpu_before.is_none() && now >= self.window.0 {
+                cpu_before = Some(clock::thread_cpu());
+            }
+            if now >= end || stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let next_due = match &mut schedule {
+                Some(schedule) => self.launch_due(schedule, start, now),
+                None => self.launch_closed(now),
+            };
+            self.expire(now);
+            self.ticker.beat(now, self.active);
+            let wake = [next_due, self.next_deadline(), Some(self.ticker.next()), Some(end)];
+            self.poll(&mut events, wake.into_iter().flatten().min())?;
+        }
+        self.tally.cpu = cpu_before.map_or(Duration::ZERO, |before| clock::thread_cpu() - before);
+        self.drain(&mut events)?;
+        Ok(self.tally)
+    }
+
+    /// Starts what the schedule wants by now; returns when the next one is due.
+    fn launch_due(
+        &mut self,
+        schedule: &mut std::iter::Peekable<Arrivals>,
+        start: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        let Loop::Open { in_flight_max, .. } = self.plan.pace else { return None };
+        let room = self.portion(in_flight_max).max(1);
+        // Sockets must be served between starts, or a burst would delay its own replies; whoever
+        // starts late because of it carries the delay in its latency.
+        for _ in 0..STARTS_PER_TURN_MAX {
+            let due = start + *schedule.peek()?;
+            if due > now {
+                return Some(due);
+            }
+            schedule.next();
+            if self.active >= room {
+                self.drop_arrival(due);
+            } else {
+                self.launch(due, clock::now());
+            }
+        }
+        Some(now)
+    }
+
+    fn launch_closed(&mut self, now: Instant) -> Option<Instant> {
+        let Loop::Closed { connections } = self.plan.pace else { return None };
+        let room = self.portion(connections);
+        let mut launched = 0;
+        while self.active < room {
+            if launched == STARTS_PER_TURN_MAX {
+                return Some(now);
+            }
+            launched += 1;
+            let at = clock::now();
+            if !self.launch(at, at) {
+                // No descriptor or port: trying again at once would spin.
+                return Some(now + LOCAL_FAILURE_PAUSE);
+            }
+        }
+        None
+    }
+
+    /// This thread's part of a whole number.
+    fn portion(&self, whole: u32) -> u32 {
+        let threads = self.plan.threads.max(1);
+        whole / threads + u32::from(self.index < whole % threads)
+    }
+
+    fn drop_arrival(&mut self, due: Instant) {
+        self.ticker.tick.attempted += 1;
+        self.ticker.tick.failed(Failure::Dropped);
+        if self.is_measured(due) {
+            self.tally.attempted += 1;
+            *self.tally.failures.entry(Failure::Dropped).or_default() += 1;
+        }
+    }
+
+    /// Starts an attempt; false if it failed before anything was sent.
+    fn launch(&mut self, intended: Instant, now: Instant) -> bool {
+        let draw = self.clients.draw();
+        let stamps = Stamps::new(intended, now);
+        let measured = self.is_measured(intended);
+        self.ticker.tick.attempted += 1;
+        if measured {
+            self.tally.attempted += 1;
+            self.tally.started(&stamps);
+        }
+        self.tickets.turn(draw.holder, draw.resume);
+        let name = self.plan.population.names[draw.name].server.clone();
+        let token = self.clients.token();
+        let session = self
+            .tls
+            .config(draw.identity, draw.version)
+            .ok_or(Failure::Local)
+            .and_then(|config| Session::new(config, name, self.plan.script, token, stamps));
+        let source = self.sources.next_address();
+        let socket = Attempt::connect(self.plan.target, source, self.plan.close == Close::Reset);
+        let (session, socket) = match (session, socket) {
+            (Ok(session), Ok(socket)) => (session, socket),
+            (Err(failure), _) => return self.fail_early(draw.name, measured, failure),
+            (_, Err(error)) => {
+                return self.fail_early(draw.name, measured, Failure::from_io(&error));
+            }
+        };
+        let attempt = Attempt { socket, session, draw, measured, life: Life::Connecting };
+        let token = self.slots.insert(attempt);
+        self.active += 1;
+        self.timeouts.set(now, token);
+        let Some(attempt) = self.slots.get(token) else { return true };
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if epoll::add(&self.epoll, &attempt.socket, token.to_event(), interest).is_err() {
+            self.fail(token, Failure::Local);
+            return false;
+        }
+        true
+    }
+
+    fn fail_early(&mut self, name: usize, measured: bool, failure: Failure) -> bool {
+        self.ticker.tick.failed(failure);
+        if measured {
+            self.tally.failed(name, failure);
+        }
+        false
+    }
+
+    fn is_measured(&self, intended: Instant) -> bool {
+        intended >= self.window.0 && intended < self.window.1
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.timeouts.next(), self.holds.next(), self.lingers.next()].into_iter().flatten().min()
+    }
+
+    fn poll(&mut self, events: &mut Vec<epoll::Event>, wake: Option<Instant>) -> Result<()> {
+        let span =
+            wake.map_or(Duration::from_secs(1), |at| at.saturating_duration_since(clock::now()));
+        let timeout = Timespec {
+            tv_sec: i64::try_from(span.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(span.subsec_nanos()),
+        };
+        events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("epoll_wait failed"),
+        }
+        for event in events.iter() {
+            let (data, flags) = (event.data, event.flags);
+            self.serve(Token::from_event(data), flags);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, token: Token, flags: EventFlags) {
+        let now = clock::now();
+        let Some(attempt) = self.slots.get(token) else { return };
+        if matches!(attempt.life, Life::Connecting) {
+            match attempt.is_connected(flags) {
+                Ok(false) => return,
+                Ok(true) => {
+                    attempt.life = Life::Running;
+                    attempt.session.stamps.connected = Some(now);
+                }
+                Err(error) => return self.fail(token, Failure::from_io(&error)),
+            }
+        }
+        if flags.contains(EventFlags::OUT) {
+            self.flush(token);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+        {
+            // Where a FIN or RST has arrived too, no further edge will tell.
+            let over = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            self.read(token, now, if over { Reach::End } else { Reach::Short });
+        }
+    }
+
+    fn flush(&mut self, token: Token) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        if attempt.session.send(&mut &attempt.socket).is_err() && !attempt.is_over() {
+            // An alert that explains the reset may wait in the receive buffer: read it first.
+            let now = clock::now();
+            self.read(token, now, Reach::End);
+            self.fail(token, Failure::Reset);
+        }
+    }
+
+    fn read(&mut self, token: Token, now: Instant, reach: Reach) {
+        loop {
+            let Some(attempt) = self.slots.get(token) else { return };
+            let count = match (&attempt.socket).read(&mut self.scratch) {
+                Ok(0) => return self.end_of_stream(token, now),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return self.fail(token, Failure::from_io(&error)),
+            };
+            self.tickets.turn(attempt.draw.holder, attempt.draw.resume);
+            let result = attempt.session.receive(&self.scratch[..count], now);
+            self.after_input(token, result, now);
+            if count < READ_BYTES && reach == Reach::Short {
+                return;
+            }
+        }
+    }
+
+    fn end_of_stream(&mut self, token: Token, now: Instant) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        if let Life::Lingering = attempt.life {
+            if !attempt.session.peer_closed() && self.plan.close == Close::Orderly {
+                self.tally.unclean_closes += u64::from(attempt.measured);
+            }
+            self.slots.remove(token);
+            return;
+        }
+        let result = attempt.session.end_of_stream(now);
+        self.after_input(token, result, now);
+        if let Some(Life::Running) = self.slots.get(token).map(|attempt| attempt.life) {
+            self.fail(token, Failure::UnexpectedEof);
+        }
+    }
+
+    fn after_input(&mut self, token: Token, result: Result<Step, Failure>, now: Instant) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        if let Life::Lingering = attempt.life {
+            if result.is_err() {
+                self.slots.remove(token);
+            }
+            return;
+        }
+        if attempt.session.stamps.confirmed.is_some() && !matches!(attempt.life, Life::Confirmed) {
+            attempt.life = Life::Confirmed;
+            self.count_confirmed(token, now);
+        }
+        match result {
+            Ok(Step::Continue) => self.flush(token),
+            Ok(Step::Hold(_)) => {
+                self.flush(token);
+                self.holds.set(now, token);
+            }
+            Ok(Step::Finished) => self.finish(token, now),
+            Err(failure) => {
+                if let Some(attempt) = self.slots.get(token) {
+                    // rustls may have an alert for the server.
+                    let _ = attempt.session.send(&mut &attempt.socket);
+                }
+                self.fail(token, failure);
+            }
+        }
+    }
+
+    fn count_confirmed(&mut self, token: Token, now: Instant) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        let Some(kind) = attempt.session.kind() else { return };
+        let stamps = attempt.session.stamps;
+        let draw = attempt.draw;
+        if draw.expect == Expect::Refuse {
+            self.tally.wrongly_accepted += u64::from(attempt.measured);
+            self.ticker.tick.wrongly_accepted += 1;
+            return;
+        }
+        if now >= self.window.0 && now < self.window.1 {
+            self.tally.confirmed_in_window += 1;
+        }
+        if attempt.measured {
+            let what = attempt.negotiated();
+            *self.tally.negotiated.entry(what).or_default() += 1;
+            self.tally.confirmed(draw.name, kind, draw.resume, &stamps);
+        }
+        self.ticker.tick.confirmed(kind, &stamps);
+    }
+
+    fn finish(&mut self, token: Token, now: Instant) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        self.active -= 1;
+        match self.plan.close {
+            Close::Reset | Close::Abort => {
+                self.slots.remove(token);
+                return;
+            }
+            Close::Orderly => {
+                attempt.session.close();
+                let _ = attempt.session.send(&mut &attempt.socket);
+            }
+            Close::Fin => {}
+        }
+        let _ = attempt.socket.shutdown(std::net::Shutdown::Write);
+        attempt.life = Life::Lingering;
+        self.lingers.set(now, token);
+    }
+
+    fn fail(&mut self, token: Token, failure: Failure) {
+        let Some(attempt) = self.slots.get(token) else { return };
+        let (draw, measured) = (attempt.draw, attempt.measured);
+        match attempt.life {
+            Life::Lingering => {
+                self.slots.remove(token);
+                return;
+            }
+            Life::Confirmed => {
+                if measured {
+                    *self.tally.late.entry(failure).or_default() += 1;
+                }
+            }
+            Life::Connecting | Life::Running if draw.expect == Expect::Refuse => {
+                self.ticker.tick.refused += 1;
+                if measured {
+                    self.tally.refused(draw.name, failure);
+                }
+            }
+            Life::Connecting | Life::Running => {
+                self.ticker.tick.failed(failure);
+                if measured {
+                    self.tally.failed(draw.name, failure);
+                }
+            }
+        }
+        self.active -= 1;
+        self.slots.remove(token);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(token) = self.timeouts.expire(now) {
+            let life = self.slots.get(token).map(|attempt| attempt.life);
+            if let Some(Life::Connecting | Life::Running) = life {
+                self.fail(token, Failure::Timeout);
+            }
+        }
+        while let Some(token) = self.holds.expire(now) {
+            if self.slots.get(token).is_some_and(|attempt| matches!(attempt.life, Life::Confirmed))
+            {
+                self.finish(token, now);
+            }
+        }
+        while let Some(token) = self.lingers.expire(now) {
+            self.slots.remove(token);
+        }
+    }
+
+    /// After the window: no new attempts; those in flight get their time to end.
+    fn drain(&mut self, events: &mut Vec<epoll::Event>) -> Result<()> {
+        let until = clock::now() + self.plan.timeout.min(DRAIN_MAX);
+        loop {
+            let now = clock::now();
+            self.expire(now);
+            self.ticker.beat(now, self.active);
+            if now >= until || !self.slots.any(Attempt::is_pending) {
+                break;
+            }
+            let wake = [self.next_deadline(), Some(self.ticker.next()), Some(until)];
+            self.poll(events, wake.into_iter().flatten().min())?;
+        }
+        self.ticker.finish(self.active);
+        self.tally.in_flight = self.slots.count(|attempt| attempt.is_pending() && attempt.measured);
+        Ok(())
+    }
+}
+
+/// How far a receive goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To the first short read: the socket is empty then, and another edge will come.
+    Short,
+    /// To the end of the stream.
+    End,
+}
+
+/// One receive takes what a handshake needs and more: a chain is 1–4 KiB, a post-quantum share 1.
+const READ_BYTES: usize = 64 * 1024;
+const EVENTS_MAX: usize = 256;
+const STARTS_PER_TURN_MAX: u32 = 32;
+/// How long a closed connection waits for the server's FIN before its descriptor is dropped.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+const LOCAL_FAILURE_PAUSE: Duration = Duration::from_millis(10);
