@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use portcullis_kit::{ClientSpec, Identity, PlainEcho};
+use portcullis_kit::{Authority, ClientSpec, Identity, PlainEcho};
 
 use crate::front::{Front, TLS12, TLS13};
 use crate::program::{Finished, Running, find};
@@ -51,10 +51,14 @@ fn s_client_with_a_bad_certificate_reads_what_is_wrong_with_it() {
     let Some(openssl) = find("openssl", "openssl") else { return };
     let upstream = PlainEcho::start();
     let front = Front::before(upstream.address());
+    // A CA made anew under the name of the one that the gateway trusts.
+    let namesake = Authority::new("Clients CA").client(&ClientSpec::new("carol"));
     let expired = front.issue(&ClientSpec::new("bob").expired());
     for flag in ["-tls1_2", "-tls1_3"] {
-        let finished = refused(&openssl, &front, Some(&front.stranger), flag);
-        assert!(finished.text.contains("alert unknown ca"), "{}", finished.text);
+        for identity in [&front.stranger, &namesake] {
+            let finished = refused(&openssl, &front, Some(identity), flag);
+            assert!(finished.text.contains("alert unknown ca"), "{}", finished.text);
+        }
         let finished = refused(&openssl, &front, Some(&expired), flag);
         assert!(finished.text.contains("alert certificate expired"), "{}", finished.text);
     }
