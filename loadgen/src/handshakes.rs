@@ -90,7 +90,7 @@ impl ResultFiles {
         if self.html.is_some() || self.csv.is_some() {
             let runs = [NamedRun { name: "run".to_owned(), result: result.clone() }];
             if let Some(path) = &self.html {
-                report::write(path, &report::html(&runs, None))?;
+                report::write(path, &report::html(&runs, None, None))?;
             }
             if let Some(path) = &self.csv {
                 report::write(path, &report::csv(&runs))?;

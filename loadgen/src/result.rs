@@ -149,6 +149,8 @@ pub struct GeneratorUse {
 pub struct ServerUse {
     /// CPU time per confirmed handshake, microseconds.
     pub cpu_us_per_hs: f64,
+    /// Of this, in the kernel.
+    pub kernel_us_per_hs: f64,
     /// CPU share: 1 is one whole core.
     pub cpu_share: f64,
     /// Resident bytes at the end of the window.
@@ -474,7 +476,9 @@ fn per_handshake(seconds: f64, count: u64) -> f64 {
 fn server_use(outcome: &Outcome) -> Option<ServerUse> {
     let (before, after) = outcome.server?;
     let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+    let kernel = after.kernel.saturating_sub(before.kernel).as_secs_f64();
     Some(ServerUse {
+        kernel_us_per_hs: per_handshake(kernel, outcome.tally.confirmed_in_window),
         cpu_us_per_hs: per_handshake(cpu, outcome.tally.confirmed_in_window),
         cpu_share: cpu / outcome.measured.as_secs_f64().max(1e-9),
         rss: after.rss,

@@ -165,9 +165,10 @@ fn write_use(out: &mut String, result: &RunResult) -> std::fmt::Result {
     if let Some(server) = &result.server {
         writeln!(
             out,
-            " server     cpu {:.0} %, {:.0} us per handshake; rss {}, peak {}; {} threads, {} descriptors",
+            " server     cpu {:.0} %, {:.0} us per handshake ({:.0} in the kernel); rss {}, peak {}; {} threads, {} descriptors",
             server.cpu_share * 100.0,
             server.cpu_us_per_hs,
+            server.kernel_us_per_hs,
             show_bytes(float(server.rss)),
             show_bytes(float(server.rss_peak)),
             server.threads,

@@ -102,7 +102,7 @@ impl Sweep {
             report::write(path, &csv(&runs))?;
         }
         if let Some(path) = &self.html {
-            report::write(path, &report::html(&runs, None))?;
+            report::write(path, &report::html(&runs, None, None))?;
         }
         let valid = runs.iter().all(|run| run.result.valid);
         Ok(if valid { Exit::Met } else { Exit::Invalid })

@@ -1,6 +1,8 @@
 //! Every way in which an attempt can end is counted as what it is, against a server that lies, and
 //! the exit code says what a script needs to know. Runs the real binary.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
+
 mod lying_server;
 
 use std::path::PathBuf;

@@ -183,7 +183,8 @@ impl Chart {
         let mut free_from = f64::NEG_INFINITY;
         for (value, word) in &self.x.marks {
             let at = self.px(*value);
-            let half = word.len() as f64 * 3.2;
+            // As wide as on a telephone, where the style sheet enlarges words.
+            let half = word.chars().count() as f64 * 4.8;
             let _ = write!(
                 out,
                 "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>"
@@ -196,7 +197,7 @@ impl Chart {
             let _ = write!(
                 out,
                 "<text class=\"axis\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                BOTTOM + 16.0,
+                BOTTOM + 18.0,
                 escape(word)
             );
         }
@@ -205,7 +206,7 @@ impl Chart {
             "<text class=\"title\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text class=\"title\" transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + RIGHT) / 2.0,
-            HEIGHT - 6.0,
+            HEIGHT - 7.0,
             escape(&self.x.title),
             (TOP + BOTTOM) / 2.0,
             escape(&self.y.title)
@@ -234,10 +235,10 @@ fn round_step(value: f64) -> f64 {
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 68.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 628.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 252.0;
+const BOTTOM: f64 = 248.0;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::crypto::Costs;
 use crate::exit::Exit;
 use crate::find::FindResult;
 use crate::output;
@@ -38,6 +39,9 @@ pub struct Report {
     /// Mark this latency as the objective in pictures, `20ms`
     #[arg(long, value_parser = crate::quantity::duration)]
     pub objective: Option<std::time::Duration>,
+    /// Output of `crypto --json`: splits the server's CPU per handshake
+    #[arg(long, value_name = "FILE")]
+    pub crypto: Option<PathBuf>,
 }
 
 /// A run with the name it has in a report.
@@ -60,8 +64,20 @@ impl Report {
             runs.extend(read(file)?);
         }
         let objective = self.objective.map(|span| span.as_secs_f64() * 1e6);
+        let crypto: Option<Costs> =
+            match &self.crypto {
+                Some(path) => {
+                    let text = std::fs::read_to_string(path)
+                        .with_context(|| format!("cannot read {}", path.display()))?;
+                    let costs = serde_json::from_str(&text);
+                    Some(costs.with_context(|| {
+                        format!("{} is not from `crypto --json`", path.display())
+                    })?)
+                }
+                None => None,
+            };
         if let Some(path) = &self.html {
-            write(path, &html(&runs, objective))?;
+            write(path, &html(&runs, objective, crypto.as_ref()))?;
         }
         if let Some(path) = &self.csv {
             write(path, &csv(&runs))?;

@@ -6,13 +6,15 @@ use std::fmt::Write;
 use super::NamedRun;
 use super::chart::escape;
 use super::pictures;
+use crate::crypto::Costs;
 use crate::quantity::{float, show_bytes, show_micros};
 use crate::result::RunResult;
 use crate::tally::{Kind, Measure};
 
-/// The page for some runs; `objective` in microseconds is drawn where latency is.
+/// The page for some runs; `objective` in microseconds is drawn where latency is, `crypto` splits
+/// the server's cost.
 #[must_use]
-pub fn html(runs: &[NamedRun], objective: Option<f64>) -> String {
+pub fn html(runs: &[NamedRun], objective: Option<f64>, crypto: Option<&Costs>) -> String {
     let title = match runs {
         [one] => format!("{} - {}", one.name, one.result.target),
         _ => format!("{} runs", runs.len()),
@@ -31,7 +33,7 @@ pub fn html(runs: &[NamedRun], objective: Option<f64>) -> String {
     let shared = [
         pictures::percentiles(&runs[..runs.len().min(OVERLAID_MAX)], objective),
         pictures::knee(runs, objective),
-        pictures::cost(&runs[..runs.len().min(OVERLAID_MAX)]),
+        pictures::cost(&runs[..runs.len().min(OVERLAID_MAX)], crypto),
     ];
     for picture in shared.into_iter().flatten() {
         out.push_str(&picture);
@@ -177,7 +179,7 @@ small.good{color:var(--good)}small.bad{color:var(--bad)}.what,.env{color:var(--s
 .tiles dd{margin:0;font-size:1.15rem;font-variant-numeric:tabular-nums}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem;width:100%}\
 td,th{padding:3px 8px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th:first-child{text-align:left;font-weight:500}\
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:16px;margin-top:1em}\
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:16px;margin-top:1em;align-items:start}\
 .small{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,280px),1fr));gap:12px}\
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px;min-width:0}\
 figcaption{font-weight:600;margin-bottom:4px;overflow-wrap:anywhere}figure>svg{width:100%;height:auto;display:block}\
@@ -187,8 +189,9 @@ figcaption{font-weight:600;margin-bottom:4px;overflow-wrap:anywhere}figure>svg{w
 .bad{--c:var(--bad)}.quiet{--c:var(--soft)}.l{stroke:var(--c)}.d{fill:var(--c)}.b{background:var(--c)}.heat{fill:var(--c0)}\
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;font-size:.8rem;color:var(--soft)}.legend svg{width:20px;height:8px;margin-right:5px}\
 .bars{display:grid;grid-template-columns:minmax(80px,auto) 1fr;gap:5px 10px;font-size:.85rem;align-items:center}\
-.bars span:first-child{overflow-wrap:anywhere}.bar{display:flex;align-items:center;gap:6px}.bar i{display:block;height:14px;border-radius:2px;flex:0 1 auto;min-width:2px}\
-.bar em{font-style:normal;white-space:nowrap}";
+.bars span:first-child{overflow-wrap:anywhere}.bar{display:flex;align-items:center;gap:6px}.bar{gap:0!important}.bar i{display:block;height:14px;flex:0 0 auto;min-width:2px}.bar em{margin-left:6px}.key{display:inline-block;width:12px;height:12px;margin-right:5px}\
+.bar em{font-style:normal;white-space:nowrap}\
+.small .axis,.small .title,.small .mark{font-size:19px}@media(max-width:560px){.axis,.title,.mark{font-size:16px}}";
 /// Lines in one picture; more cannot be told apart.
 const OVERLAID_MAX: usize = 6;
 const DETAILED_MAX: usize = 4;

@@ -2,8 +2,11 @@
 //! the run over time, the heat map, the cost per handshake, and small ones per server name. Read
 //! `chart.rs` for how they are drawn, `page.rs` for where they stand.
 
+use std::fmt::Write;
+
 use super::NamedRun;
 use super::chart::{Axis, Chart, Scale};
+use crate::crypto::Costs;
 use crate::quantity::{float, show_micros};
 use crate::result::TickResult;
 use crate::tally::{Kind, Measure};
@@ -164,39 +167,80 @@ pub(super) fn heat(run: &NamedRun) -> Option<String> {
     Some(chart.svg())
 }
 
-/// CPU per handshake of generator and server, as bars.
-pub(super) fn cost(runs: &[NamedRun]) -> Option<String> {
-    let most = runs
-        .iter()
-        .map(|run| {
-            let server = run.result.server.map_or(0.0, |server| server.cpu_us_per_hs);
-            run.result.generator.cpu_us_per_hs.max(server)
-        })
-        .fold(0.0, f64::max);
+/// CPU per handshake, stacked: cryptography (from `crypto`), kernel, and the rest of the server;
+/// the generator beside it.
+pub(super) fn cost(runs: &[NamedRun], crypto: Option<&Costs>) -> Option<String> {
+    let bars: Vec<(String, Vec<Part>)> =
+        runs.iter().flat_map(|run| cost_bars(run, crypto)).collect();
+    let most =
+        bars.iter().map(|(_, parts)| parts.iter().map(|part| part.us).sum()).fold(0.0, f64::max);
     if most == 0.0 {
         return None;
     }
     let mut out = String::from(
         "<figure><figcaption>CPU per confirmed handshake</figcaption><div class=\"bars\">",
     );
-    for run in runs {
-        let server = run.result.server.map(|server| server.cpu_us_per_hs);
-        let bars = [
-            ("server", "c0", server),
-            ("generator", "c1", Some(run.result.generator.cpu_us_per_hs)),
-        ];
-        for (who, class, us) in
-            bars.into_iter().filter_map(|(who, class, us)| Some((who, class, us?)))
-        {
-            let name = super::chart::escape(&run.name);
-            let share = us / most * 100.0;
-            out.push_str(&format!(
-                "<span>{name} {who}</span><span class=\"bar\"><i class=\"b {class}\" style=\"width:{share:.1}%\"></i><em>{us:.0} us</em></span>"
-            ));
+    for (name, parts) in &bars {
+        let _ = write!(out, "<span>{}</span><span class=\"bar\">", super::chart::escape(name));
+        for part in parts {
+            let share = part.us / most * 75.0;
+            let _ = write!(
+                out,
+                "<i class=\"b {}\" style=\"width:{share:.1}%\" title=\"{} {:.0} us\"></i>",
+                part.class, part.word, part.us
+            );
+        }
+        let total: f64 = parts.iter().map(|part| part.us).sum();
+        let _ = write!(out, "<em>{total:.0} us</em></span>");
+    }
+    out.push_str("</div><p class=\"legend\">");
+    let mut words: Vec<(&str, &str)> = Vec::new();
+    for part in bars.iter().flat_map(|(_, parts)| parts) {
+        if !words.contains(&(part.class, part.word)) {
+            words.push((part.class, part.word));
         }
     }
-    out.push_str("</div></figure>");
+    for (class, word) in words {
+        let _ = write!(out, "<span><i class=\"key b {class}\"></i>{word}</span>");
+    }
+    out.push_str("</p></figure>");
     Some(out)
+}
+
+struct Part {
+    class: &'static str,
+    word: &'static str,
+    us: f64,
+}
+
+fn cost_bars(run: &NamedRun, crypto: Option<&Costs>) -> Vec<(String, Vec<Part>)> {
+    let mut bars = Vec::new();
+    if let Some(server) = run.result.server {
+        let kernel = server.kernel_us_per_hs.min(server.cpu_us_per_hs);
+        let user = server.cpu_us_per_hs - kernel;
+        let got = run.result.resumed.got;
+        let known = crypto.map_or(0.0, |costs| {
+            (1.0 - got) * costs.full.server_us + got * costs.resumed.server_us
+        });
+        let sealed = known.min(user);
+        let mut parts = vec![
+            Part { class: "c2", word: "cryptography", us: sealed },
+            Part {
+                class: "c0",
+                word: if crypto.is_some() { "proxy" } else { "user" },
+                us: user - sealed,
+            },
+            Part { class: "c4", word: "kernel", us: kernel },
+        ];
+        parts.retain(|part| part.us > 0.0);
+        bars.push((format!("{} server", run.name), parts));
+    }
+    let generator = run.result.generator.cpu_us_per_hs;
+    bars.push((
+        format!("{} generator", run.name),
+        vec![Part { class: "quiet", word: "generator", us: generator }],
+    ));
+    bars
 }
 
 /// A small picture for each server name, all to the same scale: the noisy neighbour stands out.
