@@ -236,7 +236,7 @@ fn round_step(value: f64) -> f64 {
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 84.0;
-const RIGHT: f64 = 628.0;
+const RIGHT: f64 = 612.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 248.0;
 
