@@ -1,7 +1,9 @@
 //! What can be wrong with a configuration, and where: the shape of every problem that `check` prints.
 //!
 //! `config` makes problems from the text, `tls::material` from the files that the text names.
+//! Next: `render`, which shows them to a person.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,59 @@ pub struct Problem {
     pub message: String,
     /// What to write or do instead; empty when the message already says it.
     pub help: String,
+}
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    list: Vec<Problem>,
+    places: BTreeSet<Location>,
+    excused: BTreeSet<String>,
+}
+
+impl Problems {
+    /// Notes a problem, unless there is one at this place already: the first says more.
+    pub(super) fn add(
+        &mut self,
+        at: Location,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if self.places.insert(at.clone()) {
+            self.list.push(Problem { at, message: message.into(), help: help.into() });
+        }
+    }
+
+    /// Marks a dotted key as written but unusable, so that it is not called missing as well.
+    pub(super) fn excuse(&mut self, key: &str) {
+        self.excused.insert(key.to_owned());
+    }
+
+    pub(super) fn is_excused(&self, key: &str) -> bool {
+        self.excused.contains(key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// By file, line and column; two at one place in the order in which they were found.
+    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
+        let place = |problem: &Problem| {
+            let Location { file, line, column, key: _ } = &problem.at;
+            (Arc::clone(file), *line, *column)
+        };
+        self.list.sort_by_key(place);
+        self.list
+    }
+}
+
+impl Location {
+    /// The same place, for a key inside the table that stands here.
+    pub(super) fn child(&self, key: &str) -> Self {
+        let key = if self.key.is_empty() { key.to_owned() } else { format!("{}.{key}", self.key) };
+        Self { key: Arc::from(key), ..self.clone() }
+    }
 }
 
 impl fmt::Display for Location {

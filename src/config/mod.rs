@@ -1,6 +1,38 @@
 //! Configuration: text in, a `Plan` out, or every problem at once with its line and column.
 //!
-//! `raw` is what the file says, `plan` what a gateway runs on, `error` what is wrong.
+//! `raw` is what the files say, `plan` what a gateway runs on, `error` what is wrong; `convert` leads
+//! from the first to the second. Opens the configuration files and no others. Read `load` next.
 
+mod available;
+mod convert;
 pub mod error;
+mod include;
+mod load;
+mod merge;
+mod node;
 pub mod plan;
+mod quantity;
+mod raw;
+mod render;
+mod source;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use self::load::{load, load_text};
+pub use self::node::Key;
+pub use self::render::{Style, render};
+
+use self::node::FromNode;
+
+/// Every key that a file may have, available or not, tables before what is in them.
+pub fn keys() -> Vec<Key> {
+    let mut keys = Vec::new();
+    raw::RawFile::keys_below("", &mut keys);
+    keys
+}
+
+/// What of `key` cannot be used yet, in a sentence for people; `None` where all of it can.
+pub fn unavailable(key: &Key) -> Option<String> {
+    available::note(&key.key)
+}

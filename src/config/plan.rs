@@ -326,4 +326,3 @@ impl Plan {
         &self.trusts[usize::from(id.0)]
     }
 }
-

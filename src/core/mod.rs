@@ -2,4 +2,15 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod balance;
+pub mod client_hello;
+pub mod drain;
+pub mod pool;
+pub mod record;
 pub mod refusal;
+pub mod relay;
+pub mod route;
+pub mod server_name;
+pub mod session;
+pub mod ticket_ring;
+pub mod timer_wheel;

@@ -1,1 +1,33 @@
 //! What the tests share: development certificates, TLS peers, deadlines. Never part of the product.
+//!
+//! A broken fixture panics, so that it fails the test that asked for it. Start with `authority`
+//! (certificates), then `connect` and `echo` (peers), then `gateway` (the binary under test).
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a fixture that breaks fails the test at once, with its reason"
+)]
+
+mod authority;
+mod clock;
+mod connect;
+mod deadline;
+mod echo;
+mod gateway;
+mod metrics;
+mod scripted;
+mod tls;
+pub mod unbuffered;
+
+pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
+pub use clock::{monotonic_now, wall_now};
+pub use connect::{
+    Refusal, TlsStream, close_write, connect_plain, connect_tls, read_to_end, refusal, reset,
+    round_trip,
+};
+pub use deadline::{Deadline, PATIENCE, eventually, within};
+pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
+pub use gateway::Gateway;
+pub use metrics::Metrics;
+pub use scripted::Scripted;
+pub use tls::{ClientTls, ServerTls};

@@ -1,0 +1,294 @@
+//! The admin endpoint over real sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread::JoinHandle;
+
+use portcullis_kit::within;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::config::plan::AdminAddress;
+
+/// An endpoint on a thread of its own, ended at drop.
+struct Running {
+    address: String,
+    state: Arc<AdminState>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn tcp() -> Self {
+        Self::start(&AdminAddress::Tcp("127.0.0.1:0".parse().expect("an address")))
+    }
+
+    fn start(address: &AdminAddress) -> Self {
+        let mut registry = Registry::default();
+        registry.register("things", "Things", Counter::<u64>::default());
+        let state = Arc::new(AdminState::new(registry));
+        let listener = AdminListener::bind(address).expect("the address is free");
+        let address = listener.local_addr().to_owned();
+        let (stop, stopped) = oneshot::channel();
+        let served = Arc::clone(&state);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::select! {
+                    result = serve(listener, served) => result.expect("serving"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("the endpoint listens");
+        stream.set_read_timeout(Some(portcullis_kit::PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    /// The answer to a request of which the first lines are given.
+    fn ask(&self, head: &str) -> String {
+        ask(self.connect(), head)
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:9901"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn ask(mut stream: impl Read + Write, head: &str) -> String {
+    let request = format!("{head}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the endpoint reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the endpoint answers");
+    answer
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line")
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a head").1
+}
+
+#[test]
+fn readiness_follows_the_life_of_the_gateway() {
+    let admin = Running::tcp();
+    for (readiness, code, word) in [
+        (None, 503, "starting"),
+        (Some(Readiness::Ready), 200, "ready"),
+        (Some(Readiness::Draining), 503, "draining"),
+    ] {
+        if let Some(readiness) = readiness {
+            admin.state.set_readiness(readiness);
+            assert_eq!(admin.state.readiness(), readiness);
+        }
+        let answer = admin.get("/readyz");
+        assert_eq!((status(&answer), body(&answer).trim()), (code, word));
+        assert_eq!(status(&admin.get("/livez")), 200);
+    }
+}
+
+#[test]
+fn metrics_are_open_metrics_to_the_end() {
+    let answer = Running::tcp().get("/metrics");
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"));
+    assert!(body(&answer).contains("things_total 0"));
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[test]
+fn other_paths_and_methods_are_refused_with_what_there_is() {
+    let admin = Running::tcp();
+    let answer = admin.get("/nowhere");
+    assert_eq!(status(&answer), 404);
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert!(body(&answer).contains(path), "{answer}");
+    }
+    let head = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0";
+    let answer = admin.ask(head);
+    assert_eq!(status(&answer), 405);
+    assert!(answer.contains("allow: GET, HEAD"), "{answer}");
+    let answer = admin.ask("HEAD /livez HTTP/1.1\r\nHost: localhost");
+    assert_eq!((status(&answer), body(&answer)), (200, ""));
+}
+
+#[test]
+fn a_host_that_a_stranger_could_name_is_refused() {
+    // threat 44
+    let admin = Running::tcp();
+    for (host, code) in [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9901", 200),
+        ("[::1]:9901", 200),
+        ("[::1]", 200),
+        ("10.1.2.3:80", 200),
+        ("LocalHost:1", 200),
+        ("evil.example", 403),
+        ("evil.example:9901", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("[::1", 403),
+        ("", 403),
+    ] {
+        let answer = admin.ask(&format!("GET /livez HTTP/1.1\r\nHost: {host}"));
+        assert_eq!(status(&answer), code, "{host}");
+    }
+    for (head, code) in [
+        ("GET /livez HTTP/1.0", 200),
+        ("GET /livez HTTP/1.1", 403),
+        ("GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", 403),
+        ("GET http://evil.example/livez HTTP/1.1\r\nHost: localhost", 403),
+        ("GET http://localhost/livez HTTP/1.1\r\nHost: localhost", 200),
+    ] {
+        assert_eq!(status(&admin.ask(head)), code, "{head}");
+    }
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    // threat 44
+    let admin = Running::tcp();
+    for (header, code) in [
+        ("Origin: http://evil.example", 403),
+        ("Origin: null", 403),
+        ("Origin: http://127.0.0.1:9901", 200),
+        ("Sec-Fetch-Site: cross-site", 403),
+        ("Sec-Fetch-Site: same-site", 403),
+        ("Sec-Fetch-Site: none", 200),
+        ("Sec-Fetch-Site: same-origin", 200),
+    ] {
+        let head = format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9901\r\n{header}");
+        assert_eq!(status(&admin.ask(&head)), code, "{header}");
+    }
+}
+
+#[test]
+fn a_head_beyond_its_limit_is_refused() {
+    // threat 44
+    let admin = Running::tcp();
+    let mut stream = admin.connect();
+    // The endpoint may close before all of it is written.
+    let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ");
+    let _ = stream.write_all(&[b'x'; 2 * HEADER_BYTES_MAX]);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert_eq!(status(&admin.get("/livez")), 200);
+}
+
+#[test]
+fn connections_have_a_limit_and_the_next_is_served_when_one_goes() {
+    // threat 44
+    let admin = Running::tcp();
+    let mut held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| admin.connect()).collect();
+    for stream in &mut held {
+        // An answer proves that the place is taken.
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200");
+    }
+    let mut waiting = admin.connect();
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    waiting.write_all(request).expect("a request");
+    waiting.set_nonblocking(true).expect("a mode");
+    let early = waiting.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(early.expect_err("nobody answers yet"), io::ErrorKind::WouldBlock);
+    waiting.set_nonblocking(false).expect("a mode");
+    drop(held.pop());
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).expect("an answer");
+    assert_eq!(status(&answer), 200);
+}
+
+/// Ends when the endpoint has closed a connection on which `request` was sent and nothing is read.
+fn outlasted(request: &'static [u8], patience: Patience) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let state = Arc::new(AdminState::new(Registry::default()));
+    within(portcullis_kit::PATIENCE, "closing a connection", move || {
+        runtime.expect("a runtime").block_on(async {
+            // Too small for an answer.
+            let (mut client, server) = tokio::io::duplex(64);
+            let write = tokio::io::AsyncWriteExt::write_all(&mut client, request);
+            let (written, ()) = tokio::join!(write, converse(server, Reach::File, patience, state));
+            written.expect("the endpoint reads");
+        });
+    });
+}
+
+#[test]
+fn connections_that_are_slow_or_idle_or_do_not_read_are_closed() {
+    // threat 44
+    let (short, long) = (Duration::from_millis(20), Duration::from_secs(3_600));
+    outlasted(b"", Patience { header: short, age_max: long });
+    outlasted(b"GET /livez", Patience { header: short, age_max: long });
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    outlasted(request, Patience { header: short, age_max: short });
+}
+
+#[test]
+fn a_unix_socket_serves_its_group_and_goes_with_the_endpoint() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("admin.sock");
+    let admin = Running::start(&AdminAddress::Unix(path.clone()));
+    assert_eq!(admin.address, format!("unix:{}", path.display()));
+    let mode = path.metadata().expect("the socket's file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let stream = UnixStream::connect(&path).expect("the endpoint listens");
+    let answer = ask(stream, "GET /livez HTTP/1.1\r\nHost: anything");
+    assert_eq!(status(&answer), 200);
+    drop(admin);
+    assert!(!path.exists());
+}
+
+#[test]
+fn only_the_file_of_a_dead_unix_socket_is_replaced() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("admin.sock");
+    let address = AdminAddress::Unix(path.clone());
+    let in_use = |address| AdminListener::bind(address).expect_err("in use").kind();
+
+    std::fs::write(&path, "not a socket").expect("a file");
+    assert_eq!(in_use(&address), io::ErrorKind::AddrInUse);
+    assert_eq!(std::fs::read(&path).expect("still there"), b"not a socket");
+    std::fs::remove_file(&path).expect("ours");
+
+    let living = UnixListener::bind(&path).expect("a socket");
+    assert_eq!(in_use(&address), io::ErrorKind::AddrInUse);
+    drop(living);
+    let first = AdminListener::bind(&address).expect("nobody listens any more");
+
+    // Another process takes the path: its file stays when ours goes.
+    std::fs::remove_file(&path).expect("the socket's file");
+    let second = UnixListener::bind(&path).expect("a socket");
+    drop(first);
+    assert!(path.exists());
+    drop(second);
+}
+
+#[test]
+fn a_tcp_address_in_use_is_an_error() {
+    let admin = Running::tcp();
+    let address = AdminAddress::Tcp(admin.address.parse().expect("an address"));
+    let error = AdminListener::bind(&address).expect_err("taken");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+}

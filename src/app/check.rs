@@ -1,0 +1,55 @@
+//! `portcullis check`: loads everything that `run` would, and says all that is wrong with it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::gateway::{StartError, load_material};
+use super::problems;
+use super::run::RunError;
+use crate::config;
+use crate::config::plan::Plan;
+
+/// `portcullis check`
+#[derive(Debug, clap::Args)]
+pub struct CheckCommand {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// 0: `run` would start with this file; 1: it would not, and every reason was printed.
+pub fn check(command: &CheckCommand) -> ExitCode {
+    let plan = match config::load(&command.config) {
+        Ok(plan) => plan,
+        Err(found) => return problems::fail(&found),
+    };
+    match load_material(&plan) {
+        Ok((material, _)) => {
+            let mut text = String::new();
+            for warning in material.warnings() {
+                text.push_str(&format!("warning: {warning}\n"));
+            }
+            text.push_str(&format!("{} is valid: {}\n", command.config.display(), summary(&plan)));
+            // A closed standard output changes nothing about the answer, which is the exit code.
+            drop(io::stdout().lock().write_all(text.as_bytes()));
+            ExitCode::SUCCESS
+        }
+        Err(StartError::Problems(found)) => problems::fail(&found),
+        Err(error) => problems::fail_to_start(&RunError::Start(error)),
+    }
+}
+
+fn summary(plan: &Plan) -> String {
+    let chains: usize = plan.listeners.iter().map(|listener| listener.chains.len()).sum();
+    format!(
+        "{}, {}, {}",
+        count(plan.listeners.len(), "listener"),
+        count(chains, "filter chain"),
+        count(plan.clusters.len(), "cluster"),
+    )
+}
+
+fn count(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

@@ -1,0 +1,114 @@
+//! `docs/configuration.md`: every key of the configuration, as `config` describes it.
+//!
+//! Keys, types and meanings are `config`'s; only their arrangement is made here.
+
+use super::cell;
+use crate::config::{self, Key};
+
+/// The page, in Markdown: one section for each table that can be written, in the order of the keys.
+pub fn configuration() -> String {
+    let keys = config::keys();
+    let mut page = INTRODUCTION.to_owned();
+    let mut tables = vec![""];
+    for key in &keys {
+        let table = parent(&key.key);
+        if !tables.contains(&table) {
+            tables.push(table);
+        }
+    }
+    for table in tables {
+        let rows = keys.iter().filter(|key| parent(&key.key) == table);
+        let about = keys.iter().find(|key| key.key == table.trim_end_matches(".*"));
+        section(&mut page, table, about, rows);
+    }
+    page
+}
+
+fn section<'a>(
+    page: &mut String,
+    table: &str,
+    about: Option<&Key>,
+    keys: impl Iterator<Item = &'a Key>,
+) {
+    page.push_str(&format!("\n## {}\n\n", heading(table)));
+    let refused = about.and_then(config::unavailable);
+    if let Some(about) = about {
+        let refused = refused.as_deref().map(emphasised).unwrap_or_default();
+        page.push_str(&format!("{}{refused}\n\n", flowed(&about.doc)));
+    }
+    page.push_str("| key | value | meaning |\n| --- | --- | --- |\n");
+    for key in keys {
+        let name = key.key.rsplit('.').next().unwrap_or(&key.key);
+        // Said once above where it holds for all of the table.
+        let note = config::unavailable(key).filter(|_| refused.is_none());
+        let note = note.as_deref().map(emphasised).unwrap_or_default();
+        page.push_str(&format!(
+            "| `{name}` | {} | {}{note} |\n",
+            cell(&key.expects),
+            cell(&key.doc)
+        ));
+    }
+}
+
+fn emphasised(sentence: &str) -> String {
+    format!(" **{}**", cell(sentence))
+}
+
+/// The table that a key is in; empty at the top.
+fn parent(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+/// `listener.NAME.chain.NAME` of `listener.*.chain.*`.
+fn heading(table: &str) -> String {
+    match table {
+        "" => "The top of the file".to_owned(),
+        table => format!("`{}`", table.replace('*', "NAME")),
+    }
+}
+
+/// One paragraph of what was wrapped as a comment.
+fn flowed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+const INTRODUCTION: &str = "\
+<!-- Made by `portcullis docs configuration`; do not edit. -->
+
+# Configuration
+
+One TOML file, and those that it includes. `config/minimal.toml` is the least that works,
+`config/reference.toml` shows every key that may be used today. `portcullis check -c FILE` loads all
+of it, with the certificates and keys that it names, and prints every mistake with its line.
+
+- A duration is a whole number and a unit in quotes: `\"250ms\"`, `\"5s\"`, `\"1m\"`, `\"2h\"`, `\"1d\"`.
+- A size is a whole number and a unit in quotes: `\"64KiB\"`.
+- A path is relative to the file that names it.
+- `NAME` stands for a name of your own. It appears in logs and metrics.
+- A key that is not known, a name that is not defined and a table written twice are errors.
+- What is **not available yet** has its name already. It is refused with its place, and never
+  ignored: a limit that is written down and does not hold is worse than none.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_on_the_page() {
+        let page = configuration();
+        for key in config::keys() {
+            let name = key.key.rsplit('.').next().unwrap_or_default();
+            let row = format!("| `{name}` | {} | {}", cell(&key.expects), cell(&key.doc));
+            assert!(page.contains(&row), "{}", key.key);
+        }
+    }
+
+    #[test]
+    fn tables_in_a_refused_list_are_marked_too() {
+        let page = configuration();
+        let (_, section) = page.split_once("## `listener.NAME.chain.NAME.filters.allow`").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        assert!(section.contains("**Not available yet"), "{section}");
+    }
+}

@@ -1,0 +1,64 @@
+//! The command line: one module a command, and what they share.
+//!
+//! `gateway` is what `run` and `demo` both start; begin there.
+
+pub mod check;
+pub mod demo;
+pub mod docs;
+pub mod gateway;
+pub mod pki;
+pub mod problems;
+pub mod run;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A layer-4 gateway: reads the SNI, terminates mutual TLS with ticket resumption, and relays to
+/// upstreams over ready mTLS connections
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: prints "ready" once every listener is bound
+    Run(run::RunCommand),
+    /// Load everything a configuration names and print every error with its line
+    Check(check::CheckCommand),
+    /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
+    Demo(demo::DemoCommand),
+    /// Make certificates for development: a CA, servers, clients
+    Pki(pki::PkiCommand),
+    /// Print a page of the documentation that is made from the code
+    #[command(hide = true)]
+    Docs(docs::DocsCommand),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis demo                              see it work: certificates, upstreams, load, figures
+  portcullis pki init && portcullis pki server edge --dns edge.example.com
+  portcullis check -c config/minimal.toml
+  portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once";
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(command) => run::run(&command),
+        Command::Check(command) => check::check(&command),
+        Command::Demo(command) => demo::demo(&command),
+        Command::Docs(command) => docs::docs(&command),
+        Command::Pki(command) => {
+            let now = std::time::UNIX_EPOCH + crate::sys::clock::wall();
+            match pki::run(&command, now, &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => problems::fail_with(&error),
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `portcullis run`: the gateway as a process, from the ready line to the last session.
+//!
+//! The main thread is control: signals, admin, ticket keys. It never touches a client's byte.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::gateway::{Gateway, StartError};
+use super::problems;
+use crate::admin::{AdminListener, AdminState, Readiness};
+use crate::config;
+use crate::config::plan::{AccessLogSink, AdminAddress, Plan};
+use crate::sys::clock;
+use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
+use crate::telemetry::{log, metrics};
+use crate::tls::StekKeys;
+use crate::worker::{Ended, Report};
+
+/// `portcullis run`
+#[derive(Debug, clap::Args)]
+pub struct RunCommand {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How often control looks whether a worker has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the access log may take to write what is queued, once the last session is over.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs until a signal ends it. 0: every session ended by itself; 1: it did not start, or a worker
+/// broke; 2: sessions were cut at the drain's deadline.
+pub fn run(command: &RunCommand) -> ExitCode {
+    let plan = match config::load(&command.config) {
+        Ok(plan) => plan,
+        Err(found) => return problems::fail(&found),
+    };
+    if let Err(error) = log::init(&plan.log) {
+        return problems::fail_with(&error);
+    }
+    match serve(plan, &command.config) {
+        Ok(Ended::Clean) => ExitCode::SUCCESS,
+        Ok(Ended::Cut) => ExitCode::from(2),
+        Err(error) => problems::fail_to_start(&error),
+    }
+}
+
+/// Why the process could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the admin server cannot listen on {address}")]
+    Admin { address: String, source: io::Error },
+    #[error("the access log cannot be written to {path}")]
+    AccessLog { path: String, source: io::Error },
+    #[error("control could not be set up")]
+    Control(#[source] io::Error),
+    #[error("a worker ended by itself")]
+    WorkerLost,
+}
+
+fn serve(plan: Plan, file: &Path) -> Result<Ended, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Control)?;
+    runtime.block_on(control(plan, file))
+}
+
+async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
+    // Before anybody is told that we are ready, and may end us.
+    let signals = Signals::listen().map_err(RunError::Control)?;
+    let admin = match &plan.admin {
+        None => None,
+        Some(address) => {
+            let address_text = describe(address);
+            let failed = |source| RunError::Admin { address: address_text, source };
+            Some(AdminListener::bind(address).map_err(failed)?)
+        }
+    };
+    let (reports, access_log) = open_access_log(&plan)?;
+    let gateway = Gateway::start(plan, reports.as_ref())?;
+    drop(reports);
+    let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
+    let state = Arc::new(AdminState::new(metrics::registry(peers, gateway.snapshot(), counts)));
+    let mut ready = ready_line(&gateway);
+    if let Some(admin) = admin {
+        ready.push_str(&format!(" admin={}", admin.local_addr()));
+        tokio::spawn(crate::admin::serve(admin, Arc::clone(&state)));
+    }
+    tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
+    state.set_readiness(Readiness::Ready);
+    say(&ready).map_err(RunError::Control)?;
+    tracing::info!(config = %file.display(), workers = gateway.peers().len(), "serving");
+    let ended = until_signalled(gateway, &state, signals).await;
+    if let Err(error) = access_log.finish(LOG_PATIENCE) {
+        tracing::warn!(%error, "the last lines of the access log are lost");
+    }
+    ended
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on neither ends the process by itself.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Serves until the first signal, then drains; a second one ends everything at once.
+async fn until_signalled(
+    gateway: Gateway,
+    state: &AdminState,
+    mut signals: Signals,
+) -> Result<Ended, RunError> {
+    tokio::select! {
+        () = signals.next() => {}
+        () = ended(&gateway, Gateway::has_ended) => {
+            gateway.stop();
+            return Err(RunError::WorkerLost);
+        }
+    }
+    state.set_readiness(Readiness::Draining);
+    tracing::info!("draining: no longer ready; a second signal ends it at once");
+    gateway.drain(clock::now());
+    tokio::select! {
+        () = signals.next() => tracing::warn!("second signal: cutting what is still open"),
+        () = ended(&gateway, Gateway::is_over) => {}
+    }
+    Ok(gateway.stop())
+}
+
+async fn ended(gateway: &Gateway, is_so: impl Fn(&Gateway) -> bool) {
+    while !is_so(gateway) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Turns the ticket keys at each epoch.
+async fn rotate_tickets(stek: Arc<StekKeys>) {
+    loop {
+        let now = clock::unix_now();
+        let next = stek.rotate(now);
+        tokio::time::sleep(Duration::from_secs(next.saturating_sub(now).max(1))).await;
+    }
+}
+
+fn open_access_log(plan: &Plan) -> Result<(Option<Sender<Report>>, AccessLogGuard), RunError> {
+    let sink = &plan.access_log.sink;
+    AccessLog::start(sink, plan.access_log.format).map_err(|source| {
+        let path = match sink {
+            AccessLogSink::Off => "nowhere".to_owned(),
+            AccessLogSink::Stdout => "standard output".to_owned(),
+            AccessLogSink::File(path) => path.display().to_string(),
+        };
+        RunError::AccessLog { path, source }
+    })
+}
+
+fn describe(address: &AdminAddress) -> String {
+    match address {
+        AdminAddress::Tcp(address) => address.to_string(),
+        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// One line for people and for supervisors: what listens where.
+fn ready_line(gateway: &Gateway) -> String {
+    let mut line = "ready".to_owned();
+    for (listener, address) in gateway.addresses() {
+        line.push_str(&format!(" listener.{}={address}", listener.name));
+    }
+    line
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

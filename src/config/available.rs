@@ -1,0 +1,143 @@
+//! What the configuration already has a name for and portcullis cannot do yet.
+//!
+//! Such a key is refused with its place and never ignored: a limit that is written down and does
+//! not hold is worse than none. Shrink `UNAVAILABLE` as things come; that is all it takes.
+
+use toml::de::DeValue;
+
+use super::error::Problems;
+use super::node::Node;
+
+/// A key (with `*` for names) that is refused, unless what it says changes nothing.
+#[derive(Debug)]
+pub(super) struct Unavailable {
+    pub(super) key: &'static str,
+    pub(super) refused: Refused,
+}
+
+/// Which values of a key are refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refused {
+    Always,
+    /// These texts; others are taken, or are mistakes that `convert` reports.
+    Texts(&'static [&'static str]),
+    /// All but this text.
+    Except(&'static str),
+    /// All but this number.
+    ExceptNumber(u64),
+    /// All but `[]`.
+    ExceptEmpty,
+    /// All but a table in which `check` is "off".
+    ExceptUnchecked,
+}
+
+use Refused::{Always, Except, ExceptEmpty, ExceptNumber, ExceptUnchecked, Texts};
+
+#[rustfmt::skip]
+pub(super) const UNAVAILABLE: &[Unavailable] = &[
+    Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
+    Unavailable { key: "limits.handshakes_per_second", refused: ExceptNumber(0) },
+    Unavailable { key: "limits.memory", refused: Except("0B") },
+    Unavailable { key: "session_tickets.source", refused: Except("auto") },
+    Unavailable { key: "listener.*.limits.connections_per_source", refused: ExceptNumber(0) },
+    Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
+    Unavailable { key: "listener.*.proxy_protocol", refused: Always },
+    Unavailable { key: "listener.*.prelude", refused: Always },
+    Unavailable { key: "listener.*.chain.*.filters", refused: ExceptEmpty },
+    Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
+    Unavailable { key: "tls.downstream.*.certificates.ocsp", refused: Always },
+    Unavailable { key: "tls.downstream.*.certificate_dir", refused: Always },
+    Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
+    Unavailable { key: "trust.*.crls", refused: ExceptEmpty },
+    Unavailable { key: "trust.*.revocation", refused: ExceptUnchecked },
+    Unavailable { key: "trust.*.depth_max", refused: Always },
+    Unavailable { key: "trust.*.client_keys", refused: Always },
+    Unavailable { key: "trust.*.san", refused: ExceptEmpty },
+    Unavailable { key: "trust.*.pins", refused: ExceptEmpty },
+    Unavailable { key: "trust.*.mode", refused: Texts(&["audit"]) },
+    Unavailable { key: "trust.*.on_change", refused: Texts(&["drain", "close"]) },
+    Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },
+    Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
+    Unavailable { key: "cluster.*.balance", refused: Texts(&["random", "maglev"]) },
+    Unavailable { key: "cluster.*.hash_by", refused: Always },
+    Unavailable { key: "cluster.*.limits.connections", refused: ExceptNumber(0) },
+    Unavailable { key: "cluster.*.limits.pending", refused: ExceptNumber(0) },
+    Unavailable { key: "cluster.*.health", refused: Always },
+    Unavailable { key: "cluster.*.ejection", refused: Always },
+    Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
+    Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
+];
+
+/// What of the key that [`super::keys`] writes as `key` cannot be used yet, in a sentence; `None`
+/// where all of it can. What stands in a table that is refused is refused with it.
+pub(super) fn note(key: &str) -> Option<String> {
+    UNAVAILABLE.iter().find_map(|entry| {
+        let below = key.strip_prefix(entry.key)?;
+        let is_told = below.is_empty() || (below.starts_with('.') && entry.refused.is_for_tables());
+        is_told.then(|| entry.refused.note())
+    })
+}
+
+/// Notes a problem if this key, with this value, asks for something that is not there yet.
+pub(super) fn check(node: &Node<'_>, problems: &mut Problems) {
+    let Some(entry) = UNAVAILABLE.iter().find(|entry| entry.key == node.pattern()) else { return };
+    if entry.refused.refuses(node.value()) {
+        problems.add(node.location(), "not available yet", entry.refused.help(node.value()));
+    }
+}
+
+impl Refused {
+    fn refuses(self, value: &DeValue<'_>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
+            Self::Except(text) => value.as_str() != Some(text),
+            Self::ExceptNumber(number) => value.as_integer().is_none_or(|integer| {
+                u64::from_str_radix(integer.as_str(), integer.radix()) != Ok(number)
+            }),
+            Self::ExceptEmpty => value.as_array().is_none_or(|array| !array.is_empty()),
+            Self::ExceptUnchecked => {
+                value.get("check").is_none_or(|check| check.get_ref().as_str() != Some("off"))
+            }
+        }
+    }
+
+    /// Whether a table, as this key's value or in its list, is refused whatever is in it.
+    fn is_for_tables(self) -> bool {
+        match self {
+            Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
+            Self::Texts(_) | Self::ExceptUnchecked => false,
+        }
+    }
+
+    fn note(self) -> String {
+        let taken = match self {
+            Self::Always => return "Not available yet.".to_owned(),
+            Self::Texts([text]) => return format!("`\"{text}\"` is not available yet."),
+            Self::Texts(texts) => {
+                let texts: Vec<_> = texts.iter().map(|text| format!("`\"{text}\"`")).collect();
+                return format!("{} are not available yet.", texts.join(" and "));
+            }
+            Self::Except(text) => format!("\"{text}\""),
+            Self::ExceptNumber(number) => number.to_string(),
+            Self::ExceptEmpty => "[]".to_owned(),
+            Self::ExceptUnchecked => "{ check = \"off\" }".to_owned(),
+        };
+        format!("Not available yet, but for `{taken}`.")
+    }
+
+    fn help(self, value: &DeValue<'_>) -> String {
+        let instead = match self {
+            Self::Always => return "leave this key out".to_owned(),
+            Self::Texts(_) => {
+                let text = value.as_str().unwrap_or_default();
+                return format!("use another value than {text:?}, or leave this key out");
+            }
+            Self::Except(text) => format!("{text:?}"),
+            Self::ExceptNumber(number) => number.to_string(),
+            Self::ExceptEmpty => "[]".to_owned(),
+            Self::ExceptUnchecked => "{ check = \"off\" }".to_owned(),
+        };
+        format!("leave this key out, or write {instead}")
+    }
+}

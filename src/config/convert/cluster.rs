@@ -1,0 +1,147 @@
+//! Clusters: where the bytes go.
+//!
+//! Next: `tls`, whose `upstream` says how it is spoken there.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::error::{Location, Problems};
+use super::super::node::{At, Entry};
+use super::super::plan::{Balance, Cluster, Connect, Endpoint, Pool, UpstreamTlsId};
+use super::super::raw::{RawCluster, RawEndpoint};
+use super::{Names, all, choice, filled, number, positive, required, tls};
+
+pub(super) fn cluster(
+    entry: &Entry<RawCluster>,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<Cluster> {
+    let raw = &entry.value;
+    let discovery = choice(raw.discovery.as_ref(), (), &[("static", ())], problems);
+    let endpoints = endpoints(entry, discovery.is_some(), problems);
+    let balances =
+        [("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)];
+    let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems);
+    let tls = match &raw.tls {
+        None => Some(None),
+        Some(written) => names.upstream.find(written, problems).map(|id| Some(UpstreamTlsId(id))),
+    };
+    let connect = connect(raw, problems);
+    let pool = pool(raw, problems);
+    discovery?;
+    Some(Cluster {
+        name: Arc::clone(&entry.name),
+        at: entry.at.clone(),
+        endpoints: endpoints?,
+        balance: balance?,
+        tls: tls?,
+        connect: connect?,
+        pool: pool?,
+    })
+}
+
+/// `static_only`: without it, host names are no mistake of the endpoints.
+fn endpoints(
+    entry: &Entry<RawCluster>,
+    static_only: bool,
+    problems: &mut Problems,
+) -> Option<Vec<Endpoint>> {
+    let written = entry.value.endpoints.as_ref();
+    let example = ("endpoints", "[\"127.0.0.1:6432\"]");
+    let written = required(written, &entry.at, example, problems)?;
+    let written = filled(written, example, problems)?;
+    if !static_only {
+        return None;
+    }
+    let endpoints = all(written, |element| endpoint(element, problems))?;
+    let mut seen = BTreeSet::new();
+    for (endpoint, element) in endpoints.iter().zip(written) {
+        if !seen.insert(endpoint.address) {
+            let message = format!("{} is in this list already", endpoint.address);
+            problems.add(element.at.clone(), message, "");
+        }
+    }
+    Some(endpoints)
+}
+
+fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoint> {
+    match &element.value {
+        RawEndpoint::Address(text) => {
+            let address = address(text, &element.at, problems)?;
+            Some(Endpoint { address, server_name: None })
+        }
+        RawEndpoint::Table(table) => {
+            let example = ("address", "\"127.0.0.1:6432\"");
+            let written = required(table.address.as_ref(), &element.at, example, problems);
+            let address = written.and_then(|at| address(&at.value, &at.at, problems));
+            let server_name = match &table.server_name {
+                None => Some(None),
+                Some(written) => tls::fixed_name(written, problems).map(Some),
+            };
+            Some(Endpoint { address: address?, server_name: server_name? })
+        }
+    }
+}
+
+fn address(text: &str, at: &Location, problems: &mut Problems) -> Option<SocketAddr> {
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let (message, help) = explain_address(text);
+        problems.add(at.clone(), message, help);
+        return None;
+    };
+    if address.port() == 0 {
+        problems.add(at.clone(), format!("{text:?} has port 0"), "write a port from 1 to 65535");
+        return None;
+    }
+    Some(address)
+}
+
+fn explain_address(text: &str) -> (String, String) {
+    let message = format!("{text:?} is not \"IP:port\"");
+    let example = "write an address such as \"127.0.0.1:6432\" or \"[::1]:6432\"";
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let is_host_name = host.bytes().any(|byte| byte.is_ascii_alphabetic()) && !host.contains(':');
+    if is_host_name {
+        let help = format!("host names need discovery, which is not available yet: {example}");
+        return (message, help);
+    }
+    (message, example.to_owned())
+}
+
+fn connect(raw: &RawCluster, problems: &mut Problems) -> Option<Connect> {
+    let table = raw.connect.as_ref().map(|table| &table.value);
+    let timeout = table.and_then(|table| table.timeout.as_ref());
+    let attempts = table.and_then(|table| table.attempts.as_ref());
+    let timeout = positive(timeout, Duration::from_secs(2), problems);
+    let attempts = number(attempts, 3, 1..=16, problems);
+    Some(Connect { timeout: timeout?, attempts: attempts? })
+}
+
+/// Clusters with `tls` keep ready connections unless told otherwise: a handshake costs a round trip
+/// and 0.3 ms of a core, a plain connection next to nothing.
+fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
+    let table = raw.pool.as_ref();
+    let keep = table.is_some() || raw.tls.is_some();
+    let table = table.map(|table| &table.value);
+    let max_at = table.and_then(|table| table.ready_max.as_ref());
+    let min_at = table.and_then(|table| table.ready_min.as_ref());
+    let ready_max = number(max_at, if keep { 64 } else { 0 }, 0..=u16::MAX, problems);
+    let ready_min = number(min_at, ready_max.unwrap_or(1).min(1), 0..=u16::MAX, problems);
+    let idle = table.and_then(|table| table.idle.as_ref());
+    let age = table.and_then(|table| table.age.as_ref());
+    let idle = positive(idle, Duration::from_secs(60), problems);
+    let age = positive(age, Duration::from_secs(10 * 60), problems);
+    let pool = Pool { ready_min: ready_min?, ready_max: ready_max?, idle: idle?, age: age? };
+    if let Some(min_at) = min_at
+        && pool.ready_min > pool.ready_max
+    {
+        let message =
+            format!("ready_min, {}, is more than ready_max, {}", pool.ready_min, pool.ready_max);
+        let help = format!("write ready_max = {} or more", pool.ready_min);
+        problems.add(min_at.at.clone(), message, help);
+        return None;
+    }
+    Some(pool)
+}

@@ -1,0 +1,177 @@
+//! The tables about the process: runtime, limits, admin, logs and session tickets.
+//!
+//! Next: `listener`.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::time::Duration;
+
+use super::super::error::Problems;
+use super::super::node::At;
+use super::super::plan::{
+    AccessLog, AccessLogSink, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel, Runtime,
+    SessionTickets, Workers,
+};
+use super::super::raw::{RawFile, RawWorkers};
+use super::{choice, file, plain, positive, required, shown};
+
+/// More cores than any one machine has; a typing error beyond it.
+const WORKERS_MAX: u16 = 1_024;
+/// RFC 8446 §4.6.1: a ticket lives for seven days at most.
+const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Keys that are kept to open old tickets with; each is looked at when its tickets come back.
+const TICKET_KEYS_MAX: u128 = 256;
+
+pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime> {
+    let table = raw.runtime.as_ref().map(|table| &table.value);
+    let io = table.and_then(|table| table.io.as_ref());
+    let io = choice(io, (), &[("auto", ()), ("epoll", ())], problems);
+    let workers = workers(table.and_then(|table| table.workers.as_ref()), problems);
+    let drain = drain(raw, problems);
+    io.and(Some(Runtime { workers: workers?, drain: drain? }))
+}
+
+fn workers(written: Option<&At<RawWorkers>>, problems: &mut Problems) -> Option<Workers> {
+    let Some(At { value: RawWorkers::Count(count), at }) = written else {
+        return Some(Workers::Auto);
+    };
+    let within = u16::try_from(*count).ok().filter(|count| *count <= WORKERS_MAX);
+    let workers = within.and_then(NonZeroU16::new).map(Workers::Count);
+    if workers.is_none() {
+        let message = format!("{count} is not from 1 to {WORKERS_MAX}");
+        problems.add(at.clone(), message, "write \"auto\" for one on each core");
+    }
+    workers
+}
+
+fn drain(raw: &RawFile, problems: &mut Problems) -> Option<Drain> {
+    let written = raw.runtime.as_ref().and_then(|table| table.value.drain.as_ref());
+    let table = written.map(|table| &table.value);
+    let drain = Drain {
+        grace: plain(table.and_then(|t| t.grace.as_ref()), Duration::ZERO),
+        spread: plain(table.and_then(|t| t.spread.as_ref()), Duration::from_secs(10)),
+        deadline: plain(table.and_then(|t| t.deadline.as_ref()), Duration::from_secs(30)),
+    };
+    if drain.deadline < drain.grace + drain.spread {
+        let deadline = table.and_then(|table| table.deadline.as_ref()).map(|written| &written.at);
+        if let Some(at) = deadline.or(written.map(|written| &written.at)) {
+            let message = format!(
+                "the deadline, {}, is before the end of grace and spread, {}",
+                shown(drain.deadline),
+                shown(drain.grace + drain.spread)
+            );
+            let help = "make deadline at least grace + spread";
+            problems.add(at.clone(), message, help);
+        }
+        return None;
+    }
+    Some(drain)
+}
+
+pub(super) fn limits(raw: &RawFile) -> Limits {
+    let table = raw.limits.as_ref().map(|table| &table.value);
+    let connections = table.and_then(|table| table.connections.as_ref());
+    let in_flight = table.and_then(|table| table.handshakes_in_flight.as_ref());
+    Limits {
+        connections: limit(connections, 100_000),
+        handshakes_in_flight: limit(in_flight, 4_096),
+    }
+}
+
+/// A limit that 0 turns off. One beyond the address space limits nothing that could be reached.
+pub(super) fn limit(written: Option<&At<u64>>, default: u64) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(usize::try_from(plain(written, default)).unwrap_or(usize::MAX))
+}
+
+pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<AdminAddress>> {
+    let Some(table) = &raw.admin else { return Some(None) };
+    let example = ("listen", "\"127.0.0.1:9901\"");
+    let listen = required(table.value.listen.as_ref(), &table.at, example, problems)?;
+    if let Some(path) = listen.value.strip_prefix("unix:") {
+        let at = listen.at.clone();
+        let path = file(&At { value: path.to_owned(), at }, problems)?;
+        return Some(Some(AdminAddress::Unix(path.path)));
+    }
+    let Ok(address) = listen.value.parse::<SocketAddr>() else {
+        let message = format!("{:?} is neither \"IP:port\" nor \"unix:PATH\"", listen.value);
+        problems.add(listen.at.clone(), message, format!("write listen = {}", example.1));
+        return None;
+    };
+    if !address.ip().to_canonical().is_loopback()
+        && !plain(table.value.allow_remote.as_ref(), false)
+    {
+        let message = format!("{address} can be reached from other machines");
+        let help = "the admin pages ask for no password: listen on 127.0.0.1 or \"unix:PATH\", \
+                    or write allow_remote = true";
+        problems.add(listen.at.clone(), message, help);
+        return None;
+    }
+    Some(Some(AdminAddress::Tcp(address)))
+}
+
+pub(super) fn log(raw: &RawFile, problems: &mut Problems) -> Option<Log> {
+    let table = raw.log.as_ref().map(|table| &table.value);
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let level = choice(table.and_then(|t| t.level.as_ref()), LogLevel::Info, &levels, problems);
+    let format = format(table.and_then(|t| t.format.as_ref()), LogFormat::Text, problems);
+    Some(Log { level: level?, format: format? })
+}
+
+pub(super) fn access_log(raw: &RawFile, problems: &mut Problems) -> Option<AccessLog> {
+    let table = raw.access_log.as_ref().map(|table| &table.value);
+    let sink = match table.and_then(|table| table.path.as_ref()) {
+        None => Some(AccessLogSink::Stdout),
+        Some(written) => match written.value.as_str() {
+            "stdout" => Some(AccessLogSink::Stdout),
+            "off" => Some(AccessLogSink::Off),
+            _ => file(written, problems).map(|file| AccessLogSink::File(file.path)),
+        },
+    };
+    let format = format(table.and_then(|t| t.format.as_ref()), LogFormat::Json, problems);
+    Some(AccessLog { sink: sink?, format: format? })
+}
+
+fn format(
+    written: Option<&At<String>>,
+    default: LogFormat,
+    problems: &mut Problems,
+) -> Option<LogFormat> {
+    choice(written, default, &[("text", LogFormat::Text), ("json", LogFormat::Json)], problems)
+}
+
+pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<SessionTickets> {
+    let table = raw.session_tickets.as_ref().map(|table| &table.value);
+    let rotate_at = table.and_then(|table| table.rotate.as_ref());
+    let lifetime_at = table.and_then(|table| table.lifetime.as_ref());
+    let rotate = positive(rotate_at, Duration::from_secs(60 * 60), problems);
+    let lifetime = positive(lifetime_at, Duration::from_secs(12 * 60 * 60), problems);
+    let tickets = SessionTickets { rotate: rotate?, lifetime: lifetime? };
+    if tickets.lifetime > TICKET_LIFETIME_MAX {
+        if let Some(lifetime) = lifetime_at {
+            let message = format!("{} is longer than a ticket may live", shown(lifetime.value));
+            problems.add(lifetime.at.clone(), message, "write at most \"7d\" (RFC 8446 §4.6.1)");
+        }
+        return None;
+    }
+    let keys = tickets.lifetime.as_millis().div_ceil(tickets.rotate.as_millis().max(1));
+    if keys > TICKET_KEYS_MAX {
+        let rotate_at = rotate_at.map(|written| &written.at);
+        if let Some(at) = rotate_at.or(lifetime_at.map(|written| &written.at)) {
+            let message = format!(
+                "a new key every {} for tickets that live {} makes {keys} keys to keep, the limit \
+                 is {TICKET_KEYS_MAX}",
+                shown(tickets.rotate),
+                shown(tickets.lifetime)
+            );
+            problems.add(at.clone(), message, "rotate less often, or let tickets live less long");
+        }
+        return None;
+    }
+    Some(tickets)
+}

@@ -1,0 +1,173 @@
+//! Reads the configuration file and those it includes, and gathers all that is wrong with them.
+//!
+//! The only part of `config` that opens files, and it opens no others. Next: `node`, which reads one
+//! parsed file; `merge`, which puts several together; `convert`, which makes the plan.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::convert;
+use super::error::{Location, Problem, Problems};
+use super::include;
+use super::merge;
+use super::node::{At, Node};
+use super::plan::Plan;
+use super::raw::RawFile;
+use super::source::Source;
+
+/// Longest configuration file: a hundred thousand names on one listener take 4 MiB.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Mistakes in the syntax of one file that are shown; each costs a search for the first of two.
+const SYNTAX_ERRORS_MAX: usize = 100;
+
+/// Reads the file at `path` and those it includes.
+///
+/// # Errors
+/// All problems of all files, by file, line and column; never an empty list.
+pub fn load(path: &Path) -> Result<Plan, Vec<Problem>> {
+    match read(path) {
+        Ok(bytes) => load_bytes(bytes, path),
+        Err(error) => {
+            let at = Source::new(path, String::new()).location(0, "");
+            let message = format!("cannot be read: {error}");
+            Err(vec![Problem { at, message, help: String::new() }])
+        }
+    }
+}
+
+/// As [`load`], for a `text` that would stand in the file at `path`, which is not read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(text: &str, path: &Path) -> Result<Plan, Vec<Problem>> {
+    load_bytes(text.as_bytes().to_vec(), path)
+}
+
+fn load_bytes(bytes: Vec<u8>, path: &Path) -> Result<Plan, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let whole = Source::new(path, String::new()).location(0, "");
+    let raw = decode(bytes, path, &mut problems)
+        .and_then(|main| with_included(main, path, &mut problems));
+    let plan = raw.and_then(|raw| convert::plan(&raw, &whole, &mut problems));
+    match plan {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        Some(_) | None => Err(problems.into_sorted()),
+    }
+}
+
+/// `None` if the text is not TOML: what is left of it would bring up problems that are none.
+fn decode(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<RawFile> {
+    let source = source(bytes, path, problems)?;
+    let (table, errors) = DeTable::parse_recoverable(source.text());
+    let mut usable = true;
+    let mut repeated = BTreeSet::new();
+    for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
+        let span = error.span().unwrap_or_default();
+        let at = source.location(span.start, "");
+        if error.message() == "duplicate key" {
+            // The keys of a table that is written again are no news.
+            let table = source.table_line(span.start);
+            if repeated.contains(&table) {
+                continue;
+            }
+            if table == Some(at.line) {
+                repeated.insert(table);
+            }
+            let first = source.first_definition(&span);
+            let message = match first {
+                Some(line) => format!("written twice, first on line {line}"),
+                None => "written twice".to_owned(),
+            };
+            problems.add(at, message, "keep one of the two");
+        } else {
+            usable = false;
+            problems.add(at, error.message(), "");
+        }
+    }
+    if !usable {
+        return None;
+    }
+    let document = Spanned::new(0..0, DeValue::Table(table.into_inner()));
+    Some(Node::root(&source, &document).read::<RawFile>(problems)?.value)
+}
+
+fn source(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<Source> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Source::new(path, text)),
+        Err(error) => {
+            let offset = error.utf8_error().valid_up_to();
+            let source = Source::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned());
+            let help = "save the file as UTF-8";
+            problems.add(source.location(offset, ""), "not UTF-8 from here on", help);
+            None
+        }
+    }
+}
+
+/// `None` if an included file cannot be read as a whole.
+fn with_included(mut main: RawFile, path: &Path, problems: &mut Problems) -> Option<RawFile> {
+    let patterns = main.include.take().map(|include| include.value).unwrap_or_default();
+    let mut usable = true;
+    let mut all = Vec::new();
+    for (file, at) in include::files(&patterns, path, problems) {
+        let included = match read(&file) {
+            Ok(bytes) => decode(bytes, &file, problems),
+            Err(error) => {
+                let message = format!("{} cannot be read: {error}", file.display());
+                problems.add(at, message, "");
+                None
+            }
+        };
+        match included {
+            Some(mut included) => {
+                refuse_nested(included.include.take().as_ref(), problems);
+                all.push(included);
+            }
+            None => usable = false,
+        }
+    }
+    if let Some(included) = merged(all, problems) {
+        merge::merge(&mut main, included, problems);
+    }
+    usable.then_some(main)
+}
+
+/// Merges neighbours until one is left, so that ten thousand files of a tenant each cost
+/// n log n and not n².
+fn merged(mut files: Vec<RawFile>, problems: &mut Problems) -> Option<RawFile> {
+    while files.len() > 1 {
+        let mut pairs = files.into_iter();
+        let mut round = Vec::new();
+        while let Some(mut first) = pairs.next() {
+            if let Some(second) = pairs.next() {
+                merge::merge(&mut first, second, problems);
+            }
+            round.push(first);
+        }
+        files = round;
+    }
+    files.pop()
+}
+
+fn refuse_nested<T>(include: Option<&At<T>>, problems: &mut Problems) {
+    if let Some(At { at, .. }) = include {
+        let at: Location = at.clone();
+        let help = "name these files in the include of the main file";
+        problems.add(at, "an included file may not include others", help);
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("longer than {} MiB", FILE_BYTES_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}

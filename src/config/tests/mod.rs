@@ -1,0 +1,261 @@
+//! Tests of the whole way from text to plan, and of what is said when there is none.
+//!
+//! `mistakes.txt` has, for each mistake that people make, the text and all that is printed for it.
+
+mod includes;
+mod properties;
+
+use std::path::Path;
+
+use super::available::UNAVAILABLE;
+use super::error::Problem;
+use super::load_text;
+use super::plan::{ClientAuth, Plan, TrustId, Workers};
+use super::render::{Style, render_with};
+
+/// What a text needs beside what it is about; lines are counted before it.
+const NAMES: &str = r#"
+[tls.downstream.edge]
+certificates = [{ chain = "edge.crt", key = "edge.key" }]
+trust = "clients"
+[trust.clients]
+anchors = ["ca.crt"]
+[cluster.echo]
+endpoints = ["127.0.0.1:7000"]
+"#;
+
+const LISTENER: &str = r#"
+[listener.base]
+address = "127.0.0.1:0"
+chain.default = { cluster = "echo" }
+"#;
+
+#[test]
+fn mistakes_are_explained_as_recorded() {
+    let cases = include_str!("mistakes.txt");
+    let mut recorded = String::new();
+    for case in cases.split("=== ").skip(1) {
+        let (title, rest) = case.split_once('\n').expect("a title ends with its line");
+        let text = rest.split("--- \n").next().unwrap_or(rest);
+        let text = text.split("---\n").next().unwrap_or(text);
+        recorded.push_str(&format!("=== {title}\n{text}---\n{}", explained(text)));
+    }
+    if recorded != cases {
+        let actual = std::env::temp_dir().join("mistakes.txt");
+        std::fs::write(&actual, &recorded).expect("can be written");
+        let differs = recorded.lines().zip(cases.lines()).find(|(actual, wanted)| actual != wanted);
+        panic!("not as recorded: {differs:#?}\nwhole: {}", actual.display());
+    }
+}
+
+#[test]
+fn each_unavailable_key_is_refused_at_its_place() {
+    for entry in UNAVAILABLE {
+        let (text, line) = text_for(entry.key);
+        let problems = problems(&text);
+        let refused: Vec<&Problem> =
+            problems.iter().filter(|problem| problem.message == "not available yet").collect();
+        let [problem] = refused.as_slice() else { panic!("{}: {problems:#?}\n{text}", entry.key) };
+        assert_eq!(problem.at.line, line, "{}: {problem}", entry.key);
+        let name = entry.key.rsplit('.').next().unwrap_or_default();
+        assert!(problem.at.key.ends_with(name), "{}: {problem}", entry.key);
+        assert!(!problem.help.is_empty(), "{}", entry.key);
+        assert_eq!(problems.len(), 1, "{}: {problems:#?}", entry.key);
+    }
+}
+
+#[test]
+fn values_that_change_nothing_are_taken_for_unavailable_keys() {
+    let plan = plan(
+        r#"
+        [runtime]
+        io = "epoll"
+        [limits]
+        handshakes_per_second = 0
+        memory = "0B"
+        [session_tickets]
+        source = "auto"
+        [trust.t]
+        anchors = ["ca.crt"]
+        crls = []
+        san = []
+        pins = []
+        mode = "enforce"
+        on_change = "keep"
+        revocation = { check = "off" }
+        [cluster.c]
+        endpoints = [{ address = "127.0.0.1:1", weight = 1 }]
+        sources = []
+        discovery = "static"
+        limits = { connections = 0, pending = 0 }
+        [listener.l]
+        address = "127.0.0.1:0"
+        limits = { connections_per_source = 0, handshakes_per_second_per_source = 0 }
+        chain.default = { cluster = "c", filters = [] }
+        "#,
+    );
+    assert_eq!(plan.clusters.len(), 2);
+}
+
+#[test]
+fn every_key_is_documented_and_every_unavailable_one_is_a_key() {
+    let keys = super::keys();
+    for key in &keys {
+        assert!(!key.doc.is_empty(), "{} has no comment", key.key);
+    }
+    for entry in UNAVAILABLE {
+        assert!(keys.iter().any(|key| key.key == entry.key), "{} is no key", entry.key);
+    }
+}
+
+#[test]
+fn defaults_are_safe() {
+    let plan = plan("");
+    assert_eq!(plan.runtime.workers, Workers::Auto);
+    assert!(plan.admin.is_none());
+    assert_eq!(plan.limits.connections.map(usize::from), Some(100_000));
+    assert_eq!(plan.downstream_tls[0].client_auth, ClientAuth::Require(TrustId(0)));
+    assert_eq!(plan.downstream_tls[0].tickets_sent, 1);
+}
+
+#[test]
+fn zero_turns_a_limit_off() {
+    let plan = plan("[limits]\nconnections = 0\nhandshakes_in_flight = 0\n");
+    assert_eq!((plan.limits.connections, plan.limits.handshakes_in_flight), (None, None));
+}
+
+#[test]
+fn ids_point_to_what_the_names_mean() {
+    let plan = plan(
+        r#"
+        [listener.l]
+        address = "[::1]:0"
+        chain.z = { cluster = "b", match = { server_names = ["z.example"] } }
+        chain.a = { cluster = "echo", tls = "edge", match = { server_names = ["a.example"] } }
+        [cluster.b]
+        endpoints = ["127.0.0.1:2"]
+        "#,
+    );
+    let chains = &plan.listeners[0].chains;
+    assert_eq!(&*chains[0].name, "a", "chains are in name order");
+    assert_eq!(&*plan.cluster(chains[0].cluster).name, "echo");
+    assert_eq!(&*plan.cluster(chains[1].cluster).name, "b");
+    assert_eq!(&*plan.downstream_tls(chains[0].tls.expect("is there")).name, "edge");
+    assert_eq!(chains[1].tls, None);
+}
+
+#[test]
+fn rendering_obeys_no_control_characters_and_cuts_long_lines() {
+    let names = vec!["\"a.example\""; 500].join(", ");
+    let text = format!("[log]\nlevel = \"\\u001b[2J\u{202e}\"\nx = [{names}]\n");
+    let shown = explained(&text);
+    assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() < 250), "{shown}");
+}
+
+#[test]
+fn files_that_are_not_utf8_say_where() {
+    let directory = tempfile::tempdir().expect("can be made");
+    let path = directory.path().join("latin1.toml");
+    std::fs::write(&path, b"[log]\nlevel = \"\xe4\"\n").expect("can be written");
+    let problems = super::load(&path).expect_err("is not UTF-8");
+    assert_eq!((problems[0].at.line, problems[0].at.column), (2, 10));
+    let missing = super::load(&directory.path().join("none.toml")).expect_err("is not there");
+    assert!(missing[0].message.starts_with("cannot be read: "), "{}", missing[0]);
+}
+
+/// 100,000 tenants on one port, in one list on one line: the time must not grow with the square.
+/// (Places are found by counting characters from the one before: 0.4 s of CPU in a debug build, and
+/// 4.3 s when each was counted from the start of the line.)
+#[test]
+fn a_hundred_thousand_names_on_one_line_load() {
+    let names: Vec<String> = (0..100_000).map(|i| format!("\"t{i}.example.com\"")).collect();
+    let names = names.join(", ");
+    let plan = plan(&format!(
+        "[listener.edge]\naddress = \"127.0.0.1:0\"\n[listener.edge.chain.all]\n\
+         match = {{ server_names = [{names}] }}\ncluster = \"echo\"\n"
+    ));
+    assert_eq!(plan.listeners[0].chains[0].matches.server_names.len(), 100_000);
+}
+
+/// A text that uses an unavailable key, and the line of it.
+fn text_for(key: &str) -> (String, u32) {
+    let value = match key {
+        "runtime.io" => "\"io_uring\"",
+        "limits.handshakes_per_second" => "5",
+        "limits.memory" => "\"1GiB\"",
+        "session_tickets.source" => "{ root = \"stek.root\" }",
+        "listener.*.limits.connections_per_source" => "5",
+        "listener.*.limits.handshakes_per_second_per_source" => "5",
+        "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
+        "listener.*.prelude" => "\"postgres\"",
+        "listener.*.chain.*.filters" => "[{ type = \"connection_limit\", connections = 5 }]",
+        "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
+        "tls.downstream.*.certificate_dir" => "\"certs/\"",
+        "trust.*.crls" => "[\"a.crl\"]",
+        "trust.*.revocation" => "{ check = \"leaf\" }",
+        "trust.*.depth_max" => "4",
+        "trust.*.client_keys" => "[\"ed25519\"]",
+        "trust.*.san" => "[{ dns = \"*.internal\" }]",
+        "trust.*.pins" => "[\"00\"]",
+        "trust.*.mode" => "\"audit\"",
+        "trust.*.on_change" => "\"drain\"",
+        "cluster.*.discovery" => "\"dns\"",
+        "cluster.*.balance" => "\"maglev\"",
+        "cluster.*.hash_by" => "\"client\"",
+        "cluster.*.limits.connections" | "cluster.*.limits.pending" => "5",
+        "cluster.*.health" => "{ type = \"tcp\" }",
+        "cluster.*.ejection" => "{ failures = 5 }",
+        "cluster.*.proxy_protocol" => "{ version = 2 }",
+        "cluster.*.sources" => "[\"10.0.0.1\"]",
+        // Within lists.
+        "tls.downstream.*.certificates.ocsp" => {
+            let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
+            let text = format!("tls.downstream.x.certificates = [{pair}]\n");
+            return (format!("{text}tls.downstream.x.client_auth = \"none\"\n"), 1);
+        }
+        "tls.upstream.*.certificate.ocsp" => {
+            let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
+            let terms = "[tls.upstream.x]\ntrust = \"clients\"\nserver_name = \"a\"";
+            return (format!("{terms}\ncertificate = {pair}\n"), 4);
+        }
+        "cluster.*.endpoints.weight" => {
+            let endpoint = "{ address = \"127.0.0.1:1\", weight = 2 }";
+            return (format!("[cluster.x]\nendpoints = [{endpoint}]\n"), 2);
+        }
+        other => panic!("write a text for {other}"),
+    };
+    let beside = match key {
+        _ if key.contains("chain.") && !key.ends_with("clusters") => {
+            "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.x.cluster = \"echo\"\n"
+        }
+        _ if key.contains("chain.") => "listener.x.address = \"127.0.0.1:0\"\n",
+        _ if key.starts_with("listener.") => {
+            "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.y.cluster = \"echo\"\n"
+        }
+        _ if key.starts_with("trust.") => "trust.x.anchors = [\"ca.crt\"]\n",
+        _ if key.starts_with("cluster.") => "cluster.x.endpoints = [\"127.0.0.1:1\"]\n",
+        _ if key.starts_with("tls.downstream.") => "tls.downstream.x.client_auth = \"none\"\n",
+        _ => "",
+    };
+    (format!("{} = {value}\n{beside}", key.replace('*', "x")), 1)
+}
+
+/// The text of a whole configuration: `text`, and what it lacks.
+fn whole(text: &str) -> String {
+    let listener = if text.contains("listener.") { "" } else { LISTENER };
+    format!("{text}{listener}{NAMES}")
+}
+
+fn plan(text: &str) -> Plan {
+    load_text(&whole(text), Path::new("test.toml"))
+        .unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+fn problems(text: &str) -> Vec<Problem> {
+    load_text(&whole(text), Path::new("test.toml")).expect_err("something is wrong")
+}
+
+fn explained(text: &str) -> String {
+    render_with(&problems(text), Style::Plain, |_| Some(whole(text)))
+}

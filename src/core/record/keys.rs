@@ -1,0 +1,111 @@
+//! The keys of one direction of one connection: an AEAD ready for use and the IV that makes nonces.
+//!
+//! Never derives a key (that is rustls' work) and never shows one. `opener.rs` and `sealer.rs` use it.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
+use thiserror::Error;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+/// The AEADs of the TLS 1.3 suites that we speak (RFC 8446 §B.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aead {
+    Aes128Gcm,
+    Aes256Gcm,
+    Chacha20Poly1305,
+}
+
+/// A traffic key and its IV (RFC 8446 §7.3), for one direction and one key generation.
+///
+/// The expanded key lives in memory of AWS-LC, which wipes every allocation that it frees; the IV is
+/// wiped here. `Debug` shows the algorithm alone.
+pub struct TrafficKeys {
+    pub(super) key: LessSafeKey,
+    iv: Zeroizing<[u8; IV]>,
+    aead: Aead,
+}
+
+/// Why key bytes are no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyError {
+    #[error("{aead:?} takes a key of {expected} bytes, not {found}")]
+    Length { aead: Aead, expected: usize, found: usize },
+    #[error("the cryptographic library refused a key for {aead:?}")]
+    Refused { aead: Aead },
+}
+
+impl Aead {
+    /// Bytes of a key.
+    #[must_use]
+    pub fn key_length(self) -> usize {
+        self.algorithm().key_len()
+    }
+
+    /// How many records one key may seal (RFC 8446 §5.5): 2^24.5 for AES-GCM; none that matters for
+    /// ChaCha20-Poly1305, whose sequence number ends first.
+    #[must_use]
+    pub fn confidentiality_limit(self) -> u64 {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => AES_GCM_RECORDS_MAX,
+            Self::Chacha20Poly1305 => u64::MAX,
+        }
+    }
+
+    fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::Aes128Gcm => &AES_128_GCM,
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        }
+    }
+}
+
+impl TrafficKeys {
+    /// Expands `key`. The caller wipes its own copy.
+    ///
+    /// # Errors
+    /// When `key` has not the length that `aead` takes.
+    pub fn new(aead: Aead, key: &[u8], iv: &[u8; IV]) -> Result<Self, KeyError> {
+        let expected = aead.key_length();
+        if key.len() != expected {
+            return Err(KeyError::Length { aead, expected, found: key.len() });
+        }
+        let Ok(unbound) = UnboundKey::new(aead.algorithm(), key) else {
+            return Err(KeyError::Refused { aead });
+        };
+        Ok(Self { key: LessSafeKey::new(unbound), iv: Zeroizing::new(*iv), aead })
+    }
+
+    #[must_use]
+    pub fn aead(&self) -> Aead {
+        self.aead
+    }
+
+    /// The nonce of a record: the IV, its last eight bytes xored with the sequence number
+    /// (RFC 8446 §5.3).
+    #[inline]
+    pub(super) fn nonce(&self, sequence: u64) -> Nonce {
+        let mut nonce = *self.iv;
+        for (byte, counter) in nonce[IV - 8..].iter_mut().zip(sequence.to_be_bytes()) {
+            *byte ^= counter;
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+impl ZeroizeOnDrop for TrafficKeys {}
+
+impl fmt::Debug for TrafficKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrafficKeys").field("aead", &self.aead).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of an IV of each of the three AEADs.
+const IV: usize = 12;
+
+/// 2^24.5, rounded down (RFC 8446 §5.5).
+const AES_GCM_RECORDS_MAX: u64 = 23_726_566;

@@ -1,0 +1,9 @@
+//! What the operating system gives: sockets, splice, cores, and the only clock.
+//!
+//! Thin and safe (rustix, socket2); no policy. `socket` is the place to start.
+
+pub mod clock;
+pub mod descriptors;
+pub mod socket;
+pub mod splice;
+pub mod thread;

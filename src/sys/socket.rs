@@ -1,0 +1,120 @@
+//! TCP sockets with the options that the gateway wants, from listening to the hard reset.
+//!
+//! Nothing here waits: every socket is non-blocking from its birth. Waiting is `worker`'s.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{SocketAddrAny, SocketFlags};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Not the kernel's default of 128: a reconnect storm fills that in a millisecond.
+/// The kernel clips it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// A peer that vanished is noticed after about two minutes instead of the kernel's two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A listening socket of one worker. SO_REUSEPORT lets every worker have its own on one address;
+/// accepted sockets inherit TCP_NODELAY and keepalive from it.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
+/// one user share a port by mistake and split the clients between them without a word.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    probe.set_reuse_address(true)?;
+    probe.bind(&address.into())?;
+    probe.listen(1)
+}
+
+/// The next connection of a listening socket, already non-blocking.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    Ok((socket, peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok())))
+}
+
+/// A socket that is connecting to `address`; writable once it is through (or failed).
+pub fn dial(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+/// The pending error of a socket: how a `dial` ended.
+pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
+    match SockRef::from(socket).take_error()? {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+/// Sends FIN; what the peer still sends can be read.
+pub fn shutdown_write(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).shutdown(Shutdown::Write)
+}
+
+/// Makes the coming `close` a reset (RST), so that the peer sees that the stream was cut short.
+pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+fn keep_alive(socket: &Socket) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_noticed_before_binding_with_reuseport() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(ensure_free(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        listen(address).unwrap();
+        drop(first);
+    }
+
+    #[test]
+    fn a_dial_reports_refusal_as_the_pending_error() {
+        let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let error = dial(address).and_then(|socket| take_error(&socket)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -1,0 +1,138 @@
+//! The log of the process: what `tracing` says, one line each, on standard error.
+//!
+//! Never makes the caller wait: a line that standard error does not take at once is dropped and
+//! counted. Connections are not logged here but in `access_log`.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use super::timestamp::Timestamp;
+use crate::config::plan::{Log, LogFormat, LogLevel};
+use crate::sys::clock;
+
+/// Sends everything that `tracing` says from now on to standard error, as `log` wants it. Never in
+/// colours.
+///
+/// # Errors
+/// There is a log already.
+pub fn init(log: &Log) -> Result<(), TryInitError> {
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level(log.level))
+        .with_timer(WallClock)
+        .with_writer(|| Stderr);
+    match log.format {
+        LogFormat::Text => lines.finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    }
+}
+
+/// Lines that standard error did not take.
+pub(super) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Standard error, or nothing where it would have to be waited for. `tracing` writes each line whole.
+struct Stderr;
+
+struct WallClock;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Locked from the question to the answer: no other thread fills the pipe in between.
+        let mut stderr = io::stderr().lock();
+        if !write_if_ready(&mut stderr, line) {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FormatTime for WallClock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", Timestamp::new(clock::wall()))
+    }
+}
+
+/// Writes a line if the sink has room for it now; says whether it did. // threat 43
+fn write_if_ready(sink: &mut (impl Write + AsFd), line: &[u8]) -> bool {
+    let is_ready = {
+        let mut asked = [PollFd::new(&*sink, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut asked, Some(&now)) == Ok(1) && asked[0].revents().contains(PollFlags::OUT)
+    };
+    if !is_ready {
+        return false;
+    }
+    match line.get(..LINE_BYTES_MAX) {
+        Some(start) => sink.write_all(start).and_then(|()| sink.write_all(b"\n")).is_ok(),
+        None => sink.write_all(line).is_ok(),
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// PIPE_BUF less the line feed: a pipe that polls as writable takes so much without blocking
+/// (pipe(7)); what is longer is cut.
+const LINE_BYTES_MAX: usize = 4_095;
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+
+    use portcullis_kit::{PATIENCE, within};
+
+    use super::*;
+
+    #[test]
+    fn lines_a_full_pipe_does_not_take_are_dropped_and_the_rest_stays_whole() {
+        // threat 43
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let mut writer = File::from(writer);
+        let taken = within(PATIENCE, "writing to a pipe that nobody reads", move || {
+            (0..10_000).filter(|_| write_if_ready(&mut writer, &[b'x'; 99])).count()
+        });
+        assert!(taken > 0 && taken < 10_000, "{taken}");
+        let mut text = Vec::new();
+        File::from(reader).read_to_end(&mut text).expect("what was written");
+        assert_eq!(text.len(), taken * 99);
+    }
+
+    #[test]
+    fn a_line_longer_than_a_pipe_takes_at_once_is_cut() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        assert!(write_if_ready(&mut File::from(writer), &[b'x'; 10_000]));
+        let mut text = Vec::new();
+        File::from(reader).read_to_end(&mut text).expect("what was written");
+        assert_eq!(text.len(), LINE_BYTES_MAX + 1);
+        assert_eq!(text.last(), Some(&b'\n'));
+    }
+
+    #[test]
+    fn levels_are_those_of_the_configuration() {
+        assert_eq!(level(LogLevel::Error), LevelFilter::ERROR);
+        assert_eq!(level(LogLevel::Trace), LevelFilter::TRACE);
+    }
+}

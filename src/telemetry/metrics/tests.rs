@@ -1,0 +1,159 @@
+//! A scrape over counters with known values, and the page that describes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use prometheus_client::encoding::text;
+
+use super::*;
+use crate::config;
+use crate::tls::{Material, StekKeys};
+use crate::worker::Mailbox;
+
+const CONFIG: &str = r#"
+[listener.edge]
+address = "127.0.0.1:8443"
+[listener.edge.chain.blue]
+match   = { server_names = ["blue.example.com"] }
+cluster = "echo"
+[listener.edge.chain.default]
+cluster = "echo"
+[listener.side]
+address = "127.0.0.1:9443"
+[listener.side.chain.default]
+cluster = "db"
+[cluster.db]
+endpoints = ["127.0.0.1:6432"]
+[cluster.echo]
+endpoints = ["127.0.0.1:7000"]
+"#;
+
+/// A gateway of two workers, all counters at zero.
+fn gateway() -> (Arc<[Peer]>, Arc<Snapshot>) {
+    let plan = config::load_text(CONFIG, Path::new("/portcullis.toml")).expect("a plan");
+    let lifetime = Duration::from_secs(3_600);
+    let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
+    let material = Material::load(&plan, &Arc::new(stek), 0, || 0).expect("no files");
+    let snapshot = Snapshot::new(plan, material).expect("chains that differ");
+    let peer =
+        || Peer { counters: Arc::new(WorkerCounters::new(2, 3, 2)), mailbox: Mailbox::new() };
+    (Arc::new([peer(), peer()]), snapshot)
+}
+
+fn scrape(peers: &Arc<[Peer]>, snapshot: &Snapshot) -> String {
+    let registry = registry(Arc::clone(peers), snapshot, Arc::default());
+    let mut page = String::new();
+    text::encode(&mut page, &registry).expect("text");
+    page
+}
+
+/// A scrape in which every family has a sample.
+fn full_scrape() -> String {
+    let (peers, snapshot) = gateway();
+    peers[0].counters.refused(0, Reason::NotTls);
+    scrape(&peers, &snapshot)
+}
+
+fn has(page: &str, line: &str) {
+    assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+}
+
+#[test]
+fn workers_are_summed_and_shown_apart() {
+    let (peers, snapshot) = gateway();
+    for (peer, count) in peers.iter().zip([3, 4]) {
+        peer.counters.accepted.add(count);
+        peer.counters.chains[2].bytes_sent.add(count * 1_000);
+        peer.counters.clusters[1].dialled.add(count);
+        peer.counters.refused(1, Reason::NoChain);
+        peer.counters.listeners[0].up();
+        peer.counters.reports_dropped.add(count);
+    }
+    peers[1].counters.open.up();
+    peers[0].counters.chains[0].handshakes_resumed.increment();
+    let page = scrape(&peers, &snapshot);
+    has(&page, "portcullis_connections_accepted_total 7");
+    has(&page, r#"portcullis_connections_open{listener="edge"} 2"#);
+    has(&page, r#"portcullis_connections_open{listener="side"} 0"#);
+    has(&page, r#"portcullis_worker_connections_open{worker="0"} 0"#);
+    has(&page, r#"portcullis_worker_connections_open{worker="1"} 1"#);
+    has(&page, r#"portcullis_refusals_total{listener="side",reason="no_chain"} 2"#);
+    has(&page, r#"portcullis_bytes_total{listener="side",chain="default",direction="sent"} 7000"#);
+    has(&page, r#"portcullis_handshakes_total{listener="edge",chain="blue",resumed="true"} 1"#);
+    has(&page, r#"portcullis_upstream_dials_total{cluster="echo"} 7"#);
+    has(&page, r#"portcullis_upstream_dials_total{cluster="db"} 0"#);
+    has(&page, r#"portcullis_access_log_dropped_total{cause="queue_full"} 7"#);
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_gauge_that_another_worker_lowers_sums_to_zero() {
+    let (peers, snapshot) = gateway();
+    peers[0].counters.clusters[0].ready.up();
+    peers[1].counters.clusters[0].ready.down();
+    has(&scrape(&peers, &snapshot), r#"portcullis_upstream_ready{cluster="db"} 0"#);
+}
+
+#[test]
+fn only_reasons_that_occurred_are_series() {
+    let (peers, snapshot) = gateway();
+    assert!(!scrape(&peers, &snapshot).contains("portcullis_refusals_total{"));
+    let refusals = |page: &str| page.matches("portcullis_refusals_total{").count();
+    assert_eq!(refusals(&full_scrape()), 1);
+}
+
+#[test]
+fn a_name_cannot_break_out_of_its_label() {
+    // threat 48
+    assert_eq!(Name::new("a\"b\\c\nd").as_str(), r#"a\"b\\c\nd"#);
+}
+
+#[test]
+fn the_process_shows_itself() {
+    let page = full_scrape();
+    has(&page, &format!("portcullis_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+    for name in [
+        "portcullis_process_resident_memory_bytes",
+        "portcullis_process_open_descriptors",
+        "portcullis_process_threads",
+        "portcullis_process_start_time_seconds",
+        "portcullis_process_cpu_seconds_total",
+    ] {
+        let line = page.lines().find(|line| line.starts_with(&format!("{name} ")));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {line:?}");
+    }
+}
+
+#[test]
+fn the_page_describes_exactly_what_a_scrape_shows() {
+    let mut shown = BTreeMap::<String, (String, BTreeSet<String>)>::new();
+    let page = full_scrape();
+    let mut kind = "";
+    for line in page.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            kind = family.split(' ').nth(1).expect("a type");
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (series, _) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let pairs = labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty());
+        let keys = pairs.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.to_owned());
+        shown.insert(name.to_owned(), (kind.to_owned(), keys.collect()));
+    }
+    let described: BTreeMap<_, _> = include_str!("../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `portcullis_"))
+        .map(|row| {
+            let (name, rest) = row.split_once("` |").expect("a name");
+            let mut cells = rest.split('|');
+            let kind = cells.next().expect("a type").trim().to_owned();
+            let labels = cells.next().expect("labels").split('`').skip(1).step_by(2);
+            (format!("portcullis_{name}"), (kind, labels.map(str::to_owned).collect()))
+        })
+        .collect();
+    assert_eq!(described, shown);
+}

@@ -1,0 +1,103 @@
+//! A `CryptoPolicy` as rustls' provider, and the names of what was negotiated.
+//!
+//! The cryptography is aws-lc's; this file only chooses and orders.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
+
+use crate::config::plan::{CipherSuite, CryptoPolicy, Group, TlsVersion};
+
+/// Which suites go first where the server's order decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SuiteOrder {
+    /// As the policy lists them.
+    Policy,
+    /// ChaCha20 first, then as the policy lists them: for clients without AES hardware.
+    ChachaFirst,
+}
+
+/// A provider that knows nothing but what `policy` allows.
+pub(super) fn provider(policy: &CryptoPolicy, order: SuiteOrder) -> Arc<CryptoProvider> {
+    let mut cipher_suites: Vec<_> = policy.cipher_suites.iter().copied().map(suite).collect();
+    if order == SuiteOrder::ChachaFirst {
+        cipher_suites.sort_by_key(|suite| !is_chacha(suite));
+    }
+    let kx_groups = policy.groups.iter().copied().map(group).collect();
+    Arc::new(CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() })
+}
+
+/// The versions of `policy`; rustls sets their order.
+pub(super) fn versions(policy: &CryptoPolicy) -> Vec<&'static SupportedProtocolVersion> {
+    let one = |version: &TlsVersion| match version {
+        TlsVersion::Tls12 => &version::TLS12,
+        TlsVersion::Tls13 => &version::TLS13,
+    };
+    policy.versions.iter().map(one).collect()
+}
+
+/// IANA's name of a suite.
+pub(super) fn suite_name(suite: SupportedCipherSuite) -> &'static str {
+    use rustls::CipherSuite as Id;
+    match suite.suite() {
+        Id::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        Id::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        Id::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        Id::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        Id::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        Id::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
+            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+        }
+        Id::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        Id::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        Id::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
+            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
+        }
+        _ => "unknown",
+    }
+}
+
+/// The configuration's name of a group.
+pub(super) fn group_name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519MLKEM768 => "x25519mlkem768",
+        NamedGroup::X25519 => "x25519",
+        NamedGroup::secp256r1 => "secp256r1",
+        NamedGroup::secp384r1 => "secp384r1",
+        _ => "unknown",
+    }
+}
+
+fn is_chacha(suite: &SupportedCipherSuite) -> bool {
+    suite_name(*suite).contains("CHACHA20")
+}
+
+fn suite(suite: CipherSuite) -> SupportedCipherSuite {
+    use cipher_suite as known;
+    match suite {
+        CipherSuite::Tls13Aes128GcmSha256 => known::TLS13_AES_128_GCM_SHA256,
+        CipherSuite::Tls13Aes256GcmSha384 => known::TLS13_AES_256_GCM_SHA384,
+        CipherSuite::Tls13Chacha20Poly1305Sha256 => known::TLS13_CHACHA20_POLY1305_SHA256,
+        CipherSuite::EcdheEcdsaAes128GcmSha256 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheEcdsaAes256GcmSha384 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheEcdsaChacha20Poly1305Sha256 => {
+            known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        }
+        CipherSuite::EcdheRsaAes128GcmSha256 => known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheRsaAes256GcmSha384 => known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheRsaChacha20Poly1305Sha256 => {
+            known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+        }
+    }
+}
+
+fn group(group: Group) -> &'static dyn SupportedKxGroup {
+    match group {
+        Group::X25519MlKem768 => kx_group::X25519MLKEM768,
+        Group::X25519 => kx_group::X25519,
+        Group::Secp256r1 => kx_group::SECP256R1,
+        Group::Secp384r1 => kx_group::SECP384R1,
+    }
+}

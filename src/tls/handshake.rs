@@ -1,0 +1,374 @@
+//! One handshake as bytes in, bytes out: what `downstream` and `upstream` have in common.
+//!
+//! Feeds rustls one record at a time, so that application data that arrives together with Finished
+//! is never opened here: it stays in the caller's buffer for `wire`. Read `handshake_context` next.
+
+use std::fmt;
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+
+use super::alert::{self, Peer};
+use super::crypto::{group_name, suite_name};
+use super::handshake_context::{self, HandshakeContext};
+use crate::core::refusal::{Reason, Refusal};
+
+/// What one call of `advance` did.
+#[derive(Debug)]
+pub struct Advance {
+    /// Bytes at the front of the input that are done with. The caller drops exactly these, keeps the
+    /// rest **as `advance` left it** (records are opened in place) and passes it again, followed by
+    /// what it received since.
+    pub consumed: usize,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    /// Send `out`, receive more.
+    NeedMore,
+    /// Send `out`, then call `finish`. What is left of the input is for `wire::transfer`.
+    Done,
+    /// Send `out` (it ends with the alert that `Refusal::alert` names, if any), then close.
+    Failed(Refusal),
+}
+
+/// What was negotiated, for logs and for whoever asks how a session is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    pub version: Version,
+    /// IANA's name, as `TLS_AES_128_GCM_SHA256`.
+    pub suite: &'static str,
+    /// `None` on TLS 1.2 resumption, which exchanges no keys.
+    pub group: Option<&'static str>,
+    pub alpn: Option<Vec<u8>>,
+    pub resumed: bool,
+    /// The handshake took a HelloRetryRequest: one more round trip.
+    pub hello_retry: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Tls12,
+    Tls13,
+}
+
+/// rustls' two kinds of unbuffered connection, alike.
+pub(super) trait Engine {
+    type Data;
+
+    const PEER: Peer;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    fn common(&self) -> &CommonState;
+}
+
+/// An engine on its way through the handshake.
+pub(super) struct Handshake<E> {
+    pub engine: E,
+    pub context: HandshakeContext,
+    /// Bytes at the front of the input that rustls has seen and not let go.
+    shown: usize,
+    /// Records in there: pieces of one message.
+    records: usize,
+    /// The input is no sequence of records: rustls gets all of it and says what is wrong.
+    is_broken: bool,
+}
+
+impl Version {
+    /// As logs and metrics write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        }
+    }
+}
+
+impl<E: Engine> Handshake<E> {
+    pub(super) fn new(engine: E, context: HandshakeContext) -> Self {
+        Self { engine, context, shown: 0, records: 0, is_broken: false }
+    }
+
+    pub(super) fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
+        let mut consumed = 0;
+        let outcome = loop {
+            let shown = consumed + self.shown.min(input.len() - consumed);
+            let (step, discard) = self.step(&mut input[consumed..shown], out);
+            consumed += discard;
+            self.shown = shown - consumed;
+            if discard > 0 {
+                self.records = 0;
+            }
+            match step {
+                Step::Again => {}
+                Step::Established => break Outcome::Done,
+                Step::Blocked => match self.show_more(input.len() - consumed, &input[shown..]) {
+                    Ok(true) => {}
+                    Ok(false) => break Outcome::NeedMore,
+                    Err(refusal) => break Outcome::Failed(refusal),
+                },
+                Step::Failed(error) => {
+                    let refusal = self.give_up(&error, &mut input[consumed..shown], out);
+                    break Outcome::Failed(refusal);
+                }
+                Step::Closed => {
+                    let detail = "the peer closed in the middle of the handshake";
+                    let refusal = match E::PEER {
+                        Peer::Client => Refusal::new(Reason::ClientClosed, detail),
+                        Peer::Upstream => Refusal::new(Reason::UpstreamTls, detail),
+                    };
+                    break Outcome::Failed(refusal);
+                }
+            }
+        };
+        Advance { consumed, outcome }
+    }
+
+    /// Facts of an established connection.
+    ///
+    /// # Errors
+    /// Before the handshake is done.
+    pub(super) fn negotiated(&self) -> Result<Negotiated, Refusal> {
+        let common = self.engine.common();
+        let kind = common.handshake_kind();
+        let (Some(version), Some(suite), Some(kind), false) = (
+            common.protocol_version(),
+            common.negotiated_cipher_suite(),
+            kind,
+            common.is_handshaking(),
+        ) else {
+            return Err(Refusal::new(Reason::Internal, "the handshake is not done"));
+        };
+        let group = common.negotiated_key_exchange_group();
+        Ok(Negotiated {
+            version: match version {
+                ProtocolVersion::TLSv1_3 => Version::Tls13,
+                _ => Version::Tls12,
+            },
+            suite: suite_name(suite),
+            group: group.map(|group| group_name(group.name())),
+            alpn: common.alpn_protocol().map(<[u8]>::to_vec),
+            resumed: kind == HandshakeKind::Resumed,
+            hello_retry: kind == HandshakeKind::FullWithHelloRetryRequest,
+        })
+    }
+
+    /// One call into rustls, its context in place; what it wants sent goes to `out`.
+    fn step(&mut self, shown: &mut [u8], out: &mut Vec<u8>) -> (Step, usize) {
+        let Self { engine, context, .. } = self;
+        let (step, discard) = handshake_context::enter(context, || {
+            let UnbufferedStatus { discard, state, .. } = engine.process(shown);
+            let step = match state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => match append(&mut data, out) {
+                    Ok(()) => Step::Again,
+                    Err(error) => Step::Failed(error),
+                },
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Step::Again
+                }
+                Ok(ConnectionState::BlockedHandshake) => Step::Blocked,
+                // With no client authentication a TLS 1.3 server may write before the client's
+                // Finished; that is not yet an established connection.
+                Ok(ConnectionState::WriteTraffic(_)) => Step::Established,
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Closed,
+                Ok(_) => Step::Failed(Error::HandshakeNotComplete),
+                Err(error) => Step::Failed(error),
+            };
+            (step, discard)
+        });
+        let common = self.engine.common();
+        if common.handshake_kind().is_some_and(|kind| kind != HandshakeKind::Resumed) {
+            // A ticket that opened and yet was not used says nothing about this client.
+            self.context.ticket = None;
+        }
+        match step {
+            Step::Established if common.is_handshaking() => (Step::Blocked, discard),
+            step => (step, discard),
+        }
+    }
+
+    /// Adds the next whole record to what rustls is shown; `false` when there is none.
+    fn show_more(&mut self, held: usize, rest: &[u8]) -> Result<bool, Refusal> {
+        let more = match next_record(rest) {
+            _ if self.is_broken => rest.len(),
+            NextRecord::Whole(bytes) => bytes,
+            NextRecord::Partial => 0,
+            NextRecord::Broken => {
+                self.is_broken = true;
+                rest.len()
+            }
+        };
+        self.shown += more;
+        self.records += usize::from(more > 0);
+        let detail = if more == 0 && held > INPUT_BYTES_MAX {
+            format!("a flight of the handshake is longer than {INPUT_BYTES_MAX} bytes")
+        } else if more > 0 && self.records > RECORDS_MAX {
+            format!("a message of the handshake comes in more than {RECORDS_MAX} records")
+        } else {
+            return Ok(more > 0);
+        };
+        Err(Refusal::new(
+            match E::PEER {
+                Peer::Client => Reason::ProtocolViolation,
+                Peer::Upstream => Reason::UpstreamTls,
+            },
+            detail,
+        ))
+    }
+
+    /// Collects the alert that rustls has for `error`, corrects it where it can be, and says why.
+    fn give_up(&mut self, error: &Error, shown: &mut [u8], out: &mut Vec<u8>) -> Refusal {
+        let start = out.len();
+        // Once the alert is out rustls must not be asked again: it would look at the input anew.
+        for _ in 0..CHUNKS_MAX {
+            let Self { engine, context, .. } = self;
+            let at = out.len();
+            let encoded = handshake_context::enter(context, || match engine.process(shown).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut data, out).is_ok(),
+                _ => false,
+            });
+            if !encoded || is_alert(&out[at..]) {
+                break;
+            }
+        }
+        let refusal = alert::refusal(error, self.context.failure.take(), E::PEER);
+        let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let is_answered = out.len() > start;
+        let alert = match plain_alert(&mut out[start..]) {
+            Some(code) => {
+                *code = alert::better_alert(refusal.reason, is_tls13).unwrap_or(*code);
+                Some(*code)
+            }
+            None if is_answered => alert::sealed_alert(error),
+            None => None,
+        };
+        Refusal { alert, ..refusal }
+    }
+}
+
+impl Engine for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    const PEER: Peer = Peer::Client;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+impl Engine for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    const PEER: Peer = Peer::Upstream;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn common(&self) -> &CommonState {
+        self
+    }
+}
+
+impl<E> fmt::Debug for Handshake<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
+/// What one call into rustls came to.
+enum Step {
+    Again,
+    Blocked,
+    Established,
+    Closed,
+    Failed(Error),
+}
+
+enum NextRecord {
+    Whole(usize),
+    Partial,
+    Broken,
+}
+
+fn next_record(bytes: &[u8]) -> NextRecord {
+    let Some(&[content, major, _, high, low]) = bytes.first_chunk() else {
+        return NextRecord::Partial;
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if !(20..=23).contains(&content) || major != 3 || length > PAYLOAD_MAX {
+        return NextRecord::Broken;
+    }
+    let bytes_whole = RECORD_HEADER + length;
+    if bytes.len() < bytes_whole { NextRecord::Partial } else { NextRecord::Whole(bytes_whole) }
+}
+
+/// Whether one record is an alert, in the clear or sealed by TLS 1.3. An alert that TLS 1.2 seals
+/// says so in its header.
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..] | [23, 3, 3, 0, SEALED_ALERT, ..])
+}
+
+/// The description in the last record of `sent`, when that is an alert in the clear.
+fn plain_alert(sent: &mut [u8]) -> Option<&mut u8> {
+    let mut at = 0;
+    while let NextRecord::Whole(bytes) = next_record(sent.get(at..)?) {
+        if at + bytes == sent.len() {
+            break;
+        }
+        at += bytes;
+    }
+    match sent.get_mut(at..)? {
+        [21, 3, _, 0, 2, _level, description] => Some(description),
+        _ => None,
+    }
+}
+
+pub(super) fn append<D>(
+    data: &mut rustls::unbuffered::EncodeTlsData<'_, D>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = out.len();
+    let needed = match data.encode(&mut []) {
+        Ok(_) => return Ok(()),
+        Err(EncodeError::InsufficientSize(size)) => size.required_size,
+        Err(EncodeError::AlreadyEncoded) => return Err(Error::HandshakeNotComplete),
+    };
+    out.resize(start + needed, 0);
+    match data.encode(&mut out[start..]) {
+        Ok(written) => {
+            out.truncate(start + written);
+            Ok(())
+        }
+        Err(_) => {
+            out.truncate(start);
+            Err(Error::HandshakeNotComplete)
+        }
+    }
+}
+
+const RECORD_HEADER: usize = 5;
+
+/// 2^14 + 2048, TLS 1.2's limit (RFC 5246 §6.2.3); rustls applies 1.3's.
+const PAYLOAD_MAX: usize = 16_384 + 2_048;
+
+/// The client's certificate flight; rustls allows 64 KiB for one message.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// rustls looks at all pieces of a message with each that comes, so that many cost their square.
+const RECORDS_MAX: usize = 512;
+
+/// An error queues one alert; the server's own flight may stand before it.
+const CHUNKS_MAX: usize = 16;
+
+/// Level and description, inner type, tag: shorter than any handshake message under encryption.
+const SEALED_ALERT: u8 = 2 + 1 + 16;

@@ -1,0 +1,138 @@
+//! What one handshake knows beyond what rustls passes to its callbacks, and what they found out.
+//!
+//! rustls calls resolver, verifier and ticketer with no hint which connection they work for. Around
+//! every call into rustls `handshake` moves the connection's context into a thread-local cell and out
+//! again, on panic too. Outside such a call the cell holds nothing and lookups do nothing.
+
+use std::cell::RefCell;
+
+use crate::core::refusal::Reason;
+
+/// The facts of one handshake.
+#[derive(Debug, Default)]
+pub(super) struct HandshakeContext {
+    /// The SNI by which the peek chose the chain; `None` on the upstream side.
+    pub expected_name: Option<ExpectedName>,
+    /// The first thing that a callback found wrong; rustls' own error is coarser.
+    pub failure: Option<Failure>,
+
+    /// Set by the verifier: this handshake authenticated the client afresh.
+    pub verified: Option<Authentication>,
+    /// Set by the ticketer: what the last good ticket says. Dropped unless rustls resumes with it.
+    pub ticket: Option<Authentication>,
+    /// Tickets tried; each costs one AEAD (threat 19).
+    pub tickets_tried: u8,
+}
+
+/// What the resolver compares rustls' SNI with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ExpectedName {
+    None,
+    Name(Box<str>),
+}
+
+/// What is wrong, in our terms.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// A full authentication: when it was, how long it may be leaned on, who it was. Tickets carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Authentication {
+    /// Unix seconds of the full handshake.
+    pub at: u64,
+    /// Unix seconds: the earliest end of validity in the presented chain.
+    pub not_after: u64,
+    /// SHA-256 of the leaf certificate; zero for a client without one.
+    pub identity: [u8; 32],
+}
+
+impl Authentication {
+    /// A client that showed no certificate where it need not.
+    pub(super) fn anonymous(now: u64) -> Self {
+        Self { at: now, not_after: u64::MAX, identity: [0; 32] }
+    }
+}
+
+impl HandshakeContext {
+    /// Keeps the first failure: what comes later follows from it.
+    pub(super) fn fail(&mut self, reason: Reason, detail: String) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure { reason, detail });
+        }
+    }
+}
+
+/// Runs `work` with `context` as the one of this thread.
+pub(super) fn enter<R>(context: &mut HandshakeContext, work: impl FnOnce() -> R) -> R {
+    let _occupied = Occupied::new(context);
+    work()
+}
+
+/// Looks at the context of the running handshake; `None` when there is none.
+pub(super) fn with<R>(look: impl FnOnce(&mut HandshakeContext) -> R) -> Option<R> {
+    CURRENT.with(|cell| match cell.try_borrow_mut() {
+        Ok(mut slot) => slot.as_mut().map(look),
+        Err(_) => None,
+    })
+}
+
+/// Holds the cell for one call; gives the context back when dropped, by a panic too.
+struct Occupied<'a> {
+    home: &'a mut HandshakeContext,
+}
+
+impl<'a> Occupied<'a> {
+    fn new(home: &'a mut HandshakeContext) -> Self {
+        swap(Some(std::mem::take(home)));
+        Self { home }
+    }
+}
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        if let Some(context) = swap(None) {
+            *self.home = context;
+        }
+    }
+}
+
+fn swap(next: Option<HandshakeContext>) -> Option<HandshakeContext> {
+    CURRENT.with(|cell| match cell.try_borrow_mut() {
+        Ok(mut slot) => std::mem::replace(&mut *slot, next),
+        Err(_) => None,
+    })
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<HandshakeContext>> = const { RefCell::new(None) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_comes_back_after_a_panic_and_the_cell_is_empty() {
+        let mut context = HandshakeContext { tickets_tried: 3, ..HandshakeContext::default() };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            enter(&mut context, || {
+                with(|found| found.tickets_tried += 1);
+                panic!("as a callback might");
+            });
+        }));
+        assert!(result.is_err());
+        assert_eq!(context.tickets_tried, 4);
+        assert!(with(|_| ()).is_none());
+    }
+
+    #[test]
+    fn the_first_failure_is_kept() {
+        let mut context = HandshakeContext::default();
+        context.fail(Reason::UnknownIssuer, "first".into());
+        context.fail(Reason::Internal, "second".into());
+        assert_eq!(context.failure.map(|failure| failure.detail).as_deref(), Some("first"));
+    }
+}

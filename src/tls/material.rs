@@ -1,0 +1,325 @@
+//! Certificates, keys and trust anchors: the files that a plan names, read into one snapshot.
+//!
+//! Built off the workers and swapped whole. `config::plan` says which files, `pem` reads them, this
+//! file makes rustls configurations of them, one for each (listener, chain) and `tls.upstream`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::Resumption as ClientResumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::server::{NoClientAuth, NoServerSessionStorage};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::UnixTime;
+
+use super::UnixClock;
+use super::crypto::{self, SuiteOrder};
+use super::downstream::DownstreamTerms;
+use super::pem::{self, Bundle, Findings};
+use super::resolver::Resolver;
+use super::stek::StekKeys;
+use super::ticketer::{Scope, ScopeBuilder, TicketPolicy, Ticketer};
+use super::upstream::UpstreamTerms;
+use super::verifier::{ClientVerifier, UpstreamVerifier};
+use crate::config::error::Problem;
+use crate::config::plan::{
+    Chain, ClientAuth, DownstreamTls, Listener, Plan, Resumption, TrustId, UpstreamTls,
+    UpstreamTlsId,
+};
+use crate::core::route::ChainId;
+
+/// All terms of a plan, built.
+#[derive(Debug)]
+pub struct Material {
+    /// By listener, then by chain.
+    downstream: Vec<Vec<Option<Arc<DownstreamTerms>>>>,
+    upstream: Vec<Arc<UpstreamTerms>>,
+    warnings: Vec<Problem>,
+}
+
+impl Material {
+    /// Reads every file that the plan names. `generation` counts changes of trust; tickets carry it.
+    ///
+    /// # Errors
+    /// All problems at once, each at the place that names the file.
+    pub fn load(
+        plan: &Plan,
+        stek: &Arc<StekKeys>,
+        generation: u64,
+        clock: UnixClock,
+    ) -> Result<Self, Vec<Problem>> {
+        Loader { plan, stek, generation, clock, findings: Findings::default() }.load()
+    }
+
+    /// `None`: this chain does not terminate TLS.
+    pub fn downstream(&self, listener: usize, chain: ChainId) -> Option<&Arc<DownstreamTerms>> {
+        self.downstream.get(listener)?.get(usize::from(chain.0))?.as_ref()
+    }
+
+    /// The terms of a `tls.upstream` of the same plan.
+    pub fn upstream(&self, id: UpstreamTlsId) -> &Arc<UpstreamTerms> {
+        &self.upstream[usize::from(id.0)]
+    }
+
+    /// What loads and yet needs someone's attention, as a certificate that has expired.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+}
+
+/// One pass over a plan.
+struct Loader<'a> {
+    plan: &'a Plan,
+    stek: &'a Arc<StekKeys>,
+    generation: u64,
+    clock: UnixClock,
+    findings: Findings,
+}
+
+/// The files of one `tls.downstream`, read.
+struct DownstreamFiles {
+    keys: Vec<Arc<CertifiedKey>>,
+    trust: Option<Bundle>,
+}
+
+impl Loader<'_> {
+    fn load(mut self) -> Result<Material, Vec<Problem>> {
+        let plan = self.plan;
+        let now = (self.clock)();
+        // Trusts first, each once, named by several terms or by none.
+        let trusts: Vec<Option<Bundle>> = plan
+            .trusts
+            .iter()
+            .map(|trust| pem::bundle(&trust.anchors, now, &mut self.findings))
+            .collect();
+        let files: Vec<Option<DownstreamFiles>> =
+            plan.downstream_tls.iter().map(|terms| self.downstream_files(terms, &trusts)).collect();
+        let mut downstream = Vec::new();
+        for listener in &plan.listeners {
+            downstream.push(self.chains(listener, &files));
+        }
+        let upstream: Vec<_> =
+            plan.upstream_tls.iter().map(|terms| self.upstream(terms, &trusts)).collect();
+        let Findings { problems, warnings } = self.findings;
+        let (true, Some(upstream)) = (problems.is_empty(), upstream.into_iter().collect()) else {
+            return Err(problems);
+        };
+        Ok(Material { downstream, upstream, warnings })
+    }
+
+    fn downstream_files(
+        &mut self,
+        terms: &DownstreamTls,
+        trusts: &[Option<Bundle>],
+    ) -> Option<DownstreamFiles> {
+        let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
+        let now = (self.clock)();
+        let mut keys = Vec::new();
+        for files in &terms.certificates {
+            keys.push(pem::certified_key(files, &provider, now, &mut self.findings));
+        }
+        let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
+        let trust = match terms.client_auth {
+            ClientAuth::None => None,
+            ClientAuth::Optional(trust) | ClientAuth::Require(trust) => {
+                Some(bundle_of(trusts, trust)?)
+            }
+        };
+        Some(DownstreamFiles { keys, trust })
+    }
+
+    fn chains(
+        &mut self,
+        listener: &Listener,
+        files: &[Option<DownstreamFiles>],
+    ) -> Vec<Option<Arc<DownstreamTerms>>> {
+        let mut built = Vec::new();
+        for chain in &listener.chains {
+            built.push(chain.tls.and_then(|id| {
+                let files = files.get(usize::from(id.0))?.as_ref()?;
+                self.downstream(listener, chain, self.plan.downstream_tls(id), files)
+            }));
+        }
+        built
+    }
+
+    fn downstream(
+        &mut self,
+        listener: &Listener,
+        chain: &Chain,
+        terms: &DownstreamTls,
+        files: &DownstreamFiles,
+    ) -> Option<Arc<DownstreamTerms>> {
+        let scope = scope(listener, chain, terms, files);
+        let ticketer: Option<Arc<Ticketer>> = match terms.resumption {
+            Resumption::Off => None,
+            Resumption::Tickets => {
+                let policy = TicketPolicy {
+                    lifetime: seconds(self.plan.session_tickets.lifetime),
+                    generation: self.generation,
+                    anonymous: !matches!(terms.client_auth, ClientAuth::Require(_)),
+                };
+                Some(Arc::new(Ticketer::new(Arc::clone(self.stek), scope, policy, self.clock)))
+            }
+        };
+        let mut config = |order| self.server_config(terms, files, ticketer.clone(), order);
+        let (policy, chacha) = (config(SuiteOrder::Policy)?, config(SuiteOrder::ChachaFirst)?);
+        Some(Arc::new(DownstreamTerms {
+            config: Arc::new(policy),
+            config_chacha: Arc::new(chacha),
+        }))
+    }
+
+    fn server_config(
+        &mut self,
+        terms: &DownstreamTls,
+        files: &DownstreamFiles,
+        ticketer: Option<Arc<Ticketer>>,
+        order: SuiteOrder,
+    ) -> Option<ServerConfig> {
+        let provider = crypto::provider(&terms.crypto, order);
+        let verifier: Arc<dyn rustls::server::danger::ClientCertVerifier> = match &files.trust {
+            None => Arc::new(NoClientAuth),
+            Some(trust) => {
+                let mandatory = matches!(terms.client_auth, ClientAuth::Require(_));
+                match ClientVerifier::build(trust.clone(), Arc::clone(&provider), mandatory) {
+                    Ok(verifier) => Arc::new(verifier),
+                    Err(error) => {
+                        self.findings.problem(&terms.at, format!("trust: {error}"), "");
+                        return None;
+                    }
+                }
+            }
+        };
+        let builder = ServerConfig::builder_with_details(provider, self.time())
+            .with_protocol_versions(&crypto::versions(&terms.crypto));
+        let builder = match builder {
+            Ok(builder) => builder,
+            Err(error) => {
+                self.findings.problem(&terms.at, format!("crypto: {error}"), CRYPTO_HELP);
+                return None;
+            }
+        };
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(Resolver::new(files.keys.clone())));
+        config.ignore_client_order = true;
+        config.alpn_protocols = protocols(&terms.alpn);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.enable_secret_extraction = true;
+        // Early data can be replayed and is never accepted (threat 22).
+        config.max_early_data_size = 0;
+        config.send_tls13_tickets = 0;
+        if let Some(ticketer) = ticketer {
+            config.ticketer = ticketer;
+            config.send_tls13_tickets = usize::from(terms.tickets_sent);
+        }
+        Some(config)
+    }
+
+    fn upstream(
+        &mut self,
+        terms: &UpstreamTls,
+        trusts: &[Option<Bundle>],
+    ) -> Option<Arc<UpstreamTerms>> {
+        let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
+        let now = (self.clock)();
+        let certificate = terms
+            .certificate
+            .as_ref()
+            .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
+        let trust = bundle_of(trusts, terms.trust)?;
+        let verifier: Arc<dyn ServerCertVerifier> =
+            match UpstreamVerifier::build(trust, Arc::clone(&provider)) {
+                Ok(verifier) => Arc::new(verifier),
+                Err(error) => {
+                    self.findings.problem(&terms.at, format!("trust: {error}"), "");
+                    return None;
+                }
+            };
+        let builder = ClientConfig::builder_with_details(provider, self.time())
+            .with_protocol_versions(&crypto::versions(&terms.crypto));
+        let builder = match builder {
+            Ok(builder) => builder.dangerous().with_custom_certificate_verifier(verifier),
+            Err(error) => {
+                self.findings.problem(&terms.at, format!("crypto: {error}"), CRYPTO_HELP);
+                return None;
+            }
+        };
+        let mut config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(certificate) => {
+                builder.with_client_cert_resolver(Arc::new(single_key(certificate?)))
+            }
+        };
+        config.alpn_protocols = protocols(&terms.alpn);
+        config.enable_secret_extraction = true;
+        config.enable_early_data = false;
+        config.resumption = ClientResumption::disabled();
+        let resumes = terms.resumption == Resumption::Tickets;
+        Some(Arc::new(UpstreamTerms { config, resumes, clock: self.clock }))
+    }
+
+    fn time(&self) -> Arc<dyn TimeProvider> {
+        Arc::new(Clock(self.clock))
+    }
+}
+
+/// The process' clock, as rustls asks for it.
+#[derive(Debug)]
+struct Clock(UnixClock);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs((self.0)())))
+    }
+}
+
+/// Everything that decides whether a client may have this chain. Names and not ids: a reload may
+/// number them anew.
+fn scope(
+    listener: &Listener,
+    chain: &Chain,
+    terms: &DownstreamTls,
+    files: &DownstreamFiles,
+) -> Scope {
+    let mode: &[u8] = match terms.client_auth {
+        ClientAuth::None => b"none",
+        ClientAuth::Optional(_) => b"optional",
+        ClientAuth::Require(_) => b"require",
+    };
+    let anchors = files.trust.as_ref().map(|trust| trust.digest).unwrap_or_default();
+    let mut parts = ScopeBuilder::default()
+        .part(b"portcullis ticket scope 1")
+        .part(listener.name.as_bytes())
+        .part(chain.name.as_bytes())
+        .part(terms.name.as_bytes())
+        .part(mode)
+        .part(&anchors);
+    for protocol in &terms.alpn {
+        parts = parts.part(protocol.as_bytes());
+    }
+    parts.finish()
+}
+
+fn bundle_of(trusts: &[Option<Bundle>], id: TrustId) -> Option<Bundle> {
+    trusts.get(usize::from(id.0))?.clone()
+}
+
+fn protocols(names: &[Arc<str>]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+fn single_key(key: Arc<CertifiedKey>) -> rustls::sign::SingleCertAndKey {
+    rustls::sign::SingleCertAndKey::from(key)
+}
+
+/// RFC 8446 §4.6.1 allows a week.
+fn seconds(lifetime: Duration) -> u32 {
+    u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX).min(7 * 86_400)
+}
+
+const CRYPTO_HELP: &str =
+    "each of `versions` needs at least one suite of that version in `cipher_suites`";

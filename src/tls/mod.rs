@@ -1,0 +1,38 @@
+//! TLS on both sides of a session, and the only place that knows rustls.
+//!
+//! `material` reads what a plan names into snapshots; `downstream` and `upstream` start handshakes,
+//! `handshake` drives them, `wire` moves records once they are done. Nothing here owns a socket, a
+//! timer or a clock. Start with `handshake`.
+
+mod alert;
+mod chain_memo;
+mod crypto;
+pub mod downstream;
+pub mod handshake;
+mod handshake_context;
+mod identity;
+pub mod material;
+pub mod peer;
+mod pem;
+mod resolver;
+pub mod stek;
+mod ticketer;
+mod tls12;
+mod tls13;
+pub mod upstream;
+mod verifier;
+pub mod wire;
+
+pub use alert::alert_name;
+pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
+pub use handshake::{Advance, Negotiated, Outcome, Version};
+pub use identity::Identity;
+pub use material::Material;
+pub use stek::{StekError, StekKeys};
+pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
+pub use wire::{
+    CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
+};
+
+/// Unix time in seconds, from the one clock of the process; tests pass a clock of their own.
+pub type UnixClock = fn() -> u64;

@@ -1,0 +1,256 @@
+//! PEM files as rustls wants them, and what can be wrong with them in words that help.
+//!
+//! Certificates, keys and bundles; never decides whether a chain is trusted. `material` calls it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls_pki_types::pem::{Error as PemError, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::identity::{Identity, sha256, span};
+use crate::config::error::{Location, Problem};
+use crate::config::plan::{CertificateFiles, FileRef};
+
+/// A trust bundle: anchors ready for use, and what they are as a digest.
+#[derive(Debug, Clone)]
+pub(super) struct Bundle {
+    pub roots: Arc<RootCertStore>,
+    pub digest: [u8; 32],
+}
+
+/// What came up while files were read.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+}
+
+impl Findings {
+    pub(super) fn problem(
+        &mut self,
+        at: &Location,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let problem = Problem { at: at.clone(), message: message.into(), help: help.into() };
+        // Terms that several chains share are read for each of them.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn warning(&mut self, at: &Location, message: String, help: &str) {
+        let warning = Problem { at: at.clone(), message, help: help.to_owned() };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// A certificate chain with its key; `None` after a problem.
+pub(super) fn certified_key(
+    files: &CertificateFiles,
+    provider: &CryptoProvider,
+    now: u64,
+    findings: &mut Findings,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = certificates(&files.chain, findings);
+    let key = private_key(&files.key, findings);
+    let (chain, key) = (chain?, key?);
+    let mut sound = true;
+    for (index, certificate) in chain.iter().enumerate() {
+        sound &= check(&files.chain, index, certificate, now, findings);
+    }
+    if !sound {
+        return None;
+    }
+    let signing = match provider.key_provider.load_private_key(key) {
+        Ok(signing) => signing,
+        Err(error) => {
+            let path = files.key.path.display();
+            findings.problem(
+                &files.key.at,
+                format!("the private key in {path} cannot be used: {error}"),
+                "use an ECDSA P-256 or P-384, Ed25519 or RSA key of 2048 bits or more",
+            );
+            return None;
+        }
+    };
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Some(Arc::new(certified))
+        }
+        Err(_) => {
+            let (key, chain) = (files.key.path.display(), files.chain.path.display());
+            findings.problem(
+                &files.key.at,
+                format!("the private key in {key} does not belong to the certificate in {chain}"),
+                "the first certificate of the chain must be the one that was issued for this key; \
+                 renew both files together",
+            );
+            None
+        }
+    }
+}
+
+/// The anchors of a trust; `None` after a problem.
+pub(super) fn bundle(files: &[FileRef], now: u64, findings: &mut Findings) -> Option<Bundle> {
+    let mut roots = RootCertStore::empty();
+    let mut digests = Vec::new();
+    let mut sound = true;
+    for file in files {
+        let Some(anchors) = certificates(file, findings) else {
+            sound = false;
+            continue;
+        };
+        for (index, anchor) in anchors.into_iter().enumerate() {
+            sound &= check(file, index, &anchor, now, findings);
+            digests.push(sha256(&anchor));
+            if let Err(error) = roots.add(anchor) {
+                let path = file.path.display();
+                findings.problem(
+                    &file.at,
+                    format!("certificate {} of {path} cannot be an anchor: {error}", index + 1),
+                    "put X.509 version 3 CA certificates into this file",
+                );
+                sound = false;
+            }
+        }
+    }
+    if !sound {
+        return None;
+    }
+    // The order of files says nothing about whom to believe.
+    digests.sort_unstable();
+    digests.dedup();
+    Some(Bundle { roots: Arc::new(roots), digest: sha256(digests.as_flattened()) })
+}
+
+/// All certificates of a file, at least one.
+fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<CertificateDer<'static>>> {
+    let path = file.path.display();
+    let text = read(file, findings)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => {
+            findings.problem(
+                &file.at,
+                format!("{path} holds no certificate"),
+                "it must be PEM, with -----BEGIN CERTIFICATE----- lines",
+            );
+            None
+        }
+        Ok(found) => Some(found),
+        Err(error) => {
+            findings.problem(
+                &file.at,
+                format!("{path} is not sound PEM: {error}"),
+                "each certificate stands between whole BEGIN and END lines, in base64",
+            );
+            None
+        }
+    }
+}
+
+fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<'static>> {
+    let text = read(file, findings)?;
+    check_mode(file, findings);
+    let path = file.path.display();
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Some(key),
+        Err(PemError::NoItemsFound) => {
+            findings.problem(
+                &file.at,
+                format!("{path} holds no private key"),
+                "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE KEY \
+                 (PKCS#1), not encrypted",
+            );
+            None
+        }
+        Err(error) => {
+            findings.problem(&file.at, format!("{path} is not sound PEM: {error}"), "");
+            None
+        }
+    }
+}
+
+/// Key files are read here too, so the bytes are wiped.
+fn read(file: &FileRef, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
+    let path = file.path.display();
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = File::open(&file.path)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            let message = format!("{path} is longer than {FILE_BYTES_MAX} bytes");
+            findings.problem(&file.at, message, "is this the right file?");
+            None
+        }
+        Ok(_) => Some(bytes),
+        Err(error) => {
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "relative paths start at the directory of the configuration file"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "the user that portcullis runs as must be able to read it"
+                }
+                _ => "",
+            };
+            findings.problem(&file.at, format!("cannot read {path}: {error}"), help);
+            None
+        }
+    }
+}
+
+/// A private key that everyone on the machine can read loads with a warning.
+fn check_mode(file: &FileRef, findings: &mut Findings) {
+    let Ok(metadata) = std::fs::metadata(&file.path) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        let path = file.path.display();
+        let message = format!("the private key {path} has mode {mode:04o}: everyone may read it");
+        findings.warning(&file.at, message, "chmod 0600");
+    }
+}
+
+/// Parses one certificate; one that is out of its time loads with a warning.
+fn check(
+    file: &FileRef,
+    index: usize,
+    certificate: &CertificateDer<'_>,
+    now: u64,
+    findings: &mut Findings,
+) -> bool {
+    let path = file.path.display();
+    let Some(identity) = Identity::of(certificate) else {
+        findings.problem(
+            &file.at,
+            format!("certificate {} of {path} cannot be parsed", index + 1),
+            "replace it: openssl x509 -noout -text -in FILE shows what is there",
+        );
+        return false;
+    };
+    let subject = &identity.subject;
+    if identity.not_after < now {
+        let ago = span(now - identity.not_after);
+        let message = format!("the certificate of {subject} in {path} expired {ago} ago");
+        findings.warning(&file.at, message, "renew it, or check this machine's clock");
+    } else if identity.not_before > now {
+        let ahead = span(identity.not_before - now);
+        let message = format!("the certificate of {subject} in {path} is valid only in {ahead}");
+        findings.warning(&file.at, message, "check this machine's clock");
+    }
+    true
+}
+
+/// A bundle of every public CA is a quarter of a mebibyte.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -1,0 +1,218 @@
+//! One side of an established TLS 1.2 session, on rustls' own record path.
+//!
+//! rustls is at rest between calls: it holds no plaintext and no partial message. Renegotiation is
+//! refused (threat 18). `wire` drives it.
+
+use std::fmt;
+
+use rustls::Error;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncryptError};
+
+use super::alert::{self, Peer};
+use super::handshake::{Engine, append};
+use crate::core::refusal::{Reason, Refusal};
+
+/// An established TLS 1.2 connection.
+pub struct Tls12 {
+    connection: Connection,
+    /// Records of rustls' own that wait to be sent: alerts, a handful of bytes.
+    pending: Vec<u8>,
+    /// A record was refused. rustls may hold a part of a message then, and must not be called again.
+    is_broken: bool,
+}
+
+enum Connection {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// What one record held.
+pub(super) enum Received {
+    /// Nothing for the other side.
+    Nothing,
+    Data(Vec<u8>),
+    CloseNotify,
+}
+
+impl Tls12 {
+    pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
+        let connection = Connection::Server(Box::new(connection));
+        Self { connection, pending: Vec::new(), is_broken: false }
+    }
+
+    pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
+        let connection = Connection::Client(Box::new(connection));
+        Self { connection, pending: Vec::new(), is_broken: false }
+    }
+
+    /// Opens one whole record. After an error nothing can be opened or sealed any more; what is
+    /// pending can still be sent.
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Received, Refusal> {
+        if self.is_broken {
+            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
+        }
+        let pending = &mut self.pending;
+        let received = match &mut self.connection {
+            Connection::Server(connection) => open(connection.as_mut(), record, pending),
+            Connection::Client(connection) => open(connection.as_mut(), record, pending),
+        };
+        self.is_broken = received.is_err();
+        received
+    }
+
+    /// Seals at most one record's worth of `plain`; `None` when `out` is too short.
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
+        if self.is_broken {
+            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
+        }
+        match &mut self.connection {
+            Connection::Server(connection) => seal(connection.as_mut(), plain, out),
+            Connection::Client(connection) => seal(connection.as_mut(), plain, out),
+        }
+    }
+
+    pub(super) fn owes_control(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(super) fn seal_control(&mut self, out: &mut [u8]) -> usize {
+        let bytes = self.pending.len();
+        let Some(room) = out.get_mut(..bytes) else { return 0 };
+        room.copy_from_slice(&self.pending);
+        self.pending = Vec::new();
+        bytes
+    }
+
+    pub(super) fn seal_close(&mut self, out: &mut [u8]) -> usize {
+        let before = self.seal_control(out);
+        if self.is_broken {
+            return before;
+        }
+        let rest = &mut out[before..];
+        let bytes = match &mut self.connection {
+            Connection::Server(connection) => close(connection.as_mut(), rest),
+            Connection::Client(connection) => close(connection.as_mut(), rest),
+        };
+        before + bytes
+    }
+
+    /// rustls sends the alerts that suit its own errors and no others: what is pending is that.
+    /// close_notify does not stand in for the rest: it would call a cut stream whole.
+    pub(super) fn seal_alert(&mut self, out: &mut [u8]) -> usize {
+        self.seal_control(out)
+    }
+}
+
+impl fmt::Debug for Tls12 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls12").field("pending", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+fn open<E: Engine>(
+    engine: &mut E,
+    record: &mut [u8],
+    pending: &mut Vec<u8>,
+) -> Result<Received, Refusal> {
+    let mut received = Received::Nothing;
+    let mut discarded = 0;
+    for _ in 0..STEPS_MAX {
+        let status = engine.process(&mut record[discarded..]);
+        discarded += status.discard;
+        match status.state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(data) = traffic.next_record() {
+                    let data = data.map_err(|error| failed::<E>(&error, None))?;
+                    match &mut received {
+                        Received::Data(all) => all.extend_from_slice(data.payload),
+                        Received::Nothing => received = Received::Data(data.payload.to_vec()),
+                        Received::CloseNotify => {}
+                    }
+                }
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                append(&mut data, pending).map_err(|error| failed::<E>(&error, None))?;
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                return Ok(Received::CloseNotify);
+            }
+            Ok(ConnectionState::WriteTraffic(_)) => {
+                // A piece of a handshake message that is not whole: only a renegotiation could be
+                // one, and those are refused.
+                return if discarded == record.len() {
+                    Ok(received)
+                } else {
+                    Err(violation::<E>("a fragment of a handshake message after the handshake"))
+                };
+            }
+            Ok(_) => return Err(violation::<E>("a message that does not belong here")),
+            Err(error) => {
+                let start = pending.len();
+                collect_alert(engine, &mut record[discarded..], pending);
+                let sent = (pending.len() > start).then(|| alert::sealed_alert(&error)).flatten();
+                return Err(failed::<E>(&error, sent));
+            }
+        }
+    }
+    Err(violation::<E>("one record led to too many steps"))
+}
+
+fn seal<E: Engine>(engine: &mut E, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
+    match engine.process(&mut []).state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => match traffic.encrypt(plain, out) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(EncryptError::InsufficientSize(_)) => Ok(None),
+            Err(EncryptError::EncryptExhausted) => {
+                Err(Refusal::new(Reason::Internal, "the sending key of TLS 1.2 is used up"))
+            }
+        },
+        Ok(_) => Err(Refusal::new(Reason::Internal, "nothing may be sent any more")),
+        Err(error) => Err(failed::<E>(&error, None)),
+    }
+}
+
+fn close<E: Engine>(engine: &mut E, out: &mut [u8]) -> usize {
+    // PeerClosed is said once, before writing is possible.
+    for _ in 0..2 {
+        match engine.process(&mut []).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                return traffic.queue_close_notify(out).unwrap_or(0);
+            }
+            Ok(ConnectionState::PeerClosed) => {}
+            _ => return 0,
+        }
+    }
+    0
+}
+
+fn collect_alert<E: Engine>(engine: &mut E, rest: &mut [u8], pending: &mut Vec<u8>) {
+    if let Ok(ConnectionState::EncodeTlsData(mut data)) = engine.process(rest).state
+        && append(&mut data, pending).is_err()
+    {
+        pending.clear();
+    }
+}
+
+fn failed<E: Engine>(error: &Error, alert: Option<u8>) -> Refusal {
+    let reason = match (E::PEER, error) {
+        (Peer::Client, Error::DecryptError) => Reason::ClientRecord,
+        (Peer::Client, _) => return Refusal { alert, ..alert::refusal(error, None, E::PEER) },
+        (Peer::Upstream, Error::AlertReceived(_)) => Reason::UpstreamTls,
+        (Peer::Upstream, _) => Reason::UpstreamRecord,
+    };
+    Refusal { alert, ..Refusal::new(reason, alert::words(error)) }
+}
+
+fn violation<E: Engine>(detail: &str) -> Refusal {
+    let reason = match E::PEER {
+        Peer::Client => Reason::ProtocolViolation,
+        Peer::Upstream => Reason::UpstreamRecord,
+    };
+    Refusal::new(reason, detail)
+}
+
+/// One record leads to an alert or two, its data, and rest.
+const STEPS_MAX: usize = 16;

@@ -1,0 +1,420 @@
+//! One side of an established session: bytes of the network to plain bytes and back.
+//!
+//! `transfer` joins two sides in one pass over the caller's buffers; nothing here keeps bytes between
+//! passes. TLS 1.3 runs on `core::record` (`tls13`), TLS 1.2 on rustls (`tls12`).
+
+use std::time::Instant;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+
+use super::tls12::Received;
+pub use super::tls12::Tls12;
+use super::tls13::Heard;
+pub use super::tls13::Tls13;
+use crate::core::record::{
+    self, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, SealError, Sealer,
+};
+use crate::core::refusal::{Reason, Refusal};
+
+/// One side of a session after its handshake. Holds no buffer for bytes.
+#[derive(Debug)]
+pub enum Wire {
+    Plain,
+    Tls13(Box<Tls13>),
+    Tls12(Box<Tls12>),
+}
+
+/// Space that `transfer` works in; one for each worker thread. It takes memory at first use.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    plain: Vec<u8>,
+}
+
+/// What one `transfer` did.
+#[derive(Debug)]
+pub struct Transfer {
+    /// Bytes at the front of the input that are done with; the rest is passed again with more.
+    pub consumed: usize,
+    /// Bytes written at the front of the output.
+    pub produced: usize,
+    /// Plain bytes moved.
+    pub payload: u64,
+    pub stop: Stop,
+}
+
+#[derive(Debug)]
+pub enum Stop {
+    /// No whole record is left in the input.
+    InputEmpty,
+    /// The next record does not fit: send `out`, then go on. With an empty `out` of at least
+    /// `OUT_BYTES_MIN` this never happens before something was produced.
+    OutputFull,
+    /// `from` said that it will send nothing more. What is left of the input is meaningless.
+    CloseNotify,
+    /// The session cannot go on. What was produced is good, and is to be sent.
+    Failed(Fault),
+}
+
+/// Why a session cannot go on. `refusal.alert` is what to pass to `seal_alert` of `side`; the other
+/// side is to be reset, for its stream is cut short.
+#[derive(Debug)]
+pub struct Fault {
+    pub side: Side,
+    pub refusal: Refusal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    From,
+    To,
+}
+
+/// The smallest `out` that takes any one record with whatever has to go before it.
+pub const OUT_BYTES_MIN: usize = RECORD_MAX + CONTROL_BYTES_MAX;
+
+/// The smallest `out` of `seal_control`, `seal_close` and `seal_alert`.
+pub const CONTROL_BYTES_MAX: usize = 256;
+
+/// Moves as many whole records as fit from `input` (received from `from`) into `out` (to be sent on
+/// `to`), in one pass. Records of TLS 1.2 are opened in place, so what is consumed is overwritten.
+/// `now` is for caps per second on what a peer may send beside data (threats 15, 16).
+pub fn transfer(
+    from: &mut Wire,
+    to: &mut Wire,
+    input: &mut [u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+    now: Instant,
+) -> Transfer {
+    let mut pass = Pass { consumed: 0, produced: 0, payload: 0 };
+    let stop = loop {
+        // A KeyUpdate that is owed goes before any more data (RFC 8446 §4.6.3).
+        match to.settle(&mut out[pass.produced..]) {
+            Ok(bytes) => pass.produced += bytes,
+            Err(stop) => break stop,
+        }
+        let (input, out) = (&mut input[pass.consumed..], &mut out[pass.produced..]);
+        let turn = match (&mut *from, &mut *to) {
+            (Wire::Plain, Wire::Plain) => copy(input, out),
+            (Wire::Plain, Wire::Tls13(to)) => seal_plain(&mut to.sealer, input, out),
+            (Wire::Plain, Wire::Tls12(to)) => seal_plain12(to, input, out),
+            (Wire::Tls13(from), Wire::Plain) => open_to_plain(from, input, out, now),
+            (Wire::Tls13(from), Wire::Tls13(to)) => {
+                open_to_tls13(from, &mut to.sealer, input, out, now)
+            }
+            (Wire::Tls13(from), Wire::Tls12(to)) => {
+                open_to_tls12(from, to, input, out, scratch, now)
+            }
+            (Wire::Tls12(from), to) => open12(from, to, input, out),
+        };
+        pass.consumed += turn.consumed;
+        pass.produced += turn.produced;
+        pass.payload += turn.payload;
+        if let Some(stop) = turn.stop {
+            break stop;
+        }
+    };
+    let Pass { consumed, produced, payload } = pass;
+    Transfer { consumed, produced, payload, stop }
+}
+
+impl Wire {
+    pub(super) fn tls13_server(connection: UnbufferedServerConnection) -> Result<Self, Refusal> {
+        Ok(Self::Tls13(Box::new(Tls13::server(connection)?)))
+    }
+
+    pub(super) fn tls13_client(connection: UnbufferedClientConnection) -> Result<Self, Refusal> {
+        Ok(Self::Tls13(Box::new(Tls13::client(connection)?)))
+    }
+
+    pub(super) fn tls12_server(connection: UnbufferedServerConnection) -> Self {
+        Self::Tls12(Box::new(Tls12::server(connection)))
+    }
+
+    pub(super) fn tls12_client(connection: UnbufferedClientConnection) -> Self {
+        Self::Tls12(Box::new(Tls12::client(connection)))
+    }
+
+    /// Sends a key update of our own after `records` records instead of 2^24; for tests and the
+    /// cautious. TLS 1.2 has no key updates.
+    #[must_use]
+    pub fn with_key_update_after(self, records: u64) -> Self {
+        match self {
+            Self::Tls13(wire) => Self::Tls13(Box::new(wire.with_key_update_after(records))),
+            other @ (Self::Plain | Self::Tls12(_)) => other,
+        }
+    }
+
+    /// A KeyUpdate reply, a key update of our own, or an alert of rustls' waits to be sent on this
+    /// side.
+    pub fn owes_control(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Tls13(wire) => wire.owes_control(),
+            Self::Tls12(wire) => wire.owes_control(),
+        }
+    }
+
+    /// Writes what is owed; zero when nothing is, or when `out` is shorter than
+    /// `CONTROL_BYTES_MAX`. At most one KeyUpdate reply is ever owed (threat 15).
+    pub fn seal_control(&mut self, out: &mut [u8]) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls13(wire) => wire.seal_control(out).unwrap_or(0),
+            Self::Tls12(wire) => wire.seal_control(out),
+        }
+    }
+
+    /// Writes close_notify, once; nothing on `Plain`.
+    pub fn seal_close(&mut self, out: &mut [u8]) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls13(wire) => wire.seal_close(out),
+            Self::Tls12(wire) => wire.seal_close(out),
+        }
+    }
+
+    /// Writes a fatal alert; nothing on `Plain`. On TLS 1.2 the alert that rustls chose goes out,
+    /// and nothing when it chose none: then only a reset shows the peer that its stream is cut.
+    pub fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls13(wire) => wire.seal_alert(alert, out),
+            Self::Tls12(wire) => wire.seal_alert(out),
+        }
+    }
+
+    /// Whether FIN without close_notify means that data may be missing (threat 26).
+    pub fn has_close_semantics(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+
+    /// Writes what must go before more data on this side.
+    fn settle(&mut self, out: &mut [u8]) -> Result<usize, Stop> {
+        if !self.owes_control() {
+            return Ok(0);
+        }
+        match self {
+            Self::Plain => Ok(0),
+            Self::Tls13(wire) => wire.seal_control(out).map_err(unsealed),
+            Self::Tls12(wire) => match wire.seal_control(out) {
+                0 => Err(Stop::OutputFull),
+                bytes => Ok(bytes),
+            },
+        }
+    }
+}
+
+/// What a pass has done so far.
+struct Pass {
+    consumed: usize,
+    produced: usize,
+    payload: u64,
+}
+
+/// What one turn of a pass did; without a `stop` the pass goes on.
+struct Turn {
+    consumed: usize,
+    produced: usize,
+    payload: u64,
+    stop: Option<Stop>,
+}
+
+impl Turn {
+    fn stopped(stop: Stop) -> Self {
+        Self { consumed: 0, produced: 0, payload: 0, stop: Some(stop) }
+    }
+
+    fn went_on(consumed: usize, produced: usize, payload: usize) -> Self {
+        Self { consumed, produced, payload: payload as u64, stop: None }
+    }
+}
+
+fn copy(input: &[u8], out: &mut [u8]) -> Turn {
+    let bytes = input.len().min(out.len());
+    out[..bytes].copy_from_slice(&input[..bytes]);
+    let stop = if bytes == input.len() { Stop::InputEmpty } else { Stop::OutputFull };
+    Turn { stop: Some(stop), ..Turn::went_on(bytes, bytes, bytes) }
+}
+
+fn seal_plain(sealer: &mut Sealer, input: &[u8], out: &mut [u8]) -> Turn {
+    let Pumped { consumed, produced, stop } = record::transfer_plain_to_tls(sealer, input, out);
+    let stop = match stop {
+        record::Stop::InputEmpty { .. } => Stop::InputEmpty,
+        record::Stop::OutputFull | record::Stop::Event(_) | record::Stop::Refused(_) => {
+            Stop::OutputFull
+        }
+        record::Stop::Unsealed(error) => unsealed(error),
+    };
+    Turn { stop: Some(stop), ..Turn::went_on(consumed, produced, consumed) }
+}
+
+fn open_to_plain(from: &mut Tls13, input: &[u8], out: &mut [u8], now: Instant) -> Turn {
+    let pumped = record::transfer_tls_to_plain(&mut from.opener, input, out, now);
+    turn(from, pumped, pumped.produced)
+}
+
+fn open_to_tls13(
+    from: &mut Tls13,
+    sealer: &mut Sealer,
+    input: &[u8],
+    out: &mut [u8],
+    now: Instant,
+) -> Turn {
+    let before = sealer.sequence();
+    let pumped = record::transfer_tls_to_tls(&mut from.opener, sealer, input, out, now);
+    let records = usize::try_from(sealer.sequence() - before).unwrap_or(0);
+    turn(from, pumped, pumped.produced.saturating_sub(records * OVERHEAD))
+}
+
+fn turn(from: &mut Tls13, pumped: Pumped, payload: usize) -> Turn {
+    let Pumped { consumed, produced, stop } = pumped;
+    let stop = match stop {
+        record::Stop::InputEmpty { .. } => Some(Stop::InputEmpty),
+        record::Stop::OutputFull => Some(Stop::OutputFull),
+        record::Stop::Event(event) => heard(from, event),
+        record::Stop::Refused(error) => Some(from_failed(from.refused(error))),
+        record::Stop::Unsealed(error) => Some(unsealed(error)),
+    };
+    Turn { stop, ..Turn::went_on(consumed, produced, payload) }
+}
+
+fn open_to_tls12(
+    from: &mut Tls13,
+    to: &mut Tls12,
+    input: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+    now: Instant,
+) -> Turn {
+    if out.len() < room_for(input) {
+        return Turn::stopped(Stop::OutputFull);
+    }
+    scratch.plain.resize(RECORD_MAX, 0);
+    match from.opener.open(input, &mut scratch.plain, now) {
+        Ok(Opened::NeedMore { .. }) => Turn::stopped(Stop::InputEmpty),
+        Ok(Opened::NeedRoom { .. }) => Turn::stopped(Stop::OutputFull),
+        Ok(Opened::Data { consumed, len: 0 }) => Turn::went_on(consumed, 0, 0),
+        Ok(Opened::Data { consumed, len }) => match to.seal(&scratch.plain[..len], out) {
+            Ok(Some(produced)) => Turn::went_on(consumed, produced, len),
+            Ok(None) => Turn { consumed, ..Turn::stopped(to_failed(no_room())) },
+            Err(refusal) => Turn { consumed, ..Turn::stopped(to_failed(refusal)) },
+        },
+        Ok(Opened::Event { consumed, event }) => {
+            Turn { stop: heard(from, event), ..Turn::went_on(consumed, 0, 0) }
+        }
+        Err(error) => Turn::stopped(from_failed(from.refused(error))),
+    }
+}
+
+fn seal_plain12(to: &mut Tls12, input: &[u8], out: &mut [u8]) -> Turn {
+    let bytes = input.len().min(PLAINTEXT_MAX);
+    if bytes == 0 {
+        return Turn::stopped(Stop::InputEmpty);
+    }
+    match to.seal(&input[..bytes], out) {
+        Ok(Some(produced)) => Turn::went_on(bytes, produced, bytes),
+        Ok(None) => Turn::stopped(Stop::OutputFull),
+        Err(refusal) => Turn::stopped(to_failed(refusal)),
+    }
+}
+
+fn open12(from: &mut Tls12, to: &mut Wire, input: &mut [u8], out: &mut [u8]) -> Turn {
+    let bytes = match whole_record(input) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Turn::stopped(Stop::InputEmpty),
+        // rustls has the right words and the right alert for a bad header.
+        Err(()) => input.len(),
+    };
+    if out.len() < room_for(input) {
+        return Turn::stopped(Stop::OutputFull);
+    }
+    match from.open(&mut input[..bytes]) {
+        Ok(Received::Nothing) => Turn::went_on(bytes, 0, 0),
+        Ok(Received::CloseNotify) => Turn { consumed: bytes, ..Turn::stopped(Stop::CloseNotify) },
+        Ok(Received::Data(plain)) => {
+            let sealed = match to {
+                Wire::Plain => out.get_mut(..plain.len()).ok_or_else(no_room).map(|room| {
+                    room.copy_from_slice(&plain);
+                    plain.len()
+                }),
+                Wire::Tls13(to) => to.sealer.seal_from(&plain, out).map_err(unsealable),
+                Wire::Tls12(to) => {
+                    to.seal(&plain, out).and_then(|sealed| sealed.ok_or_else(no_room))
+                }
+            };
+            match sealed {
+                Ok(produced) => Turn::went_on(bytes, produced, plain.len()),
+                Err(refusal) => Turn { consumed: bytes, ..Turn::stopped(to_failed(refusal)) },
+            }
+        }
+        Err(refusal) => Turn { consumed: bytes, ..Turn::stopped(from_failed(refusal)) },
+    }
+}
+
+fn heard(from: &mut Tls13, event: record::Event) -> Option<Stop> {
+    match from.hear(event) {
+        Ok(Heard::GoOn) => None,
+        Ok(Heard::CloseNotify) => Some(Stop::CloseNotify),
+        Err(refusal) => Some(from_failed(refusal)),
+    }
+}
+
+/// The length of the record at the front of `input`; an error when it is none.
+fn whole_record(input: &[u8]) -> Result<Option<usize>, ()> {
+    let Some(&[content, major, _, high, low]) = input.first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if !(20..=23).contains(&content) || major != 3 || length > PAYLOAD12_MAX {
+        return Err(());
+    }
+    let bytes = HEADER + length;
+    Ok((input.len() >= bytes).then_some(bytes))
+}
+
+/// Bytes of output that suffice for the record at the front of `input`, whatever it holds. A record
+/// that is not whole needs none.
+fn room_for(input: &[u8]) -> usize {
+    match input.first_chunk::<HEADER>() {
+        Some(&[.., high, low]) => {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if input.len() < HEADER + length {
+                0
+            } else {
+                length.min(PLAINTEXT_MAX) + RECORD12_OVERHEAD
+            }
+        }
+        None => 0,
+    }
+}
+
+fn from_failed(refusal: Refusal) -> Stop {
+    Stop::Failed(Fault { side: Side::From, refusal })
+}
+
+fn to_failed(refusal: Refusal) -> Stop {
+    Stop::Failed(Fault { side: Side::To, refusal })
+}
+
+fn unsealed(error: SealError) -> Stop {
+    match error {
+        SealError::BufferTooShort { .. } => Stop::OutputFull,
+        error => to_failed(unsealable(error)),
+    }
+}
+
+fn unsealable(error: SealError) -> Refusal {
+    Refusal::new(Reason::Internal, error.to_string())
+}
+
+fn no_room() -> Refusal {
+    Refusal::new(Reason::Internal, "a record is longer than the room kept for it")
+}
+
+/// Header, explicit nonce and tag of TLS 1.2 (RFC 5288 §3), more than TLS 1.3 takes.
+const RECORD12_OVERHEAD: usize = HEADER + 8 + 16;
+
+/// RFC 5246 §6.2.3.
+const PAYLOAD12_MAX: usize = PLAINTEXT_MAX + 2_048;

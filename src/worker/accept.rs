@@ -1,0 +1,172 @@
+//! Accepting: one socket a listener and worker, limits, and the hand-off to a clearly lighter worker
+//! before a byte is read.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::mailbox::{Arrival, Mail};
+use super::{Worker, connection};
+use crate::core::refusal::{Reason, Refusal};
+use crate::sys::{clock, socket};
+
+/// A pause after an error that may come again at once (out of descriptors, forbidden by a filter):
+/// accepting without it would only spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts on one listening socket of this worker, for ever.
+pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the runtime takes no listening socket; this worker accepts nothing");
+            return;
+        }
+    };
+    // Given up to be able to accept, and close, a connection when no descriptor is left.
+    let mut reserve = reserve_descriptor();
+    loop {
+        match listener.accept().await {
+            Ok((stream, source)) => {
+                worker.counters.accepted.increment();
+                admit(&worker, Arrival { stream, source, listener: index, at: clock::now() });
+            }
+            Err(error) => {
+                worker.counters.accept_errors.increment();
+                if is_exhaustion(&error) {
+                    shed_one(&worker, index, &listener, &mut reserve, &error);
+                } else {
+                    // A client that left while it waited; the listening socket is fine.
+                    tracing::debug!(%error, "accept failed for one connection");
+                }
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    worker.timers.sleep_until(clock::now() + ERROR_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Serves the connection here, or gives it to a worker that is clearly lighter.
+fn admit(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
+    let lighter = lighter_worker(worker);
+    let mut handoff = worker.handoff.get();
+    handoff.accepted();
+    worker.handoff.set(handoff);
+    match lighter {
+        Some(other) => hand_over(worker, other, arrival),
+        None => begin(worker, arrival),
+    }
+}
+
+fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival<TcpStream>) {
+    let Arrival { stream, source, listener, at } = arrival;
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a socket could not be handed over"),
+    };
+    match worker.peers[other].mailbox.send(Mail::Socket(Arrival { stream, source, listener, at })) {
+        Ok(()) => worker.counters.handed_off.increment(),
+        // Its mailbox is full: it is not lighter after all.
+        Err(Mail::Socket(arrival)) => begin_mailed(worker, arrival),
+        Err(Mail::Drain(_) | Mail::Stop) => {}
+    }
+}
+
+/// Starts to serve a connection that another worker accepted.
+pub(crate) fn begin_mailed(worker: &Rc<Worker>, arrival: Arrival<std::net::TcpStream>) {
+    let Arrival { stream, source, listener, at } = arrival;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => begin(worker, Arrival { stream, source, listener, at }),
+        Err(error) => {
+            tracing::warn!(%error, "the runtime takes no more sockets");
+            worker.counters.refused(listener, Reason::LocalResources);
+        }
+    }
+}
+
+fn begin(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
+    let refusal = over_limit(worker, arrival.listener);
+    connection::start(worker, arrival, refusal);
+}
+
+fn over_limit(worker: &Worker, listener: usize) -> Option<Refusal> {
+    let plan = &worker.snapshot.plan;
+    let all = |value: &dyn Fn(&super::Peer) -> u64| worker.peers.iter().map(value).sum::<u64>();
+    let over = |limit: Option<std::num::NonZeroUsize>, now: u64| {
+        limit.filter(|limit| now >= limit.get() as u64)
+    };
+    if let Some(limit) = over(plan.limits.connections, all(&|peer| peer.counters.open.value())) {
+        let detail = format!("limits.connections = {limit} are open");
+        return Some(Refusal::new(Reason::ConnectionLimit, detail));
+    }
+    let open = all(&|peer| peer.counters.listeners[listener].value());
+    if let Some(limit) = over(plan.listeners[listener].connections_max, open) {
+        let name = &plan.listeners[listener].name;
+        let detail = format!("listener.{name}.limits.connections = {limit} are open");
+        return Some(Refusal::new(Reason::ConnectionLimit, detail));
+    }
+    None
+}
+
+/// Why no further handshake may begin now, if so.
+pub(crate) fn over_handshake_limit(worker: &Worker) -> Option<Refusal> {
+    let limit = worker.snapshot.plan.limits.handshakes_in_flight?;
+    let running: u64 = worker.peers.iter().map(|peer| peer.counters.handshaking.value()).sum();
+    (running >= limit.get() as u64).then(|| {
+        let detail = format!("limits.handshakes_in_flight = {limit} are running");
+        Refusal::new(Reason::HandshakeLimit, detail)
+    })
+}
+
+fn lighter_worker(worker: &Worker) -> Option<usize> {
+    // In a drain the other worker may be gone, and its mailbox a place where nobody looks.
+    if worker.peers.len() < 2 || worker.drain.get().is_some() {
+        return None;
+    }
+    let load = |at: usize| {
+        let peer = &worker.peers[at];
+        // What is in the mail is not in the gauge yet.
+        usize::try_from(peer.counters.open.value()).unwrap_or(0) + peer.mailbox.waiting()
+    };
+    let others = worker.peers.len() - 1;
+    // Two samples are enough (the power of two choices); with one other worker, that one.
+    let pick = |random: u64| {
+        let step = 1 + usize::try_from(random % others as u64).unwrap_or(0);
+        (worker.index + step) % worker.peers.len()
+    };
+    let sampled = [pick(worker.random()), pick(worker.random())].map(|at| (at, load(at)));
+    worker.handoff.get().target(load(worker.index), &sampled)
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Takes one connection off the queue and closes it, so that clients see a refusal and no time-out.
+fn shed_one(
+    worker: &Worker,
+    index: usize,
+    listener: impl AsFd,
+    reserve: &mut Option<OwnedFd>,
+    error: &io::Error,
+) {
+    tracing::warn!(%error, "out of descriptors: raise LimitNOFILE, or lower limits.connections");
+    *reserve = None;
+    if socket::accept(listener).map(drop).is_ok() {
+        worker.counters.refused(index, Reason::LocalResources);
+    }
+    *reserve = reserve_descriptor();
+}
+
+/// One descriptor and never two: two are not there when it is to be taken back.
+fn reserve_descriptor() -> Option<OwnedFd> {
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+}

@@ -1,0 +1,253 @@
+//! One leg of an established session: its socket, its wire, and the few bytes it must keep.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use super::Worker;
+use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
+use super::stream;
+use crate::core::relay::Side;
+use crate::tls::{CONTROL_BYTES_MAX, Wire};
+
+/// The client's leg or the upstream's.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) stream: TcpStream,
+    pub(super) wire: Wire,
+    /// Received and not yet opened: what came behind the handshake, then at most one partial record.
+    pub(super) partial: Vec<u8>,
+    /// `partial` was not looked at yet, as far as the relay goes.
+    pub(super) unread: bool,
+    /// Sealed for this leg and not taken by the socket; `sent` bytes of it are gone.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// close_notify is sealed: nothing may follow it.
+    closing: bool,
+    /// The next receive's size: doubled when full, small again when the other leg is slow.
+    receive_max: usize,
+    /// Payload bytes that came from this leg.
+    pub(super) received: u64,
+}
+
+impl Leg {
+    /// A socket before any handshake.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            wire: Wire::Plain,
+            partial: Vec::new(),
+            unread: false,
+            unsent: Vec::new(),
+            sent: 0,
+            closing: false,
+            receive_max: RECEIVE_BYTES_MIN,
+            received: 0,
+        }
+    }
+
+    /// Puts what is to be opened at the front of `input`: the kept bytes, and, unless those were
+    /// never looked at, newly received ones behind them. Returns how many there are in all, 0 for
+    /// the end of the stream.
+    pub(super) fn poll_input(
+        &mut self,
+        input: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let kept = self.partial.len();
+        if self.unread && kept > 0 {
+            self.unread = false;
+            let kept = kept.min(input.len());
+            input[..kept].copy_from_slice(&self.partial[..kept]);
+            return Poll::Ready(Ok(kept));
+        }
+        let end = input.len().min(kept + self.receive_max);
+        let received =
+            std::task::ready!(stream::poll_receive(&mut self.stream, &mut input[kept..end], cx))?;
+        if received == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        if received == self.receive_max {
+            self.receive_max = (self.receive_max * 2).min(RECEIVE_BYTES_MAX);
+        }
+        input[..kept].copy_from_slice(&self.partial);
+        Poll::Ready(Ok(kept + received))
+    }
+
+    /// Receives behind what is kept, without opening it.
+    pub(super) fn poll_fill(
+        &mut self,
+        worker: &Worker,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let scratch = &mut *worker.scratch.borrow_mut();
+        let space = &mut scratch.input[..RECEIVE_BYTES_MIN];
+        let received = std::task::ready!(stream::poll_receive(&mut self.stream, space, cx))?;
+        if received > 0 {
+            if self.partial.capacity() == 0 {
+                self.partial = worker.spares.take();
+            }
+            self.partial.extend_from_slice(&space[..received]);
+            self.unread = true;
+        }
+        Poll::Ready(Ok(received))
+    }
+
+    /// Waits for bytes and keeps them unopened; 0 is the end of the stream. The leg gets no memory
+    /// before the first byte is there.
+    pub(super) async fn fill(&mut self, worker: &Worker) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(worker, cx)).await
+    }
+
+    /// Drops `count` bytes from the front of what is kept.
+    pub(super) fn consume(&mut self, worker: &Worker, count: usize) {
+        self.partial.drain(..count);
+        if self.partial.is_empty() {
+            self.unread = false;
+            worker.spares.put_back(&mut self.partial);
+        }
+    }
+
+    /// Keeps what could not be opened yet.
+    pub(super) fn keep(&mut self, worker: &Worker, rest: &[u8]) {
+        if rest.is_empty() {
+            worker.spares.put_back(&mut self.partial);
+            return;
+        }
+        if self.partial.capacity() == 0 {
+            self.partial = worker.spares.take();
+        }
+        self.partial.clear();
+        self.partial.extend_from_slice(rest);
+    }
+
+    /// The other leg is slow: receive little at a time, since all of it may have to be kept.
+    pub(super) fn slow_down(&mut self) {
+        self.receive_max = RECEIVE_BYTES_MIN;
+    }
+
+    /// Sends sealed bytes, or keeps what the socket does not take behind what is kept already.
+    /// Returns how many are kept.
+    pub(super) fn send(
+        &mut self,
+        worker: &Worker,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+    ) -> io::Result<usize> {
+        let left = if self.unsent.is_empty() {
+            stream::poll_send(&mut self.stream, bytes, cx)?
+        } else {
+            bytes.len()
+        };
+        if left > 0 {
+            if self.unsent.capacity() == 0 {
+                self.unsent = worker.spares.take();
+            }
+            self.unsent.extend_from_slice(&bytes[bytes.len() - left..]);
+        }
+        Ok(self.unsent())
+    }
+
+    /// Sends what is kept; returns how much is left.
+    pub(super) fn flush(&mut self, worker: &Worker, cx: &mut Context<'_>) -> io::Result<usize> {
+        let left = stream::poll_send(&mut self.stream, &self.unsent[self.sent..], cx)?;
+        self.sent = self.unsent.len() - left;
+        if left == 0 {
+            self.sent = 0;
+            worker.spares.put_back(&mut self.unsent);
+        }
+        Ok(left)
+    }
+
+    /// A KeyUpdate is due on this leg and nothing stands before it.
+    pub(super) fn owes_control(&self) -> bool {
+        !self.closing && self.unsent.is_empty() && self.wire.owes_control()
+    }
+
+    /// Sends what the wire owes; returns how much of it is kept.
+    pub(super) fn send_control(
+        &mut self,
+        worker: &Worker,
+        cx: &mut Context<'_>,
+    ) -> io::Result<usize> {
+        let mut control = [0; CONTROL_BYTES_MAX];
+        let sealed = self.wire.seal_control(&mut control);
+        self.send(worker, &control[..sealed], cx)
+    }
+
+    /// Sends close_notify once; returns how many bytes are kept. FIN is the caller's, when none are.
+    pub(super) fn send_close(
+        &mut self,
+        worker: &Worker,
+        cx: &mut Context<'_>,
+    ) -> io::Result<usize> {
+        if self.closing {
+            return Ok(self.unsent());
+        }
+        self.closing = true;
+        let mut control = [0; CONTROL_BYTES_MAX];
+        let sealed = self.wire.seal_close(&mut control);
+        self.send(worker, &control[..sealed], cx)
+    }
+
+    /// Sends a fatal alert as far as the socket takes it. False where the wire has no way to say
+    /// it: then only a reset shows the peer that its stream is cut short.
+    pub(super) fn send_alert(&mut self, worker: &Worker, alert: u8, cx: &mut Context<'_>) -> bool {
+        if self.closing {
+            return true;
+        }
+        let mut control = [0; CONTROL_BYTES_MAX];
+        let sealed = self.wire.seal_alert(alert, &mut control);
+        if sealed == 0 {
+            return false;
+        }
+        self.closing = true;
+        // The peer broke the protocol: whether it still listens is its own affair.
+        drop(self.send(worker, &control[..sealed], cx));
+        true
+    }
+
+    /// close_notify or an alert was sealed: what is left is to see it off.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Bytes that wait for the socket.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len() - self.sent
+    }
+
+    /// The end of this leg's TCP stream: whether it may be believed.
+    pub(super) fn end_of_stream(&self) -> crate::core::relay::End {
+        if self.wire.has_close_semantics() {
+            crate::core::relay::End::Unclean
+        } else {
+            crate::core::relay::End::Clean
+        }
+    }
+}
+
+/// Both legs, by the side that they are on.
+#[derive(Debug)]
+pub(super) struct Legs<'a> {
+    pub(super) down: &'a mut Leg,
+    pub(super) up: &'a mut Leg,
+}
+
+impl Legs<'_> {
+    /// The leg that a flow comes from, and the one that it goes to.
+    pub(super) fn along(&mut self, from: Side) -> (&mut Leg, &mut Leg) {
+        match from {
+            Side::Downstream => (self.down, self.up),
+            Side::Upstream => (self.up, self.down),
+        }
+    }
+
+    pub(super) fn on(&mut self, side: Side) -> &mut Leg {
+        match side {
+            Side::Downstream => self.down,
+            Side::Upstream => self.up,
+        }
+    }
+}

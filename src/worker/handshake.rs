@@ -1,0 +1,71 @@
+//! Driving one TLS handshake over a socket: receive, advance, send, until it is done or refused.
+
+use super::flow::Leg;
+use super::{Worker, stream};
+use crate::core::refusal::{Reason, Refusal};
+use crate::tls::{Advance, ClientHandshake, Outcome, ServerHandshake};
+
+/// Both roles, as far as driving goes.
+pub(super) trait Handshake {
+    /// Who is to blame when the peer goes away.
+    const CLOSED: Reason;
+    fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance;
+}
+
+impl Handshake for ServerHandshake {
+    const CLOSED: Reason = Reason::ClientClosed;
+    fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
+        ServerHandshake::advance(self, input, out)
+    }
+}
+
+impl Handshake for ClientHandshake {
+    const CLOSED: Reason = Reason::UpstreamTls;
+    fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
+        ClientHandshake::advance(self, input, out)
+    }
+}
+
+/// Runs `handshake` to its end. What the leg has received and not consumed comes first; what is left
+/// of it behind the handshake stays there.
+///
+/// # Errors
+/// Why it failed; the alert, if one is due, was sent.
+pub(super) async fn drive(
+    worker: &Worker,
+    leg: &mut Leg,
+    handshake: &mut impl Handshake,
+) -> Result<(), Refusal> {
+    let mut out = worker.spares.take();
+    let ended = exchange(worker, leg, &mut out, handshake).await;
+    worker.spares.put_back(&mut out);
+    ended
+}
+
+async fn exchange<H: Handshake>(
+    worker: &Worker,
+    leg: &mut Leg,
+    out: &mut Vec<u8>,
+    handshake: &mut H,
+) -> Result<(), Refusal> {
+    loop {
+        let advance = handshake.advance(&mut leg.partial, out);
+        leg.consume(worker, advance.consumed);
+        let sent = stream::send_all(&mut leg.stream, out).await;
+        out.clear();
+        match advance.outcome {
+            Outcome::Failed(refusal) => return Err(refusal),
+            Outcome::Done => return sent.map_err(|error| closed::<H>(&error.to_string())),
+            Outcome::NeedMore => sent.map_err(|error| closed::<H>(&error.to_string()))?,
+        }
+        match leg.fill(worker).await {
+            Ok(0) => return Err(closed::<H>("end of stream")),
+            Ok(_) => {}
+            Err(error) => return Err(closed::<H>(&error.to_string())),
+        }
+    }
+}
+
+fn closed<H: Handshake>(what: &str) -> Refusal {
+    Refusal::new(H::CLOSED, format!("the peer left in the middle of the handshake: {what}"))
+}

@@ -1,0 +1,149 @@
+//! The first bytes of a client: read until the peek has an answer, then the filter chain is chosen.
+
+use super::connection::Connection;
+use crate::core::client_hello::{ClientHello, Peek, peek};
+use crate::core::refusal::{Reason, Refusal};
+use crate::core::route::{ChainId, Query, Transport};
+use crate::core::session::{Connect, Event};
+
+/// A TLS record begins with its type (RFC 8446 §5.1): what begins with a handshake record is TLS and
+/// is never taken for plain text, however broken the rest is.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// ALPN protocols of a hello that take part in routing; nobody offers more in earnest.
+const ALPN_MAX: usize = 32;
+
+/// What the hello said, kept for the handshake and the log.
+#[derive(Debug, Default)]
+pub(super) struct HelloNotes {
+    pub(super) server_name: Option<Box<str>>,
+    pub(super) prefers_chacha20: bool,
+}
+
+impl Connection {
+    /// Receives until a chain is chosen or the client is refused.
+    pub(super) async fn read_hello(&mut self) -> Event {
+        if self.is_raw_only() {
+            return self.route_raw(None);
+        }
+        loop {
+            match self.down.fill(&self.worker).await {
+                Ok(0) if self.down.partial.is_empty() => {
+                    return refused(Reason::Probe, "no byte was sent");
+                }
+                Ok(0) => {
+                    let detail =
+                        format!("closed after {} bytes of the hello", self.down.partial.len());
+                    return refused(Reason::HelloTruncated, detail);
+                }
+                Ok(_) => {}
+                Err(error) if self.down.partial.is_empty() => {
+                    return refused(Reason::Probe, format!("no byte was sent: {error}"));
+                }
+                Err(error) => return refused(Reason::HelloTruncated, error.to_string()),
+            }
+            if let Some(event) = self.look() {
+                return event;
+            }
+        }
+    }
+
+    /// One look at what is held; `None` while more is needed.
+    fn look(&mut self) -> Option<Event> {
+        let worker = std::rc::Rc::clone(&self.worker);
+        let mut joined = worker.hello.borrow_mut();
+        match peek(&self.down.partial, &mut joined) {
+            Peek::NeedMore { .. } => None,
+            Peek::Hello(hello) => {
+                self.notes = HelloNotes {
+                    server_name: hello.server_name().map(Into::into),
+                    prefers_chacha20: hello.prefers_chacha20(),
+                };
+                Some(self.route_tls(&hello))
+            }
+            Peek::Reject(reason) => {
+                let refusal = Refusal {
+                    reason: reason.reason(),
+                    alert: reason.alert(),
+                    detail: reason.to_string(),
+                };
+                if self.down.partial.first() == Some(&HANDSHAKE_RECORD) {
+                    return Some(Event::Refused(refusal));
+                }
+                Some(self.route_raw(Some(refusal)))
+            }
+        }
+    }
+
+    fn route_tls(&self, hello: &ClientHello<'_>) -> Event {
+        let mut offered: [&[u8]; ALPN_MAX] = [&[]; ALPN_MAX];
+        let mut count = 0;
+        for (place, protocol) in offered.iter_mut().zip(hello.alpn()) {
+            *place = protocol;
+            count += 1;
+        }
+        let query = Query {
+            server_name: hello.server_name(),
+            alpn: &offered[..count],
+            source: self.source.ip(),
+            transport: Transport::Tls,
+        };
+        let router = &self.worker.snapshot.routers[self.listener];
+        match router.route(query) {
+            Some(chain) => self.routed(chain),
+            None => {
+                let listener = &self.worker.snapshot.plan.listeners[self.listener].name;
+                let detail = match hello.server_name() {
+                    Some(name) => format!(
+                        "listener {listener} has no chain for \"{name}\" with this ALPN and source"
+                    ),
+                    None => format!(
+                        "the client sent no SNI and listener {listener} has no chain without server_names"
+                    ),
+                };
+                let refusal = Refusal::new(Reason::NoChain, detail);
+                Event::Refused(refusal.with_alert(UNRECOGNIZED_NAME))
+            }
+        }
+    }
+
+    /// Plain text: to the raw chain, or refused as what it was taken for.
+    fn route_raw(&self, otherwise: Option<Refusal>) -> Event {
+        let query = Query {
+            server_name: None,
+            alpn: &[],
+            source: self.source.ip(),
+            transport: Transport::Raw,
+        };
+        match self.worker.snapshot.routers[self.listener].route(query) {
+            Some(chain) => self.routed(chain),
+            None => Event::Refused(otherwise.unwrap_or_else(|| {
+                Refusal::new(Reason::NoRawChain, "no raw chain takes this source")
+            })),
+        }
+    }
+
+    fn routed(&self, chain: ChainId) -> Event {
+        let plan = &self.worker.snapshot.plan;
+        let chosen = &plan.listeners[self.listener].chains[usize::from(chain.0)];
+        let connect = plan.cluster(chosen.cluster).connect;
+        Event::Routed {
+            chain,
+            terminate: chosen.tls.is_some(),
+            connect: Connect { timeout: connect.timeout, attempts: connect.attempts },
+        }
+    }
+
+    /// Every chain takes plain text: nothing to peek at, and the server may speak first.
+    fn is_raw_only(&self) -> bool {
+        let chains = &self.worker.snapshot.plan.listeners[self.listener].chains;
+        chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
+    }
+}
+
+fn refused(reason: Reason, detail: impl Into<String>) -> Event {
+    Event::Refused(Refusal::new(reason, detail))
+}
+
+/// RFC 6066 §3: the server does not know the name.
+const UNRECOGNIZED_NAME: u8 = 112;

@@ -1,0 +1,106 @@
+//! One worker a core: a pinned thread with its own runtime, listening sockets, upstream connections,
+//! timers, counters and scratch. Nothing here is shared with another worker on the data path.
+//!
+//! `connection` is one client from accept to close; `relay` the part in which bytes flow.
+
+mod accept;
+mod connection;
+mod counters;
+mod flow;
+mod handshake;
+mod hello;
+mod mailbox;
+mod relay;
+mod report;
+mod roster;
+mod scratch;
+mod snapshot;
+mod spliced;
+mod stream;
+mod thread;
+mod timers;
+mod upstream;
+
+pub use self::counters::{ChainCounters, ClusterCounters, Counter, Gauge, WorkerCounters};
+pub use self::mailbox::{Arrival, Mail, Mailbox};
+pub use self::report::{Ending, Report, UpstreamReport};
+pub use self::snapshot::Snapshot;
+pub use self::thread::{Ended, Spawn, spawn};
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::Sender;
+
+use self::roster::Roster;
+use self::scratch::{Scratch, Spares};
+use self::timers::Timers;
+use self::upstream::Upstreams;
+use crate::core::balance::Handoff;
+use crate::core::client_hello::HelloBuffer;
+use crate::core::drain::Drain;
+use crate::sys::splice::PipePool;
+
+/// What every worker shows to the others.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub counters: Arc<WorkerCounters>,
+    pub mailbox: Arc<Mailbox>,
+}
+
+/// Everything that the connections of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    index: usize,
+    snapshot: Arc<Snapshot>,
+    /// All workers, this one included.
+    peers: Arc<[Peer]>,
+    counters: Arc<WorkerCounters>,
+    reports: Option<Sender<Report>>,
+    scratch: RefCell<Scratch>,
+    hello: RefCell<Box<HelloBuffer>>,
+    spares: Spares,
+    pipes: PipePool,
+    timers: Rc<Timers>,
+    roster: Rc<Roster>,
+    upstreams: Upstreams,
+    drain: Cell<Option<Drain>>,
+    handoff: Cell<Handoff>,
+    /// State of a small generator (xorshift): balancing and jitter, nothing secret.
+    random: Cell<u64>,
+    connections: Cell<u64>,
+}
+
+impl Worker {
+    /// A number for balancing and jitter; never for secrets.
+    fn random(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random.set(state);
+        state
+    }
+
+    /// When a connection's turn in the running drain comes.
+    fn drain_turn(&self, now: Instant) -> Instant {
+        self.drain.get().map_or(now, |drain| drain.session(self.random()).close_at)
+    }
+
+    /// The id of the next connection.
+    fn next_id(&self) -> u64 {
+        self.connections.set(self.connections.get() + 1);
+        ((self.index as u64) << 48) | self.connections.get()
+    }
+
+    /// Hands a connection's report to the access log; a full queue costs the record, not the worker.
+    fn report(&self, report: impl FnOnce() -> Report) {
+        if let Some(reports) = &self.reports
+            && reports.try_send(report()).is_err()
+        {
+            self.counters.reports_dropped.increment();
+        }
+    }
+}

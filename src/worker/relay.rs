@@ -1,0 +1,502 @@
+//! Driving an established session: moves bytes between two legs as the core's `Relay` wishes.
+//!
+//! One poll receives into the thread's scratch, opens and seals there, and sends. What a connection
+//! keeps between polls is a partial record and what the other socket did not take. `flow` is a leg,
+//! `spliced` the way for bytes that nobody opens.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use super::flow::{Leg, Legs};
+use super::roster::{DrainPhase, Place};
+use super::scratch::Scratch;
+use super::spliced::Splices;
+use super::stream;
+use super::timers::Alarm;
+use crate::core::relay::{Closing, End, LINGER, Limits, Outcome, Refused, Relay, Side, Wish};
+use crate::sys::{clock, socket};
+use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
+
+/// Turns of one poll before other connections get theirs: 8 × 256 KiB each way.
+const TURNS_MAX: u32 = 8;
+
+/// A session that moved nothing for this long is at an idle moment, good for closing it in a drain.
+const IDLE_MOMENT: Duration = Duration::from_millis(100);
+
+/// One session while its bytes flow.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    worker: Rc<Worker>,
+    legs: Legs<'a>,
+    relay: Relay,
+    splices: Splices,
+    alarm: Alarm,
+    place: Place,
+    /// When this connection's turn in a drain comes.
+    drain_at: Option<Instant>,
+    last_moved: Instant,
+    /// The upstream was made ahead of need and has neither got nor given a payload byte: when it
+    /// turns out to be dead, another one may take its place.
+    replaceable: bool,
+    detail: String,
+}
+
+/// How the relay came to its end.
+#[derive(Debug)]
+pub(super) enum Relayed {
+    Over {
+        outcome: Outcome,
+        detail: String,
+    },
+    /// The ready upstream connection was dead; the client's leg is as it was.
+    ReadyDied,
+}
+
+/// What one turn of a flow came to.
+enum Turn {
+    Moved,
+    Waiting,
+    Dead,
+}
+
+impl<'a> Session<'a> {
+    /// `ready`: the upstream connection was made ahead of need.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        down: &'a mut Leg,
+        up: &'a mut Leg,
+        ready: bool,
+        limits: Limits,
+    ) -> Self {
+        let now = clock::now();
+        Self {
+            worker: Rc::clone(worker),
+            legs: Legs { down, up },
+            relay: Relay::new(limits, now),
+            splices: Splices::default(),
+            alarm: Alarm::new(&worker.timers),
+            place: worker.roster.enter(),
+            drain_at: None,
+            last_moved: now,
+            replaceable: ready,
+            detail: String::new(),
+        }
+    }
+
+    /// Relays until both sides are done, and closes both as the outcome asks.
+    pub(super) async fn run(mut self) -> Relayed {
+        let Some(outcome) = poll_fn(|cx| self.poll(cx)).await else { return Relayed::ReadyDied };
+        let detail = std::mem::take(&mut self.detail);
+        self.finish(outcome).await;
+        Relayed::Over { outcome, detail }
+    }
+
+    /// The outcome once the session is over; `None` where the ready upstream connection is dead.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        self.place.register(cx);
+        for _ in 0..TURNS_MAX {
+            let mut moved = false;
+            // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard
+            // before the client's bytes are taken.
+            let order = match self.replaceable {
+                true => [Side::Upstream, Side::Downstream],
+                false => [Side::Downstream, Side::Upstream],
+            };
+            for from in order {
+                match self.turn(from, cx) {
+                    Turn::Moved => moved = true,
+                    Turn::Waiting => {}
+                    Turn::Dead => return Poll::Ready(None),
+                }
+            }
+            if let Some(outcome) = self.relay.outcome() {
+                return Poll::Ready(Some(outcome));
+            }
+            if !moved {
+                return self.wait(cx);
+            }
+        }
+        self.busy(cx)
+    }
+
+    /// Something moved in each turn: others come first, and what ends a session whatever it does is
+    /// looked at here too, for a peer that never pauses does not let it come to `wait`.
+    fn busy(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        self.relay.deadline_passed(clock::now());
+        if self.place.phase() == DrainPhase::Forced {
+            self.relay.drain(true);
+        }
+        match self.relay.outcome() {
+            Some(outcome) => Poll::Ready(Some(outcome)),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Nothing moves: look at the limits in time, and sleep.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        let now = clock::now();
+        let mut at = self.relay.deadline();
+        if let Some(drain_at) = self.look_at_drain(now) {
+            at = at.min(drain_at);
+        }
+        if self.relay.outcome().is_none() && self.alarm.poll(at, cx).is_ready() {
+            self.relay.deadline_passed(now);
+            if self.relay.outcome().is_none() {
+                // The drain's turn, or a deadline that moved: look again.
+                cx.waker().wake_by_ref();
+            }
+        }
+        match self.relay.outcome() {
+            Some(outcome) => Poll::Ready(Some(outcome)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ends the session where its turn in a drain has come; else says when to look again.
+    fn look_at_drain(&mut self, now: Instant) -> Option<Instant> {
+        match self.place.phase() {
+            DrainPhase::Serving => None,
+            DrainPhase::Forced => {
+                self.relay.drain(true);
+                None
+            }
+            DrainPhase::Draining => {
+                let turn = *self.drain_at.get_or_insert_with(|| self.worker.drain_turn(now));
+                let quiet = self.last_moved + IDLE_MOMENT;
+                if now < turn.max(quiet) {
+                    return Some(turn.max(quiet));
+                }
+                self.relay.drain(false);
+                None
+            }
+        }
+    }
+
+    /// One turn of the flow that comes from `from`.
+    fn turn(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        if self.relay.outcome().is_some() {
+            return Turn::Waiting;
+        }
+        self.pay_control(from, cx);
+        match self.relay.wish(from) {
+            Wish::Write => self.flush(from, cx),
+            Wish::Read => self.read(from, cx),
+            Wish::Close => self.close(from, cx),
+            Wish::Discard => self.discard(from, cx),
+            Wish::Nothing => Turn::Waiting,
+        }
+    }
+
+    /// Sends a KeyUpdate that the destination of this flow is owed, if its way is clear.
+    fn pay_control(&mut self, from: Side, cx: &mut Context<'_>) {
+        let (_, to) = self.legs.along(from);
+        if !to.owes_control() {
+            return;
+        }
+        let now = clock::now();
+        match to.send_control(&self.worker, cx) {
+            // Not `moved`: a peer that asks for keys and sends nothing is idle.
+            Ok(kept) => self.relay.wrote(from, kept, now),
+            Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
+        }
+    }
+
+    fn flush(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        let now = clock::now();
+        let (_, to) = self.legs.along(from);
+        let before = to.unsent() + self.splices.queued(from);
+        let left = match to.flush(&self.worker, cx) {
+            Ok(0) => self.splices.drain(from, &to.stream, &self.worker.pipes, cx),
+            left => left,
+        };
+        match left {
+            Ok(left) => {
+                self.relay.wrote(from, left, now);
+                if left < before {
+                    self.last_moved = now;
+                }
+                if left == 0 { Turn::Moved } else { Turn::Waiting }
+            }
+            Err(error) => {
+                self.relay.refused_bytes(from.other(), refused(&error), now);
+                Turn::Moved
+            }
+        }
+    }
+
+    fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        let (source, to) = self.legs.along(from);
+        if Splices::serve(source, to) && self.worker.pipes.has_one() {
+            return self.splice(from, cx);
+        }
+        let worker = Rc::clone(&self.worker);
+        let scratch = &mut *worker.scratch.borrow_mut();
+        let Poll::Ready(input) = source.poll_input(&mut scratch.input, cx) else {
+            return Turn::Waiting;
+        };
+        let filled = match input {
+            Ok(0) if self.replaceable && from == Side::Upstream => return Turn::Dead,
+            Ok(0) => {
+                if from == Side::Downstream {
+                    // The end is about to be told to the upstream, whose own end is then an answer.
+                    self.replaceable = false;
+                }
+                self.relay.ended(from, source.end_of_stream(), clock::now());
+                return Turn::Moved;
+            }
+            Ok(filled) => filled,
+            Err(_) if self.replaceable && from == Side::Upstream => return Turn::Dead,
+            Err(error) => return self.broken(from, &error),
+        };
+        if self.replaceable && from == Side::Downstream {
+            if self.upstream_is_dead(cx) {
+                self.legs.down.keep(&worker, &scratch.input[..filled]);
+                self.legs.down.unread = true;
+                return Turn::Dead;
+            }
+            self.replaceable = false;
+        }
+        self.relay_input(from, filled, scratch, cx)
+    }
+
+    /// Opens, seals and sends the first `filled` bytes of the scratch's input.
+    fn relay_input(
+        &mut self,
+        from: Side,
+        filled: usize,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Turn {
+        let now = clock::now();
+        let mut at = 0;
+        loop {
+            let (source, to) = self.legs.along(from);
+            let passed = translate(source, to, scratch, at..filled, now);
+            at += passed.transfer.consumed;
+            let payload = passed.transfer.payload;
+            source.received += payload;
+            if payload > 0 {
+                self.replaceable = false;
+                self.last_moved = now;
+            }
+            let (source, to) = self.legs.along(from);
+            match to.send(&self.worker, passed.bytes(scratch), cx) {
+                Ok(kept) => {
+                    if kept > 0 {
+                        source.slow_down();
+                    }
+                    if payload > 0 || kept > 0 {
+                        self.relay.moved(from, kept, now);
+                    }
+                }
+                Err(error) => {
+                    source.keep(&self.worker, &[]);
+                    self.note(&error);
+                    self.relay.refused_bytes(from.other(), refused(&error), now);
+                    return Turn::Moved;
+                }
+            }
+            let rest = match passed.transfer.stop {
+                Stop::OutputFull => continue,
+                Stop::InputEmpty => &scratch.input[at..filled],
+                Stop::CloseNotify | Stop::Failed(_) => &[],
+            };
+            source.keep(&self.worker, rest);
+            return self.stopped(from, passed.transfer.stop, cx);
+        }
+    }
+
+    /// What the end of the input means for the flow.
+    fn stopped(&mut self, from: Side, stop: Stop, cx: &mut Context<'_>) -> Turn {
+        match stop {
+            Stop::InputEmpty | Stop::OutputFull => {}
+            Stop::CloseNotify | Stop::Failed(_) if self.replaceable => return Turn::Dead,
+            Stop::CloseNotify => self.relay.ended(from, End::Clean, clock::now()),
+            Stop::Failed(fault) => {
+                let side = match fault.side {
+                    WireSide::From => from,
+                    WireSide::To => from.other(),
+                };
+                self.detail = fault.refusal.detail;
+                if let Some(alert) = fault.refusal.alert {
+                    self.legs.on(side).send_alert(&self.worker, alert, cx);
+                }
+                self.relay.ended(side, End::BadRecord, clock::now());
+            }
+        }
+        Turn::Moved
+    }
+
+    /// Bytes that nobody opens, in bulk: through a pipe, past this process.
+    fn splice(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        let now = clock::now();
+        let (source, to) = self.legs.along(from);
+        match self.splices.pass(from, &source.stream, &to.stream, &self.worker.pipes, cx) {
+            Poll::Pending => Turn::Waiting,
+            Poll::Ready(Ok(passed)) if passed.received == 0 => {
+                self.relay.ended(from, End::Clean, now);
+                Turn::Moved
+            }
+            Poll::Ready(Ok(passed)) => {
+                source.received += passed.received as u64;
+                self.last_moved = now;
+                self.relay.moved(from, passed.queued, now);
+                if let Some(error) = passed.refused {
+                    self.relay.refused_bytes(from.other(), refused(&error), now);
+                }
+                Turn::Moved
+            }
+            Poll::Ready(Err(error)) => self.broken(from, &error),
+        }
+    }
+
+    /// Carries the end of a flow across: close_notify where TLS is spoken, then FIN.
+    fn close(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        let now = clock::now();
+        let (_, to) = self.legs.along(from);
+        match to.send_close(&self.worker, cx) {
+            Ok(0) => match socket::shutdown_write(&to.stream) {
+                Ok(()) => self.relay.closed(from, now),
+                Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
+            },
+            Ok(kept) => self.relay.wrote(from, kept, now),
+            Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),
+        }
+        Turn::Moved
+    }
+
+    fn discard(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
+        let received = {
+            let scratch = &mut *self.worker.scratch.borrow_mut();
+            let (source, _) = self.legs.along(from);
+            stream::poll_receive(&mut source.stream, &mut scratch.input, cx)
+        };
+        match received {
+            Poll::Pending => Turn::Waiting,
+            Poll::Ready(Ok(0)) => {
+                // Its records are not opened any more: FIN has to do for its close_notify.
+                self.relay.ended(from, End::Clean, clock::now());
+                Turn::Moved
+            }
+            Poll::Ready(Err(error)) => self.broken(from, &error),
+            Poll::Ready(Ok(_)) => Turn::Moved,
+        }
+    }
+
+    /// Whether the upstream has ended before it was used. Without readiness this costs no system
+    /// call.
+    fn upstream_is_dead(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit(); 1];
+        let mut byte = tokio::io::ReadBuf::uninit(&mut byte);
+        match self.legs.up.stream.poll_peek(cx, &mut byte) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(peeked)) => peeked == 0,
+            Poll::Ready(Err(_)) => true,
+        }
+    }
+
+    /// The socket of `side` failed.
+    fn broken(&mut self, side: Side, error: &io::Error) -> Turn {
+        self.note(error);
+        self.relay.ended(side, End::Reset, clock::now());
+        Turn::Moved
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        if self.detail.is_empty() {
+            self.detail = error.to_string();
+        }
+    }
+
+    /// Closes both sockets as the outcome asks. Whoever does not close in time is closed.
+    async fn finish(self, outcome: Outcome) {
+        let until = Some(clock::now() + LINGER);
+        let worker = &self.worker;
+        let Legs { down, up } = self.legs;
+        let both = async {
+            tokio::join!(part(worker, down, outcome.how), part(worker, up, outcome.how));
+        };
+        drop(worker.timers.until(until, both).await);
+    }
+}
+
+async fn part(worker: &Worker, leg: &mut Leg, how: Closing) {
+    match how {
+        Closing::Done => {}
+        // A leg with an alert on its way: the peer is to see it before the end.
+        Closing::Reset if !leg.is_closing() => stream::reset(&leg.stream),
+        Closing::Reset | Closing::Polite => goodbye(worker, leg).await,
+    }
+}
+
+/// close_notify, FIN, and what the peer still sends is read to its end.
+async fn goodbye(worker: &Worker, leg: &mut Leg) {
+    let sent = poll_fn(|cx| {
+        leg.send_close(worker, cx)?;
+        if leg.flush(worker, cx)? == 0 { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
+    });
+    if sent.await.is_ok() {
+        stream::linger(worker, &mut leg.stream).await;
+    }
+}
+
+/// What the failure of a send says. Linux answers EPIPE after a FIN of the peer's and ECONNRESET
+/// without one; a shutdown fails with ENOTCONN either way and leaves it to the next receive.
+fn refused(error: &io::Error) -> Refused {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => Refused::Gone,
+        _ => Refused::Reset,
+    }
+}
+
+/// What one pass over the scratch's input came to, and where the bytes to be sent stand.
+struct Passed {
+    transfer: Transfer,
+    /// In the input itself where nothing was to be done to them, else in the output.
+    unchanged: Option<Range<usize>>,
+}
+
+impl Passed {
+    fn bytes<'a>(&self, scratch: &'a Scratch) -> &'a [u8] {
+        match &self.unchanged {
+            Some(range) => &scratch.input[range.clone()],
+            None => &scratch.output[..self.transfer.produced],
+        }
+    }
+}
+
+/// From the source's wire to the destination's, in one pass.
+fn translate(
+    source: &mut Leg,
+    to: &mut Leg,
+    scratch: &mut Scratch,
+    input: Range<usize>,
+    now: Instant,
+) -> Passed {
+    if matches!((&source.wire, &to.wire), (Wire::Plain, Wire::Plain)) {
+        let transfer = Transfer {
+            consumed: input.len(),
+            produced: input.len(),
+            payload: input.len() as u64,
+            stop: Stop::InputEmpty,
+        };
+        return Passed { transfer, unchanged: Some(input) };
+    }
+    let transfer = transfer(
+        &mut source.wire,
+        &mut to.wire,
+        &mut scratch.input[input],
+        &mut scratch.output,
+        &mut scratch.tls,
+        now,
+    );
+    Passed { transfer, unchanged: None }
+}

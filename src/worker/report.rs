@@ -1,0 +1,54 @@
+//! What is known of one connection at its end: the source of the access log.
+//!
+//! Built on the worker without formatting; `telemetry::access_log` writes it on a thread of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::refusal::Refusal;
+use crate::core::relay::Outcome;
+use crate::core::session::Marks;
+use crate::tls::{ClientFacts, UpstreamFacts};
+
+/// One connection, whole.
+#[derive(Debug)]
+pub struct Report {
+    /// Unique in this process: the worker in the upper 16 bits, its own count in the rest.
+    pub id: u64,
+    /// Since 1970.
+    pub accepted: Duration,
+    pub duration: Duration,
+    pub listener: Arc<str>,
+    pub source: SocketAddr,
+    pub local: Option<SocketAddr>,
+    pub server_name: Option<Box<str>>,
+    pub chain: Option<Arc<str>>,
+    pub client: Option<Box<ClientFacts>>,
+    pub marks: Marks,
+    /// Where the chain's bytes go; known as soon as the chain is.
+    pub cluster: Option<Arc<str>>,
+    pub upstream: Option<UpstreamReport>,
+    /// Payload from the client, and to it.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub ending: Ending,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Never served.
+    Refused(Refusal),
+    /// Served, and over as `Outcome` says; the detail is that of a broken record, else empty.
+    Closed(Outcome, String),
+}
+
+/// The upstream connection that carried the session.
+#[derive(Debug)]
+pub struct UpstreamReport {
+    pub address: SocketAddr,
+    /// It was dialled and handshaken ahead of need.
+    pub ready: bool,
+    pub tls: Option<Box<UpstreamFacts>>,
+}

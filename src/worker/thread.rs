@@ -1,0 +1,161 @@
+//! The thread of one worker: its runtime, its tasks, and how it drains and ends.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use tokio::task::{JoinHandle as Task, LocalSet, spawn_local};
+
+use super::mailbox::Mail;
+use super::report::Report;
+use super::roster::{DrainPhase, Roster};
+use super::scratch::{Scratch, Spares};
+use super::snapshot::Snapshot;
+use super::timers::Timers;
+use super::upstream::Upstreams;
+use super::{Peer, Worker, accept};
+use crate::core::balance::Handoff;
+use crate::core::client_hello::HelloBuffer;
+use crate::core::drain::Drain;
+use crate::core::relay::LINGER;
+use crate::sys::splice::PipePool;
+use crate::sys::{clock, thread};
+
+/// What a worker thread is made of.
+#[derive(Debug)]
+pub struct Spawn {
+    /// Its place in `peers`.
+    pub index: usize,
+    /// `None`: not pinned.
+    pub core: Option<usize>,
+    pub snapshot: Arc<Snapshot>,
+    pub peers: Arc<[Peer]>,
+    /// Listening sockets of its own, one a listener, in the plan's order.
+    pub listeners: Vec<TcpListener>,
+    pub reports: Option<Sender<Report>>,
+    /// Seed of balancing and jitter; any number.
+    pub seed: u64,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every session ended by itself or at an idle moment.
+    Clean,
+    /// Some had to be cut at the deadline.
+    Cut,
+}
+
+/// How often an ending worker looks whether its last session is gone.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Starts the thread; it serves until it is told to drain or to stop.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn spawn(spawn: Spawn) -> io::Result<JoinHandle<io::Result<Ended>>> {
+    let name = format!("worker-{}", spawn.index);
+    std::thread::Builder::new().name(name).spawn(move || run(spawn))
+}
+
+fn run(spawn: Spawn) -> io::Result<Ended> {
+    if let Some(core) = spawn.core
+        && let Err(error) = thread::pin_to(core)
+    {
+        tracing::warn!(%error, core, "the worker could not be pinned to its core");
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let local = LocalSet::new();
+    Ok(local.block_on(&runtime, serve(spawn)))
+}
+
+async fn serve(spawn: Spawn) -> Ended {
+    let now = clock::now();
+    let counters = Arc::clone(&spawn.peers[spawn.index].counters);
+    let worker = Rc::new(Worker {
+        index: spawn.index,
+        upstreams: Upstreams::new(&spawn.snapshot, &counters, spawn.index),
+        snapshot: spawn.snapshot,
+        counters,
+        peers: spawn.peers,
+        reports: spawn.reports,
+        scratch: RefCell::new(Scratch::new()),
+        hello: RefCell::new(Box::new(HelloBuffer::new())),
+        spares: Spares::default(),
+        pipes: PipePool::default(),
+        timers: Timers::new(now),
+        roster: Rc::new(Roster::default()),
+        drain: Cell::new(None),
+        handoff: Cell::new(Handoff::default()),
+        // Xorshift has no way out of zero.
+        random: Cell::new(spawn.seed | 1),
+        connections: Cell::new(0),
+    });
+    spawn_local(Rc::clone(&worker.timers).drive());
+    Upstreams::keep_ready(&worker);
+    let accepting = spawn.listeners.into_iter().enumerate();
+    let accepting: Vec<Task<()>> = accepting
+        .map(|(at, listener)| spawn_local(accept::run(Rc::clone(&worker), at, listener)))
+        .collect();
+    let drain = read_mail(&worker).await;
+    let Some(drain) = drain else { return Ended::Cut };
+    tokio::select! {
+        ended = end(&worker, drain, accepting) => ended,
+        None = read_mail(&worker) => Ended::Cut,
+    }
+}
+
+/// Takes deliveries until control says that it is time to go. `None`: at once.
+async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
+    let mailbox = Arc::clone(&worker.peers[worker.index].mailbox);
+    loop {
+        match mailbox.receive().await {
+            Mail::Socket(arrival) => accept::begin_mailed(worker, arrival),
+            Mail::Drain(from) => {
+                let plan = worker.snapshot.plan.runtime.drain;
+                if worker.drain.get().is_none() {
+                    let drain = Drain::new(from, plan.grace, plan.spread, plan.deadline);
+                    worker.drain.set(Some(drain));
+                    return Some(drain);
+                }
+            }
+            Mail::Stop => return None,
+        }
+    }
+}
+
+/// Grace, then no new connections; sessions end one by one; what is left at the deadline is cut.
+async fn end(worker: &Rc<Worker>, drain: Drain, accepting: Vec<Task<()>>) -> Ended {
+    worker.timers.sleep_until(drain.accept_until()).await;
+    for task in accepting {
+        task.abort();
+        // Its end closes the listening socket.
+        drop(task.await);
+    }
+    worker.upstreams.forget_ready(clock::now());
+    worker.roster.set_phase(DrainPhase::Draining);
+    if empty_by(worker, drain.over_at()).await {
+        return Ended::Clean;
+    }
+    worker.roster.set_phase(DrainPhase::Forced);
+    empty_by(worker, clock::now() + LINGER).await;
+    Ended::Cut
+}
+
+/// Waits until no connection is left, or until `at`; says which.
+async fn empty_by(worker: &Rc<Worker>, at: Instant) -> bool {
+    while worker.counters.open.value() > 0 {
+        let now = clock::now();
+        if now >= at {
+            return false;
+        }
+        worker.timers.sleep_until(at.min(now + LOOK)).await;
+    }
+    true
+}

@@ -1,0 +1,390 @@
+//! The upstream connections of one worker: choosing an endpoint, dialling, handshaking, and keeping
+//! some ready ahead of need.
+//!
+//! A connection that carried one client's bytes never serves another: what is pooled was used by
+//! nobody. The policy is `core::pool` and `core::balance`; this drives their sockets.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::flow::Leg;
+use super::{ClusterCounters, Snapshot, Worker, WorkerCounters, handshake, stream};
+use crate::config::plan::{self, UpstreamServerName};
+use crate::core::balance::{LeastConnections, RoundRobin};
+use crate::core::pool::{ReadyLimits, ReadyPool};
+use crate::core::refusal::{Reason, Refusal};
+use crate::sys::{clock, socket};
+use crate::tls::{Dialler, UpstreamFacts};
+
+/// The clusters as one worker sees them.
+#[derive(Debug)]
+pub(super) struct Upstreams(Vec<Rc<Cluster>>);
+
+/// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    index: usize,
+    counters: Arc<WorkerCounters>,
+    name: Arc<str>,
+    timeout: Duration,
+    ready_max: usize,
+    endpoints: Vec<Endpoint>,
+    balancer: RefCell<Balancer>,
+    ready: RefCell<ReadyPool<Connected>>,
+    /// The pool was used: it may want to dial.
+    used: Notify,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    address: SocketAddr,
+    tls: Option<EndpointTls>,
+    /// Open connections of this worker to it, ready ones and dials in flight included.
+    active: Cell<u32>,
+}
+
+#[derive(Debug)]
+enum Balancer {
+    RoundRobin(RoundRobin),
+    LeastConnections(LeastConnections),
+}
+
+#[derive(Debug)]
+struct EndpointTls {
+    dialler: Dialler,
+    /// `None`: the name that the client asked for.
+    server_name: Option<Arc<str>>,
+}
+
+/// A connection to an endpoint, handshaken where the cluster speaks TLS, used by nobody yet.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) leg: Leg,
+    pub(super) facts: Option<Box<UpstreamFacts>>,
+    pub(super) address: SocketAddr,
+    /// It was made ahead of need.
+    pub(super) ready: bool,
+    /// Counts the connection as one of its endpoint's as long as it lives.
+    _active: Active,
+}
+
+/// One connection in the count of its endpoint.
+#[derive(Debug)]
+pub(super) struct Active {
+    cluster: Rc<Cluster>,
+    endpoint: usize,
+}
+
+/// A dial that counts as failed unless it ends well.
+struct Dialling<'a> {
+    counters: &'a ClusterCounters,
+    has_failed: bool,
+}
+
+impl Upstreams {
+    /// `first` differs from worker to worker, so that all do not begin with the same endpoint.
+    pub(super) fn new(snapshot: &Snapshot, counters: &Arc<WorkerCounters>, first: usize) -> Self {
+        let clusters = 0..snapshot.plan.clusters.len();
+        let cluster = |index| Rc::new(Cluster::new(index, snapshot, Arc::clone(counters), first));
+        Self(clusters.map(cluster).collect())
+    }
+
+    pub(super) fn cluster(&self, id: plan::ClusterId) -> &Rc<Cluster> {
+        &self.0[usize::from(id.0)]
+    }
+
+    /// Starts the tasks that keep connections ready.
+    pub(super) fn keep_ready(worker: &Rc<Worker>) {
+        for cluster in worker.upstreams.0.iter().filter(|cluster| cluster.can_be_ready()) {
+            tokio::task::spawn_local(keep_ready(Rc::clone(worker), Rc::clone(cluster)));
+        }
+    }
+
+    /// Closes every ready connection, when the worker drains.
+    pub(super) fn forget_ready(&self, now: Instant) {
+        for cluster in &self.0 {
+            while cluster.ready.borrow_mut().take(now).is_some() {}
+        }
+    }
+}
+
+impl Cluster {
+    fn new(index: usize, snapshot: &Snapshot, counters: Arc<WorkerCounters>, first: usize) -> Self {
+        let (plan, material) = (&snapshot.plan, &snapshot.material);
+        let cluster = &plan.clusters[index];
+        let limits = ReadyLimits {
+            ready_min: usize::from(cluster.pool.ready_min),
+            ready_max: usize::from(cluster.pool.ready_max),
+            idle: cluster.pool.idle,
+            age: cluster.pool.age,
+        };
+        let endpoints = cluster.endpoints.iter().map(|endpoint| {
+            let tls = cluster.tls.map(|id| EndpointTls {
+                dialler: material.upstream(id).dialler(),
+                server_name: endpoint.server_name.clone().or_else(|| {
+                    match &plan.upstream_tls(id).server_name {
+                        UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
+                        UpstreamServerName::ClientSni => None,
+                    }
+                }),
+            });
+            Endpoint { address: endpoint.address, tls, active: Cell::new(0) }
+        });
+        Self {
+            index,
+            counters,
+            name: Arc::clone(&cluster.name),
+            timeout: cluster.connect.timeout,
+            ready_max: limits.ready_max,
+            endpoints: endpoints.collect(),
+            balancer: RefCell::new(match cluster.balance {
+                plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(first)),
+                plan::Balance::LeastConnections => {
+                    Balancer::LeastConnections(LeastConnections::new(first))
+                }
+            }),
+            ready: RefCell::new(ReadyPool::new(limits)),
+            used: Notify::new(),
+        }
+    }
+
+    fn counters(&self) -> &ClusterCounters {
+        &self.counters.clusters[self.index]
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// A connection that was made ahead of need and is still alive.
+    pub(super) fn take_ready(&self, worker: &Worker) -> Option<Connected> {
+        if !self.can_be_ready() {
+            return None;
+        }
+        let counters = self.counters();
+        self.used.notify_one();
+        loop {
+            let taken = self.ready.borrow_mut().take(clock::now());
+            counters.ready.set(self.ready.borrow().len());
+            let Some(mut connected) = taken else {
+                counters.ready_misses.increment();
+                return None;
+            };
+            if connected.is_alive(worker) {
+                counters.ready_hits.increment();
+                return Some(connected);
+            }
+            counters.ready_discarded.increment();
+        }
+    }
+
+    /// Dials an endpoint that is not in `tried` (and adds it there), and shakes hands. The caller
+    /// bounds the time.
+    ///
+    /// # Errors
+    /// Why this endpoint did not serve.
+    pub(super) async fn dial(
+        self: &Rc<Self>,
+        worker: &Worker,
+        sni: Option<&str>,
+        tried: &RefCell<Vec<usize>>,
+    ) -> Result<Connected, Refusal> {
+        let endpoint = self.choose(worker, &mut tried.borrow_mut())?;
+        let counters = self.counters();
+        counters.dialled.increment();
+        // Dropped at the caller's deadline, too: a black hole is a failure.
+        let mut dialling = Dialling { counters, has_failed: true };
+        // Counted from here on, so that dials in flight weigh when the next one is placed.
+        let active = Active::new(self, endpoint);
+        let connected = self.open(worker, sni, active).await?;
+        dialling.has_failed = false;
+        match &connected.facts {
+            Some(facts) if facts.negotiated.resumed => counters.handshakes_resumed.increment(),
+            Some(_) => counters.handshakes_full.increment(),
+            None => {}
+        }
+        Ok(connected)
+    }
+
+    async fn open(
+        &self,
+        worker: &Worker,
+        sni: Option<&str>,
+        active: Active,
+    ) -> Result<Connected, Refusal> {
+        let endpoint = &self.endpoints[active.endpoint];
+        let address = endpoint.address;
+        let mut leg = Leg::new(connect(address).await?);
+        let facts = match &endpoint.tls {
+            None => None,
+            Some(tls) => {
+                let name = tls.server_name.as_deref().or(sni).ok_or_else(|| {
+                    let detail = format!("cluster {} takes the client's name", self.name);
+                    Refusal::new(Reason::UpstreamNoName, detail)
+                })?;
+                let mut shake = tls.dialler.start(name)?;
+                handshake::drive(worker, &mut leg, &mut shake)
+                    .await
+                    .map_err(|refusal| at_endpoint(refusal, address))?;
+                let (wire, facts) = shake.finish()?;
+                leg.wire = wire;
+                Some(Box::new(facts))
+            }
+        };
+        Ok(Connected { leg, facts, address, ready: false, _active: active })
+    }
+
+    fn choose(&self, worker: &Worker, tried: &mut Vec<usize>) -> Result<usize, Refusal> {
+        if tried.len() >= self.endpoints.len() {
+            // Every endpoint had its chance: what attempts are left begin again.
+            tried.clear();
+        }
+        let chosen = match &mut *self.balancer.borrow_mut() {
+            Balancer::RoundRobin(turns) => turns.choose(self.endpoints.len(), tried),
+            Balancer::LeastConnections(least) => {
+                let open: Vec<u32> = self.endpoints.iter().map(|it| it.active.get()).collect();
+                least.choose(&open, tried, worker.random())
+            }
+        };
+        let chosen = chosen.ok_or_else(|| {
+            Refusal::new(Reason::UpstreamConnect, format!("cluster {} has no endpoint", self.name))
+        })?;
+        tried.push(chosen);
+        Ok(chosen)
+    }
+
+    /// Ready connections need a name before a client is there.
+    fn can_be_ready(&self) -> bool {
+        let named = |tls: &EndpointTls| tls.server_name.is_some();
+        self.ready_max > 0
+            && self.endpoints.iter().all(|endpoint| endpoint.tls.as_ref().is_none_or(named))
+    }
+}
+
+impl Connected {
+    /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
+    /// (tickets, a greeting) is kept for the session.
+    fn is_alive(&mut self, worker: &Worker) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        while self.leg.partial.len() < EARLY_BYTES_MAX {
+            match self.leg.poll_fill(worker, &mut context) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(0) | Err(_)) => return false,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+        true
+    }
+}
+
+impl Active {
+    fn new(cluster: &Rc<Cluster>, endpoint: usize) -> Self {
+        let active = &cluster.endpoints[endpoint].active;
+        active.set(active.get() + 1);
+        cluster.counters().active.up();
+        Self { cluster: Rc::clone(cluster), endpoint }
+    }
+}
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if self.has_failed {
+            self.counters.dial_failures.increment();
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let active = &self.cluster.endpoints[self.endpoint].active;
+        active.set(active.get().saturating_sub(1));
+        self.cluster.counters().active.down();
+    }
+}
+
+/// Keeps the pool of one cluster as full as it wants to be, for ever.
+async fn keep_ready(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+    let counters = cluster.counters();
+    loop {
+        let now = clock::now();
+        let mut expired = 0;
+        cluster.ready.borrow_mut().expire(now).for_each(|connection| {
+            drop(connection);
+            expired += 1;
+        });
+        counters.ready_discarded.add(expired);
+        counters.ready.set(cluster.ready.borrow().len());
+        let want = cluster.ready.borrow().want(now);
+        for _ in 0..want {
+            cluster.ready.borrow_mut().dial_started();
+            tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
+        }
+        let next = cluster.ready.borrow().next_deadline(now);
+        drop(worker.timers.until(next, cluster.used.notified()).await);
+        if worker.drain.get().is_some() {
+            return;
+        }
+    }
+}
+
+/// One dial for the pool.
+async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+    let began = clock::now();
+    let tried = RefCell::new(Vec::new());
+    let dial = cluster.dial(&worker, None, &tried);
+    let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
+    let now = clock::now();
+    let mut pool = cluster.ready.borrow_mut();
+    match dialled {
+        Ok(Ok(mut connected)) => {
+            connected.ready = true;
+            pool.dial_done(now.saturating_duration_since(began));
+            drop(pool.put(connected, now, worker.random()));
+        }
+        Ok(Err(refusal)) => {
+            tracing::debug!(cluster = %cluster.name, %refusal, "no ready connection");
+            pool.dial_failed(now, worker.random());
+        }
+        Err(_elapsed) => {
+            tracing::debug!(cluster = %cluster.name, "no ready connection: no answer in time");
+            pool.dial_failed(now, worker.random());
+        }
+    }
+    cluster.counters().ready.set(pool.len());
+    drop(pool);
+    cluster.used.notify_one();
+}
+
+/// A TCP connection to `address`.
+async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
+    let failed = |error: std::io::Error| dial_failure(&error, address);
+    let stream = stream::register(socket::dial(address).map_err(failed)?).map_err(failed)?;
+    pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
+    socket::take_error(&stream).map_err(failed)?;
+    Ok(stream)
+}
+
+fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+    use rustix::io::Errno;
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    let is_local = local.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
+    Refusal::new(reason, format!("{address}: {error}"))
+}
+
+fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {
+    refusal.detail = format!("{address}: {}", refusal.detail);
+    refusal
+}
+
+/// What is read of an upstream that speaks before its client is there: a greeting, not a stream.
+const EARLY_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,163 @@
+//! What the command line says when it cannot do what it was asked: all of it, with places and help.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Output};
+
+use portcullis_kit::{PATIENCE, within};
+use tempfile::TempDir;
+
+use crate::support::{BINARY, Config, Pki};
+
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a command that ends by itself, with a file `gateway.toml` in its directory.
+fn run(mut command: Command, config: &str) -> Said {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("gateway.toml"), config).unwrap();
+    command.current_dir(directory.path());
+    let Output { status, stdout, stderr } =
+        within(PATIENCE, "the command", move || command.output().unwrap());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn portcullis(words: &str) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(words.split_whitespace());
+    command
+}
+
+/// A configuration that works, on this address.
+fn listening_on(pki: &Pki, address: &str) -> String {
+    Config::edge(pki, (Ipv4Addr::LOCALHOST, 9).into()).to_string().replacen(
+        "[listener.edge]\naddress = \"127.0.0.1:0\"",
+        &format!("[listener.edge]\naddress = \"{address}\""),
+        1,
+    )
+}
+
+#[test]
+fn check_prints_every_mistake_at_once_with_its_place() {
+    let config = r#"[listener.edge]
+adress = "127.0.0.1:0"
+timeouts = { hello = "5" }
+
+[listener.edge.chain.default]
+tls = "nothing"
+cluster = "app"
+
+[cluster.app]
+endpoints = ["127.0.0.1"]
+pool = { ready_min = 5, ready_max = 1 }
+"#;
+    for command in ["check", "run"] {
+        let said = run(portcullis(&format!("{command} -c gateway.toml")), config);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert_eq!(said.stdout, "");
+        for place in [
+            "gateway.toml:2:1: ",
+            "gateway.toml:3:22: ",
+            "gateway.toml:6:7: ",
+            "gateway.toml:10:14: ",
+        ] {
+            assert!(said.stderr.contains(place), "{place} in\n{}", said.stderr);
+        }
+        assert!(said.stderr.contains("problems found"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn check_names_files_that_are_missing_with_the_line_that_names_them() {
+    let pki = Pki::new();
+    let config = listening_on(&pki, "127.0.0.1:0")
+        .replace(&pki.server.key_path.display().to_string(), "missing.key")
+        .replace(&pki.ca.ca_path().display().to_string(), "missing.crt");
+    let said = run(portcullis("check -c gateway.toml"), &config);
+    assert_eq!(said.code, Some(1));
+    for file in ["missing.key", "missing.crt"] {
+        assert!(said.stderr.contains(file), "{file} in\n{}", said.stderr);
+    }
+    assert!(said.stderr.contains("2 problems found"), "{}", said.stderr);
+}
+
+#[test]
+fn check_is_content_with_what_run_would_take() {
+    let pki = Pki::new();
+    let said = run(portcullis("check -c gateway.toml"), &listening_on(&pki, "127.0.0.1:0"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.contains("is valid: 1 listener, 1 filter chain, 1 cluster"));
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_by_name() {
+    let pki = Pki::new();
+    let config = format!(
+        "{}[trust.partners]\nanchors = [\"{}\"]\ncrls = [\"partners.crl\"]\nmode = \"audit\"\n",
+        listening_on(&pki, "127.0.0.1:0"),
+        pki.ca.ca_path().display()
+    );
+    let said = run(portcullis("check -c gateway.toml"), &config);
+    assert_eq!(said.code, Some(1));
+    for key in ["trust.partners.crls: not available yet", "trust.partners.mode: not available yet"]
+    {
+        assert!(said.stderr.contains(key), "{key} in\n{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    for command in ["check", "run"] {
+        let said = run(portcullis(&format!("{command} -c other.toml")), "");
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("other.toml"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named_with_the_place_and_what_to_do() {
+    let pki = Pki::new();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = run(portcullis("run -c gateway.toml"), &listening_on(&pki, &address));
+    assert_eq!(said.code, Some(1));
+    assert!(said.stderr.contains(&format!("cannot listen on {address}")), "{}", said.stderr);
+    assert!(said.stderr.contains("ss -ltnp"), "{}", said.stderr);
+    assert!(!said.stdout.contains("ready"), "{}", said.stdout);
+}
+
+#[test]
+fn a_second_gateway_on_the_same_port_is_refused() {
+    let pki = Pki::new();
+    let first = Config::edge(&pki, (Ipv4Addr::LOCALHOST, 9).into()).start();
+    let config = listening_on(&pki, &first.addr("edge").to_string());
+    let said = run(portcullis("run -c gateway.toml"), &config);
+    assert_eq!(said.code, Some(1), "SO_REUSEPORT would let both listen\n{}", said.stderr);
+    first.settled();
+}
+
+#[test]
+fn a_privileged_port_without_the_right_is_explained() {
+    let first_free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first_free.is_ok_and(|port| port.trim().parse::<u32>().is_ok_and(|port| port < 2)) {
+        // Not through `println!`, which libtest would swallow.
+        writeln!(std::io::stderr(), "SKIPPED: no port is privileged here").unwrap();
+        return;
+    }
+    let pki = Pki::new();
+    let mut command = Command::new("setpriv");
+    // Where the test may bind such ports itself, the right is taken from the gateway.
+    if rustix::process::geteuid().is_root() {
+        command.args(["--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]);
+    }
+    command.args([BINARY, "run", "-c", "gateway.toml"]);
+    let said = run(command, &listening_on(&pki, "127.0.0.1:1"));
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("cannot listen on 127.0.0.1:1"), "{}", said.stderr);
+    assert!(said.stderr.contains("CAP_NET_BIND_SERVICE"), "{}", said.stderr);
+}

@@ -1,0 +1,183 @@
+//! The process: how it starts, spreads clients over its workers, drains, and ends.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use portcullis_kit::{
+    Gateway, PATIENCE, PlainEcho, TlsStream, close_write, connect_plain, connect_tls, eventually,
+    monotonic_now, read_to_end, round_trip,
+};
+use rustix::process::Signal;
+
+use crate::support::{Config, NAME, Pki, assert_same, pattern};
+
+fn mutual(config: Config, pki: &Pki, upstream: &PlainEcho) -> Gateway {
+    config
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(pki, "")
+        .cluster("app", &[upstream.address()], "")
+        .start()
+}
+
+fn talk(stream: &mut TlsStream) {
+    assert_eq!(round_trip(stream, b"hello").unwrap(), b"hello");
+}
+
+fn sessions_open(gateway: &Gateway, count: u64) {
+    eventually(PATIENCE, "open sessions", || {
+        let open = gateway.metrics().sum("portcullis_sessions_open", &[]);
+        (open == count).then_some(())
+    });
+}
+
+fn not_ready(gateway: &Gateway) {
+    eventually(PATIENCE, "readiness to go", || {
+        (gateway.admin_get("/readyz").0 == 503).then_some(())
+    });
+}
+
+#[test]
+fn it_is_ready_soon_and_serves_with_one_worker_and_with_four() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    for workers in [1, 4] {
+        let began = monotonic_now();
+        let gateway = mutual(Config::new(workers), &pki, &echoes);
+        println!("ready after {:?} with {workers} workers", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert_eq!(gateway.admin_get("/readyz").0, 200);
+        assert_eq!(gateway.admin_get("/livez").0, 200);
+        let mut held: Vec<_> = (0..8).map(|_| pki.connect(&gateway)).collect();
+        held.iter_mut().for_each(talk);
+        for mut stream in held {
+            close_write(&mut stream).unwrap();
+            assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+        }
+        let metrics = gateway.settled();
+        let by_worker = metrics.each("portcullis_worker_connections_open");
+        assert_eq!(by_worker.len(), usize::from(workers));
+        assert_eq!(gateway.terminate().code(), Some(0));
+    }
+}
+
+#[test] // threat 41
+fn long_connections_spread_evenly_over_workers() {
+    const CLIENTS: u32 = 64;
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = mutual(Config::new(2), &pki, &echoes);
+    let client = pki.client().build();
+    let edge = gateway.addr("edge");
+    let held: Vec<_> = (0..CLIENTS).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    sessions_open(&gateway, u64::from(CLIENTS));
+    let metrics = gateway.metrics();
+    let by_worker = metrics.each("portcullis_worker_connections_open");
+    let most = f64::from(u32::try_from(*by_worker.iter().max().unwrap()).unwrap());
+    let ratio = most / f64::from(CLIENTS / 2);
+    let moved = metrics.sum("portcullis_connections_handed_off_total", &[]);
+    println!("{CLIENTS} connections on two workers: {by_worker:?}, {moved} moved, {ratio:.3}");
+    assert!(ratio <= 1.25, "{by_worker:?}");
+    for mut stream in held {
+        close_write(&mut stream).unwrap();
+        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+    }
+    gateway.settled();
+}
+
+#[test] // threat 37
+fn draining_lets_a_stream_in_flight_finish() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "0s", spread = "2s", deadline = "15s" }"#;
+    let mut gateway = mutual(Config::with_drain(2, drain), &pki, &echoes);
+    let mut stream = pki.connect(&gateway);
+    talk(&mut stream);
+    gateway.signal(Signal::TERM);
+    not_ready(&gateway);
+    // The listener is closed, or closing; the session goes on as long as it moves.
+    let sent = pattern(1, 1024 * 1024);
+    assert_same(&round_trip(&mut stream, &sent).unwrap(), &sent, "while draining");
+    close_write(&mut stream).unwrap();
+    assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
+    assert!(connect_plain(gateway.addr("edge")).is_err(), "nobody listens any more");
+}
+
+#[test] // threat 37
+fn draining_ends_idle_sessions_politely_within_the_spread() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "0s", spread = "500ms", deadline = "20s" }"#;
+    let mut gateway = mutual(Config::with_drain(2, drain), &pki, &echoes);
+    let mut held: Vec<_> = (0..6).map(|_| pki.connect(&gateway)).collect();
+    held.iter_mut().for_each(talk);
+    let began = monotonic_now();
+    gateway.signal(Signal::TERM);
+    for mut stream in held {
+        // close_notify, not a cut.
+        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+        close_write(&mut stream).unwrap();
+    }
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
+    println!("six idle sessions drained in {:?}", began.elapsed());
+    let log = gateway.access_log();
+    assert_eq!(log.len(), 6);
+    assert!(log.iter().all(|line| line["reason"] == "draining" && line["closing"] == "polite"));
+}
+
+#[test] // threat 37
+fn the_drains_deadline_cuts_what_never_pauses() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "0s", spread = "0s", deadline = "700ms" }"#;
+    let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
+    let mut stream = pki.connect(&gateway);
+    talk(&mut stream);
+    gateway.signal(Signal::TERM);
+    let began = monotonic_now();
+    let chunk = pattern(2, 4096);
+    while round_trip(&mut stream, &chunk).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the deadline cuts nothing");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+    let log = gateway.access_log();
+    assert_eq!(log[0]["reason"], "draining", "{log:?}");
+}
+
+#[test] // threat 37
+fn a_second_signal_ends_everything_at_once() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "60s", spread = "0s", deadline = "120s" }"#;
+    for second in [Signal::TERM, Signal::INT] {
+        let mut gateway = mutual(Config::with_drain(2, drain), &pki, &echoes);
+        let mut stream = pki.connect(&gateway);
+        talk(&mut stream);
+        gateway.signal(Signal::TERM);
+        not_ready(&gateway);
+        // In the grace period new clients are still taken: balancers need time to notice.
+        let mut late = pki.connect(&gateway);
+        talk(&mut late);
+        let began = monotonic_now();
+        gateway.signal(second);
+        assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let ended = stream.read(&mut [0; 16]).map_err(|error| error.kind());
+        assert!(
+            matches!(ended, Err(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)),
+            "a cut must not look like an end: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_handshake_in_flight_ends_with_the_drain() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "0s", spread = "0s", deadline = "1s" }"#;
+    let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
+    let mut silent = connect_plain(gateway.addr("edge")).unwrap();
+    silent.write_all(&[22, 3, 1]).unwrap();
+    eventually(PATIENCE, "the handshake in the gauge", || {
+        (gateway.metrics().sum("portcullis_handshakes_in_flight", &[]) == 1).then_some(())
+    });
+    let began = monotonic_now();
+    gateway.signal(Signal::TERM);
+    gateway.wait_exit(PATIENCE);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}

@@ -1,0 +1,202 @@
+//! Limits: what is over them is refused with its reason, and nothing of it outlasts its cause.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::process::Command;
+
+use portcullis_kit::{
+    Gateway, PATIENCE, PlainEcho, TlsStream, close_write, connect_plain, connect_tls, eventually,
+    monotonic_now, read_to_end, round_trip,
+};
+use tempfile::TempDir;
+
+use crate::support::{BINARY, Config, NAME, Pki};
+
+fn use_once(stream: &mut TlsStream) {
+    assert_eq!(round_trip(stream, b"hello").unwrap(), b"hello");
+}
+
+fn finish(mut stream: TlsStream) {
+    close_write(&mut stream).unwrap();
+    assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+}
+
+/// Waits until this many connections are open.
+fn open(gateway: &Gateway, count: u64) {
+    eventually(PATIENCE, "the gauge of open connections", || {
+        let open = gateway.metrics().sum("portcullis_connections_open", &[]);
+        (open == count).then_some(())
+    });
+}
+
+/// Fills the limit, meets the refusal, and is let in again once there is room.
+fn limit_holds_and_recovers(config: &Config, pki: &Pki, says: &str) {
+    let gateway = config.start();
+    let client = pki.client().build();
+    let edge = gateway.addr("edge");
+    let mut held: Vec<_> = (0..4).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    held.iter_mut().for_each(use_once);
+    assert!(connect_tls(edge, NAME, &client).is_err(), "a fifth connection");
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "connection_limit", "{line}");
+    assert!(line["detail"].as_str().unwrap().contains(says), "{line}");
+    // The others did not notice.
+    held.iter_mut().for_each(use_once);
+    finish(held.pop().unwrap());
+    open(&gateway, 3);
+    let mut next = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut next);
+    held.push(next);
+    held.into_iter().for_each(finish);
+    assert_eq!(gateway.settled().refusals("connection_limit"), 1);
+}
+
+#[test]
+fn the_limit_of_the_process_holds_and_recovers() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let config = Config::edge(&pki, echoes.address()).table("[limits]\nconnections = 4");
+    limit_holds_and_recovers(&config, &pki, "limits.connections = 4");
+}
+
+#[test]
+fn the_limit_of_a_listener_holds_and_recovers() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let config = Config::new(2)
+        .listener("edge", "limits = { connections = 4 }")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[echoes.address()], "");
+    limit_holds_and_recovers(&config, &pki, "listener.edge.limits.connections = 4");
+}
+
+#[test]
+fn clients_that_were_refused_do_not_hold_the_limit() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = Config::edge(&pki, echoes.address()).table("[limits]\nconnections = 2").start();
+    let client = pki.client().build();
+    let edge = gateway.addr("edge");
+    let held: Vec<_> = (0..2).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    // They are refused, and do not go away by themselves.
+    let stubborn: Vec<_> = (0..8).map(|_| connect_plain(edge).unwrap()).collect();
+    for socket in &stubborn {
+        let mut socket: &TcpStream = socket;
+        assert!(matches!(socket.read(&mut [0; 64]), Ok(0) | Err(_)), "refused");
+    }
+    let began = monotonic_now();
+    held.into_iter().for_each(finish);
+    open(&gateway, 0);
+    let took = began.elapsed().as_millis();
+    assert!(took < 1_000, "refused clients held the limit for {took} ms");
+    let mut next = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut next);
+    finish(next);
+    drop(stubborn);
+    assert_eq!(gateway.settled().refusals("connection_limit"), 8);
+}
+
+#[test] // threat 9
+fn handshakes_in_flight_are_limited_before_any_cryptography() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway =
+        Config::edge(&pki, echoes.address()).table("[limits]\nhandshakes_in_flight = 3").start();
+    let edge = gateway.addr("edge");
+    let client = pki.client().build();
+    let mut established = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut established);
+    let silent: Vec<_> = (0..3).map(|_| connect_plain(edge).unwrap()).collect();
+    open(&gateway, 4);
+    assert!(connect_tls(edge, NAME, &client).is_err(), "a fourth handshake");
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "handshake_limit", "{line}");
+    use_once(&mut established);
+    drop(silent);
+    open(&gateway, 1);
+    let mut next = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut next);
+    finish(next);
+    finish(established);
+    let metrics = gateway.settled();
+    assert_eq!((metrics.refusals("handshake_limit"), metrics.refusals("probe")), (1, 3));
+}
+
+fn starved(pki: &Pki, echoes: &PlainEcho, descriptors: u32) -> Gateway {
+    let mut command = Command::new("prlimit");
+    command.args([&format!("--nofile={descriptors}"), "--", BINARY]);
+    let directory = TempDir::with_prefix("portcullis-gateway-").unwrap();
+    let config = Config::edge(pki, echoes.address());
+    Gateway::start_as(command, directory, &config.to_string())
+}
+
+#[test] // threat 31
+fn the_connection_limit_fits_the_descriptors_that_there_are() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = starved(&pki, &echoes, 280);
+    let edge = gateway.addr("edge");
+    let client = pki.client().build();
+    let mut held: Vec<_> = (0..12).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    held.iter_mut().for_each(use_once);
+    assert!(connect_tls(edge, NAME, &client).is_err(), "280 descriptors carry 12 sessions");
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "connection_limit", "{line}");
+    held.into_iter().for_each(finish);
+    gateway.settled();
+}
+
+#[test] // threat 31
+fn without_descriptors_the_gateway_neither_spins_nor_stays_deaf() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = starved(&pki, &echoes, 280);
+    let edge = gateway.addr("edge");
+    let client = pki.client().build();
+    let mut before = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut before);
+    // The limit falls below what is open: every accept now fails with EMFILE.
+    lower_limit(&gateway);
+    let spent = cpu_ticks(&gateway);
+    let began = monotonic_now();
+    let crowd: Vec<_> = (0..10).map(|_| connect_plain(edge).unwrap()).collect();
+    for socket in &crowd {
+        let mut socket: &TcpStream = socket;
+        assert!(matches!(socket.read(&mut [0; 16]), Ok(0) | Err(_)), "closed, not left waiting");
+    }
+    let (spent, took) = (cpu_ticks(&gateway) - spent, began.elapsed());
+    println!("{spent} ticks of 10 ms spent in {took:?} without descriptors");
+    assert!(u128::from(spent) * 10 < took.as_millis() / 2 + 50, "{spent} ticks in {took:?}");
+    use_once(&mut before);
+    raise_limit(&gateway);
+    drop(crowd);
+    let mut after =
+        eventually(PATIENCE, "the next client", || connect_tls(edge, NAME, &client).ok());
+    use_once(&mut after);
+    finish(after);
+    finish(before);
+    let metrics = gateway.settled();
+    assert!(metrics.refusals("local_resources") >= 10, "{metrics:?}");
+    assert!(gateway.other_output().contains("out of descriptors"));
+}
+
+fn lower_limit(gateway: &Gateway) {
+    // A new descriptor gets the lowest free number, which has to be below the limit.
+    let is_free =
+        |number: &u32| !fs::exists(format!("/proc/{}/fd/{number}", gateway.pid())).unwrap();
+    set_limit(gateway, (0..).find(is_free).unwrap());
+}
+
+fn raise_limit(gateway: &Gateway) {
+    set_limit(gateway, 280);
+}
+
+fn set_limit(gateway: &Gateway, descriptors: u32) {
+    let pid = gateway.pid().to_string();
+    let nofile = format!("--nofile={descriptors}:280");
+    let status = Command::new("prlimit").args(["--pid", &pid, &nofile]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Processor time in ticks of the kernel (100 a second), from /proc/PID/stat.
+fn cpu_ticks(gateway: &Gateway) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

@@ -1,0 +1,24 @@
+//! The binary as its users meet it: started with a configuration, spoken to over loopback, judged by
+//! what clients and upstreams see and by what its log and metrics say of it.
+//!
+//! `support` holds configurations and clients; each other file makes one kind of claim. A comment
+//! `threat N` names the row of `docs/threats.md` that a test stands for.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code: what breaks fails the test at once, where it broke"
+)]
+
+mod commands;
+mod hello;
+mod life;
+mod limits;
+mod mixes;
+mod passthrough;
+mod ready;
+mod refusals;
+mod relay;
+mod samples;
+mod support;
+mod termination;
+mod upstream;

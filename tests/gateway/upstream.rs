@@ -1,0 +1,248 @@
+//! The way to upstreams: those that are not there, those that are not who they should be, and how
+//! clients spread over those that are.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use portcullis_kit::{
+    Authority, ClientTls, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls, TlsEcho,
+    TlsStream, Validity, close_write, connect_tls, monotonic_now, read_to_end, refusal, round_trip,
+};
+use rustls::AlertDescription;
+use serde_json::Value;
+
+use crate::support::{Config, NAME, Pki, UPSTREAM_NAME};
+
+/// A port on which nobody listens, as far as anybody can know.
+fn closed_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
+struct BlackHole {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn new() -> Self {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let limit = std::time::Duration::from_millis(200);
+        while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {
+            queued.push(socket);
+            assert!(queued.len() < 16, "the queue of one is never full");
+        }
+        Self { address, _listener: listener, _queued: queued }
+    }
+}
+
+fn plain(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
+    Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(pki, "")
+        .cluster("app", endpoints, keys)
+        .start()
+}
+
+fn encrypted(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
+    Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(pki, "")
+        .upstream("db", "")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", endpoints, &format!("tls = \"db\"\n{keys}"))
+        .start()
+}
+
+/// What an authenticated client meets whose upstream fails, and what the log says.
+fn unserved(gateway: &Gateway, client: ClientTls<'_>) -> Value {
+    let got = refusal(gateway.addr("edge"), NAME, &client.build());
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    if line["tls"]["version"] == "TLSv1.2" {
+        // rustls seals no alert of ours in TLS 1.2; a clean end would call the stream whole.
+        assert_eq!((got, &line["alert"]), (Refusal::Reset, &Value::Null), "{line}");
+    } else {
+        assert_eq!(got, Refusal::Alert(AlertDescription::InternalError), "{line}");
+        assert_eq!(line["alert_name"], "internal_error", "{line}");
+    }
+    line
+}
+
+fn use_once(mut stream: TlsStream) {
+    assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello");
+    close_write(&mut stream).unwrap();
+    assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+}
+
+#[test] // threat 28
+fn an_upstream_that_refuses_is_named_and_its_client_gets_an_alert() {
+    let pki = Pki::new();
+    let nobody = closed_port();
+    for client in [pki.client().only_tls13(), pki.client().only_tls12()] {
+        let gateway = plain(&pki, &[nobody], "connect = { attempts = 3 }");
+        let line = unserved(&gateway, client);
+        assert_eq!(line["reason"], "upstream_connect", "{line}");
+        assert!(line["detail"].as_str().unwrap().contains(&nobody.to_string()), "{line}");
+        let metrics = gateway.settled();
+        assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 3);
+        assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 3);
+    }
+}
+
+#[test] // threat 28
+fn a_black_hole_costs_the_timeout_and_no_more() {
+    let pki = Pki::new();
+    let hole = BlackHole::new();
+    let keys = "connect = { timeout = \"300ms\", attempts = 2 }";
+    let gateway = plain(&pki, &[hole.address], keys);
+    let began = monotonic_now();
+    let line = unserved(&gateway, pki.client());
+    let took = began.elapsed().as_millis();
+    assert!((550..5_000).contains(&took), "{took} ms");
+    assert_eq!(line["reason"], "upstream_timeout", "{line}");
+    let metrics = gateway.settled();
+    assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 2);
+    assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 2);
+    assert_eq!(metrics.sum("portcullis_upstream_active", &[]), 0);
+}
+
+#[test] // threat 28
+fn an_upstream_that_cannot_prove_its_name_gets_not_a_byte() {
+    let pki = Pki::new();
+    let others = Authority::new("Others");
+    let impostor = others.server(&[UPSTREAM_NAME]);
+    let elsewhere = pki.ca.server(&["elsewhere.test"]);
+    let expired = pki.ca.server_with(&[UPSTREAM_NAME], KeyKind::EcdsaP256, Validity::Expired);
+    let off = "pool = { ready_min = 0, ready_max = 0 }\nconnect = { attempts = 1 }";
+    for (identity, says) in
+        [(&impostor, "Others"), (&elsewhere, UPSTREAM_NAME), (&expired, "expired")]
+    {
+        for tls12 in [false, true] {
+            let server = ServerTls::new(identity);
+            let server = if tls12 { server.only_tls12() } else { server.only_tls13() };
+            let upstream = TlsEcho::start(server.build());
+            let gateway = encrypted(&pki, &[upstream.address()], off);
+            let line = unserved(&gateway, pki.client());
+            assert_eq!(line["reason"], "upstream_untrusted", "{line}");
+            let detail = line["detail"].as_str().unwrap();
+            assert!(detail.contains(says), "{says}: {line}");
+            assert!(detail.contains(&upstream.address().to_string()), "{line}");
+            gateway.settled();
+            let counts = upstream.wait("the end", |counts| counts.closed == 1);
+            assert_eq!((counts.bytes, counts.accepted), (0, 1));
+        }
+    }
+}
+
+#[test] // threat 28
+fn an_upstream_without_tls_gets_no_byte_of_the_client() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    let off = "pool = { ready_min = 0, ready_max = 0 }\nconnect = { attempts = 1 }";
+    let gateway = encrypted(&pki, &[upstream.address()], off);
+    // The echo returns our own ClientHello, which is no ServerHello.
+    let line = unserved(&gateway, pki.client());
+    assert_eq!(line["reason"], "upstream_tls", "{line}");
+    assert_eq!(line["bytes_received"], 0, "{line}");
+    gateway.settled();
+}
+
+#[test] // threat 28
+fn attempts_go_on_to_the_next_endpoint() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    for balance in ["round_robin", "least_connections"] {
+        let endpoints = [closed_port(), upstream.address(), closed_port()];
+        let gateway = plain(&pki, &endpoints, &format!("balance = \"{balance}\""));
+        for _ in 0..6 {
+            use_once(pki.connect(&gateway));
+        }
+        let metrics = gateway.settled();
+        assert_eq!(metrics.sum("portcullis_sessions_total", &[]), 6, "{balance}");
+        assert!(metrics.sum("portcullis_upstream_dial_failures_total", &[]) > 0, "{balance}");
+    }
+}
+
+#[test]
+fn clients_spread_over_endpoints_as_balance_says() {
+    let pki = Pki::new();
+    let servers = [PlainEcho::start(), PlainEcho::start(), PlainEcho::start()];
+    let endpoints: Vec<_> = servers.iter().map(PlainEcho::address).collect();
+    let gateway = plain(&pki, &endpoints, "balance = \"round_robin\"");
+    for _ in 0..9 {
+        use_once(pki.connect(&gateway));
+    }
+    assert!(servers.iter().all(|server| server.counts().accepted == 3), "round robin");
+    gateway.settled();
+    drop(gateway);
+    let gateway = plain(&pki, &endpoints, "balance = \"least_connections\"");
+    let mut held: Vec<_> = (0..9).map(|_| pki.connect(&gateway)).collect();
+    for (at, server) in servers.iter().enumerate() {
+        server.wait(&format!("three at {at}"), |counts| counts.accepted - counts.closed == 3);
+    }
+    // Whoever comes when one endpoint is empty goes there.
+    let mut of_first = Vec::new();
+    let first = gateway.addr("edge");
+    for stream in held.drain(..) {
+        let before = servers[0].counts().closed;
+        use_once(stream);
+        gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
+        if servers[0].counts().closed > before {
+            of_first.push(first);
+        }
+    }
+    assert_eq!(servers.iter().map(|server| server.counts().accepted).sum::<u64>(), 18);
+    gateway.settled();
+}
+
+#[test]
+fn upstream_sessions_are_resumed() {
+    let pki = Pki::new();
+    for tls12 in [false, true] {
+        let server = ServerTls::new(&pki.upstream);
+        let server = if tls12 { server.only_tls12() } else { server.only_tls13() };
+        let upstream = TlsEcho::start(server.build());
+        let off = "pool = { ready_min = 0, ready_max = 0 }";
+        let gateway = encrypted(&pki, &[upstream.address()], off);
+        for _ in 0..4 {
+            use_once(pki.connect(&gateway));
+        }
+        let metrics = gateway.settled();
+        let resumed = [("resumed", "true")];
+        assert_eq!(metrics.sum("portcullis_upstream_handshakes_total", &resumed), 3, "{tls12}");
+        let log = gateway.access_log();
+        let flags: Vec<_> = log.iter().map(|line| &line["upstream_tls"]["resumed"]).collect();
+        assert_eq!(flags, [false, true, true, true]);
+    }
+}
+
+#[test]
+fn the_name_that_the_client_asked_for_can_be_the_upstreams() {
+    let pki = Pki::new();
+    let tenant = pki.ca.server(&["a.edge.test"]);
+    let upstream = TlsEcho::start(ServerTls::new(&tenant).build());
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(&pki, "")
+        .table("[tls.upstream.db]\nserver_name = \"$sni\"\ntrust = \"upstreams\"")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", &[upstream.address()], "tls = \"db\"\nconnect = { attempts = 1 }")
+        .start();
+    let client = pki.client().build();
+    let mut stream = connect_tls(gateway.addr("edge"), "a.edge.test", &client).unwrap();
+    stream.flush().unwrap();
+    use_once(stream);
+    assert_eq!(upstream.counts().handshakes[0].server_name.as_deref(), Some("a.edge.test"));
+    let got = refusal(gateway.addr("edge"), "b.edge.test", &client);
+    assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
+    assert_eq!(gateway.settled().refusals("upstream_untrusted"), 1);
+}

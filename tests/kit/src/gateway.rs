@@ -1,0 +1,378 @@
+//! The gateway binary under test: started with a configuration, watched until it is ready, read
+//! line by line, ended by signal; killed when dropped. It knows the binary only from outside.
+//!
+//! What it relies on: `run -c FILE`; one line `ready listener.NAME=ADDRESS … admin=ADDRESS` on
+//! standard output; access-log lines there that start with `{`.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::connect::connect_plain;
+use crate::deadline::{Deadline, PATIENCE, POLL};
+use crate::metrics::Metrics;
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    /// Readable once the process has ended.
+    pidfd: OwnedFd,
+    status: Option<ExitStatus>,
+    output: Arc<Output>,
+    readers: Vec<JoinHandle<()>>,
+    addresses: HashMap<String, String>,
+    directory: TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    ready: Option<String>,
+    access: Vec<Value>,
+    /// Standard error, and what of standard output is neither ready line nor access log.
+    other: String,
+    /// Of standard output and standard error, how many have ended.
+    ended: usize,
+}
+
+impl Gateway {
+    /// Starts `binary run -c FILE` with this configuration and waits until it is ready. Tests pass
+    /// `env!("CARGO_BIN_EXE_portcullis")`.
+    ///
+    /// # Panics
+    /// When it ends, or is not ready within `PATIENCE`; the message holds what it printed.
+    pub fn start(binary: impl AsRef<Path>, config: &str) -> Self {
+        let directory = TempDir::with_prefix("portcullis-gateway-").expect("a temporary directory");
+        Self::start_as(Command::new(binary.as_ref()), directory, config)
+    }
+
+    /// `start`, with a command that ends in the binary (`prlimit … portcullis`) and in a directory
+    /// that may hold what the configuration names.
+    ///
+    /// # Panics
+    /// As `start`.
+    pub fn start_as(mut command: Command, directory: TempDir, config: &str) -> Self {
+        let file = directory.path().join(CONFIG);
+        fs::write(&file, config).expect("the temporary directory takes a file");
+        let mut child = command
+            .args(["run".as_ref(), "-c".as_ref(), file.as_os_str()])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("our child");
+        let output = Arc::new(Output::default());
+        let stdout = child.stdout.take().expect("standard output is a pipe");
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        let readers = vec![output.read_stdout(stdout), output.read_stderr(stderr)];
+        let addresses = HashMap::new();
+        let mut gateway =
+            Self { child, pidfd, status: None, output, readers, addresses, directory };
+        gateway.addresses = gateway.wait_ready();
+        gateway
+    }
+
+    /// The address of `[listener.NAME]`.
+    ///
+    /// # Panics
+    /// When the ready line named no such listener.
+    pub fn addr(&self, listener: &str) -> SocketAddr {
+        self.address(&format!("listener.{listener}"))
+    }
+
+    /// The address of `[admin]`, where it listens on TCP.
+    ///
+    /// # Panics
+    /// When the ready line named none.
+    pub fn admin(&self) -> SocketAddr {
+        self.address("admin")
+    }
+
+    /// The configuration file; write it anew and send `Signal::HUP` to reload.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join(CONFIG)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `GET path` on the admin listener: status and body.
+    pub fn admin_get(&self, path: &str) -> (u16, String) {
+        self.admin_request("GET", path)
+    }
+
+    /// A request without a body to the admin listener: status and body of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer that looks like HTTP.
+    pub fn admin_request(&self, method: &str, path: &str) -> (u16, String) {
+        let mut socket = connect_plain(self.admin()).expect("the admin listener is open");
+        // HTTP/1.0: the answer is neither chunked nor followed by another.
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("the admin listener reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("the admin listener answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status line"), body.to_owned())
+    }
+
+    /// What `/metrics` says now.
+    ///
+    /// # Panics
+    /// When the admin listener does not answer with a page of metrics.
+    pub fn metrics(&self) -> Metrics {
+        let (status, page) = self.admin_get("/metrics");
+        assert_eq!(status, 200, "{page}");
+        Metrics::parse(&page)
+    }
+
+    /// Waits until no connection is left and what was counted agrees with what was logged; returns
+    /// the metrics of that moment. Every test of a gateway that lives on ends with it.
+    ///
+    /// # Panics
+    /// When that is not so within `PATIENCE`; the message says what differs.
+    pub fn settled(&self) -> Metrics {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let metrics = self.metrics();
+            let Some(why) = metrics.unsettled(&self.access_log()) else { return metrics };
+            assert!(!deadline.is_over(), "not settled: {why}{}", self.report());
+            thread::park_timeout(POLL);
+        }
+    }
+
+    /// Memory in RAM, in bytes.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.expect("the kernel says how much") * 1024
+    }
+
+    /// Access-log lines so far, in the order they came.
+    pub fn access_log(&self) -> Vec<Value> {
+        self.output.seen().access.clone()
+    }
+
+    /// The first access-log line, past or to come, that `matches`.
+    ///
+    /// # Panics
+    /// When none has come within `limit`; the message holds those that did.
+    pub fn wait_access(&self, limit: Duration, mut matches: impl FnMut(&Value) -> bool) -> Value {
+        let mut read = 0;
+        self.wait(limit, "an access-log line that matches", |seen| {
+            let new = &seen.access[read..];
+            read = seen.access.len();
+            new.iter().find(|line| matches(line)).cloned()
+        })
+    }
+
+    /// Everything printed so far that is neither the ready line nor access log.
+    pub fn other_output(&self) -> String {
+        self.output.seen().other.clone()
+    }
+
+    /// # Panics
+    /// When the process is gone already.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the gateway runs");
+    }
+
+    /// SIGTERM, and the exit status it leads to.
+    ///
+    /// # Panics
+    /// When it does not end within `PATIENCE`.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_exit(PATIENCE)
+    }
+
+    /// # Panics
+    /// When it does not end by itself within `limit`.
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        let timeout = Timespec::try_from(limit).expect("a limit that fits");
+        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let ended = poll(&mut watched, Some(&timeout)).expect("a pidfd can be polled");
+        assert!(ended == 1, "the gateway did not end within {limit:?}{}", self.report());
+        let status = self.child.wait().expect("our child");
+        self.status = Some(status);
+        status
+    }
+
+    fn wait_ready(&self) -> HashMap<String, String> {
+        let line = self.wait(PATIENCE, "the ready line", |seen| seen.ready.clone());
+        let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
+        pairs.map(|(name, address)| (name.to_owned(), address.to_owned())).collect()
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        let address = self.addresses.get(name).and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("the ready line has no {name}: {:?}", self.addresses))
+    }
+
+    fn wait<T>(&self, limit: Duration, what: &str, mut probe: impl FnMut(&Seen) -> Option<T>) -> T {
+        let deadline = Deadline::after(limit);
+        let mut seen = self.output.seen();
+        loop {
+            if let Some(value) = probe(&seen) {
+                return value;
+            }
+            let ended = seen.ended == 2;
+            if ended || deadline.is_over() {
+                let why = if ended { "the gateway ended" } else { "time is up" };
+                drop(seen);
+                panic!("{why} before {what} came{}", self.report());
+            }
+            seen = self
+                .output
+                .changed
+                .wait_timeout(seen, deadline.left())
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(seen, _)| seen);
+        }
+    }
+
+    fn report(&self) -> String {
+        let seen = self.output.seen();
+        let mut report = format!("\n--- output\n{}--- access log\n", seen.other);
+        for line in &seen.access {
+            writeln!(report, "{line}").expect("a string grows");
+        }
+        report
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+        for reader in self.readers.drain(..) {
+            drop(reader.join());
+        }
+        if thread::panicking() {
+            show(&self.report());
+        }
+    }
+}
+
+impl Output {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen());
+        self.changed.notify_all();
+    }
+
+    fn read_stdout(self: &Arc<Self>, stdout: ChildStdout) -> JoinHandle<()> {
+        let output = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                output.update(|seen| seen.take(line));
+            }
+            output.update(|seen| seen.ended += 1);
+        })
+    }
+
+    fn read_stderr(self: &Arc<Self>, stderr: ChildStderr) -> JoinHandle<()> {
+        let output = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                output.update(|seen| seen.other += &(line + "\n"));
+            }
+            output.update(|seen| seen.ended += 1);
+        })
+    }
+}
+
+impl Seen {
+    fn take(&mut self, line: String) {
+        if line.split_whitespace().next() == Some("ready") {
+            self.ready = Some(line);
+        } else if let (true, Ok(value)) = (line.starts_with('{'), serde_json::from_str(&line)) {
+            self.access.push(value);
+        } else {
+            self.other += &(line + "\n");
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "libtest captures it and shows it with the failure")]
+fn show(report: &str) {
+    eprintln!("{report}");
+}
+
+const CONFIG: &str = "portcullis.toml";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A shell script in the place of the gateway.
+    fn script(directory: &TempDir, text: &str) -> PathBuf {
+        let path = directory.path().join("gateway.sh");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_ready_gateway_is_read_and_terminated() {
+        let directory = TempDir::new().unwrap();
+        let binary = script(
+            &directory,
+            r#"trap 'echo "{\"n\":2}"; exit 7' TERM
+               test "$1 $2" = 'run -c' && cat "$3" && echo
+               echo 'ready listener.edge=127.0.0.1:40001 admin=127.0.0.1:40002'
+               echo '{"n":1}'
+               mkfifo wait; while :; do read line < wait; done"#,
+        );
+        let gateway = Gateway::start(binary, "workers = 1");
+        assert_eq!(gateway.addr("edge").port(), 40001);
+        assert_eq!(gateway.admin().port(), 40002);
+        assert_eq!(gateway.wait_access(PATIENCE, |line| line["n"] == 1)["n"], 1);
+        assert!(gateway.other_output().contains("workers = 1"));
+        assert_eq!(gateway.terminate().code(), Some(7));
+    }
+
+    #[test]
+    fn a_gateway_that_ends_early_is_reported_with_its_words() {
+        let directory = TempDir::new().unwrap();
+        let binary = script(&directory, "echo 'no such listener' >&2; exit 1");
+        let panic = std::panic::catch_unwind(|| Gateway::start(binary, "")).unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert!(message.contains("ended before the ready line"), "{message}");
+        assert!(message.contains("no such listener"), "{message}");
+    }
+}

@@ -1,0 +1,16 @@
+//! `portcullis::tls` against rustls' own buffered connections, in memory: no socket, no sleep.
+//!
+//! `support` builds plans and drives handshakes; each other file makes one kind of claim.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "test code: what breaks fails the test at once, where it broke"
+)]
+
+mod downstream;
+mod material;
+mod support;
+mod tickets;
+mod upstream;
+mod wire;

@@ -1,0 +1,135 @@
+//! Files that cannot be used: every problem at once, each at the place that names the file.
+
+use std::path::Path;
+
+use portcullis::config::error::Problem;
+use portcullis::config::plan::ClientAuth;
+use portcullis::tls::material::Material;
+use portcullis_kit::{Authority, ClientSpec, KeyKind, Validity};
+
+use crate::support::*;
+
+fn problems(world: &World) -> Vec<Problem> {
+    Material::load(&world.plan, &world.stek, 1, unix_now).unwrap_err()
+}
+
+#[test]
+fn each_unusable_file_is_told_at_its_place_with_help() {
+    let authority = Authority::new("CA");
+    let (good, other) = (authority.server(&[NAME]), authority.server(&[NAME]));
+    let text = |name: &str, text: &str| authority.write(name, "pem", text);
+    let garbage =
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "AAAA".repeat(10));
+    let cases: [(&Path, &Path, &str); 8] = [
+        (Path::new("/nonexistent/a.crt"), &good.key_path, "cannot read /nonexistent/a.crt"),
+        (&good.chain_path, Path::new("/nonexistent/a.key"), "cannot read /nonexistent/a.key"),
+        (&text("empty", ""), &good.key_path, "holds no certificate"),
+        (&good.key_path, &good.key_path, "holds no certificate"),
+        (&good.chain_path, &good.chain_path, "holds no private key"),
+        (&good.chain_path, &other.key_path, "does not belong to the certificate"),
+        (&text("cut", &good.chain_pem[..200]), &good.key_path, "is not sound PEM"),
+        (&text("junk", &(good.chain_pem.clone() + &garbage)), &good.key_path, "certificate 2 of"),
+    ];
+    for (chain, key, message) in cases {
+        let mut world = World::new();
+        world.chain("a", &good, ClientAuth::None);
+        let files = &mut world.plan.downstream_tls[0].certificates[0];
+        (files.chain, files.key) = (file(chain), file(key));
+        let problems = problems(&world);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].message.contains(message), "{}", problems[0]);
+        assert!(!problems[0].help.is_empty(), "{}", problems[0]);
+        let place = problems[0].at.key.to_string();
+        assert!([chain, key].iter().any(|path| place == path.display().to_string()), "{place}");
+    }
+}
+
+#[test]
+fn trust_without_certificates_is_a_problem_and_never_no_authentication() {
+    let authority = Authority::new("CA");
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::Require(trust));
+    world.plan.trusts[0].anchors = vec![file(&authority.write("empty", "pem", "# nothing\n"))];
+    let problems = problems(&world);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].message.contains("holds no certificate"));
+}
+
+#[test]
+fn all_problems_come_at_once_and_each_once() {
+    let authority = Authority::new("CA");
+    let good = authority.server(&[NAME]);
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &good, ClientAuth::Require(trust));
+    world.chain("b", &good, ClientAuth::None);
+    world.upstream(trust, Some(&good));
+    let missing = file(Path::new("/nonexistent"));
+    world.plan.downstream_tls[0].certificates[0].chain = missing.clone();
+    world.plan.downstream_tls[1].crypto.versions =
+        vec![portcullis::config::plan::TlsVersion::Tls12];
+    world.plan.downstream_tls[1].crypto.cipher_suites =
+        vec![portcullis::config::plan::CipherSuite::Tls13Aes128GcmSha256];
+    world.plan.upstream_tls[0].certificate.as_mut().unwrap().key = file(Path::new("/gone"));
+    world.plan.trusts[0].anchors.push(file(Path::new("/lost")));
+    let found = problems(&world);
+    assert_eq!(found.len(), 4, "{found:#?}");
+    for (index, problem) in found.iter().enumerate() {
+        assert!(!found[..index].contains(problem));
+    }
+}
+
+#[test]
+fn certificates_that_are_out_of_their_time_load_with_a_warning() {
+    let authority = Authority::new("CA");
+    for (validity, message) in
+        [(Validity::Expired, "expired 1 day ago"), (Validity::NotYet, "is valid only in")]
+    {
+        let mut world = World::new();
+        let server = authority.server_with(&[NAME], KeyKind::EcdsaP256, validity);
+        world.chain("a", &server, ClientAuth::None);
+        let material = world.load();
+        assert_eq!(material.warnings().len(), 1);
+        assert!(material.warnings()[0].message.contains(message), "{:?}", material.warnings());
+    }
+}
+
+#[test]
+fn key_that_everyone_may_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let authority = Authority::new("CA");
+    let server = authority.server(&[NAME]);
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&server.key_path, mode).unwrap();
+    let mut world = World::new();
+    world.chain("a", &server, ClientAuth::None);
+    let material = world.load();
+    assert_eq!(material.warnings().len(), 1, "{:?}", material.warnings());
+    assert!(material.warnings()[0].message.contains("mode 0644"));
+}
+
+#[test]
+fn file_without_an_end_is_a_problem() {
+    let authority = Authority::new("CA");
+    let mut world = World::new();
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::None);
+    world.plan.downstream_tls[0].certificates[0].chain = file(Path::new("/dev/zero"));
+    let problems = problems(&world);
+    assert!(problems[0].message.contains("is longer than"), "{problems:?}");
+}
+
+#[test]
+fn keys_of_every_kind_load() {
+    let authority = Authority::new("CA");
+    for kind in [KeyKind::EcdsaP256, KeyKind::Rsa2048, KeyKind::Ed25519] {
+        let mut world = World::new();
+        let server = authority.server_with(&[NAME], kind, Validity::Current);
+        world.chain("a", &server, ClientAuth::None);
+        world.load();
+    }
+    // The kit's clients are as good as its servers here.
+    let mut world = World::new();
+    world.chain("a", &authority.client(&ClientSpec::new("x")), ClientAuth::None);
+    world.load();
+}

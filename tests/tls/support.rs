@@ -1,0 +1,292 @@
+//! Plans made by hand, rustls clients and servers as peers, and the loops that join them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use portcullis::config::error::Location;
+use portcullis::config::plan::*;
+use portcullis::core::refusal::Refusal;
+use portcullis::core::route::{ChainId, Match};
+use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
+use portcullis::tls::handshake::Outcome;
+use portcullis::tls::material::Material;
+use portcullis::tls::stek::StekKeys;
+use portcullis::tls::upstream::{ClientHandshake, UpstreamFacts};
+use portcullis::tls::wire::Wire;
+use portcullis_kit::{Authority, Identity, wall_now};
+use rustls::client::Resumption as ClientResumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+
+pub(crate) const NAME: &str = "server.test";
+
+/// A plan in the making: one listener, `edge`.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) stek: Arc<StekKeys>,
+}
+
+/// What came of a handshake that went through.
+pub(crate) struct Established {
+    pub(crate) wire: Wire,
+    pub(crate) facts: ClientFacts,
+    /// What the client sent behind its last handshake message.
+    pub(crate) left: Vec<u8>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let seconds = Duration::from_secs;
+        let listener = Listener {
+            name: "edge".into(),
+            at: place("listener.edge"),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            timeouts: Timeouts {
+                hello: seconds(5),
+                handshake: seconds(10),
+                idle: seconds(60),
+                half_closed: seconds(60),
+            },
+            connections_max: None,
+            chains: Vec::new(),
+        };
+        let plan = Plan {
+            runtime: Runtime {
+                workers: Workers::Auto,
+                drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
+            },
+            limits: Limits { connections: None, handshakes_in_flight: None },
+            admin: None,
+            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+            access_log: AccessLog { sink: AccessLogSink::Off, format: LogFormat::Text },
+            session_tickets: SessionTickets { rotate: seconds(3600), lifetime: seconds(43_200) },
+            listeners: vec![listener],
+            downstream_tls: Vec::new(),
+            upstream_tls: Vec::new(),
+            trusts: Vec::new(),
+            clusters: Vec::new(),
+        };
+        let stek = StekKeys::random(seconds(3600), seconds(43_200), unix_now()).unwrap();
+        Self { plan, stek: Arc::new(stek) }
+    }
+
+    pub(crate) fn trust(&mut self, authority: &Authority) -> TrustId {
+        self.plan.trusts.push(Trust {
+            name: format!("trust{}", self.plan.trusts.len()).into(),
+            at: place("trust"),
+            anchors: vec![file(authority.ca_path())],
+        });
+        TrustId(self.plan.trusts.len() as u16 - 1)
+    }
+
+    /// A chain with terms of its own: `server` as certificate, both versions, tickets on.
+    pub(crate) fn chain(&mut self, name: &str, server: &Identity, auth: ClientAuth) -> ChainId {
+        self.plan.downstream_tls.push(DownstreamTls {
+            name: name.into(),
+            at: place(&format!("tls.downstream.{name}")),
+            certificates: vec![files(server)],
+            client_auth: auth,
+            alpn: Vec::new(),
+            crypto: crypto(),
+            resumption: Resumption::Tickets,
+            tickets_sent: 1,
+        });
+        let terms = DownstreamTlsId(self.plan.downstream_tls.len() as u16 - 1);
+        let chains = &mut self.plan.listeners[0].chains;
+        chains.push(Chain {
+            name: name.into(),
+            at: place(&format!("listener.edge.chain.{name}")),
+            matches: Match::default_chain(),
+            tls: Some(terms),
+            cluster: ClusterId(0),
+        });
+        ChainId(chains.len() as u16 - 1)
+    }
+
+    pub(crate) fn upstream(
+        &mut self,
+        trust: TrustId,
+        certificate: Option<&Identity>,
+    ) -> UpstreamTlsId {
+        self.plan.upstream_tls.push(UpstreamTls {
+            name: "db".into(),
+            at: place("tls.upstream.db"),
+            server_name: UpstreamServerName::Fixed(NAME.into()),
+            trust,
+            certificate: certificate.map(files),
+            alpn: Vec::new(),
+            crypto: crypto(),
+            resumption: Resumption::Tickets,
+        });
+        UpstreamTlsId(self.plan.upstream_tls.len() as u16 - 1)
+    }
+
+    pub(crate) fn load(&self) -> Material {
+        Material::load(&self.plan, &self.stek, 1, unix_now).unwrap()
+    }
+
+    /// The terms of a chain as one worker has them; called twice, as two workers have them.
+    pub(crate) fn terms(&self, chain: ChainId) -> Arc<DownstreamTerms> {
+        Arc::clone(self.load().downstream(0, chain).unwrap())
+    }
+}
+
+pub(crate) fn unix_now() -> u64 {
+    wall_now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub(crate) fn place(key: &str) -> Location {
+    Location { file: Arc::new(PathBuf::from("test.toml")), line: 1, column: 1, key: key.into() }
+}
+
+pub(crate) fn file(path: &Path) -> FileRef {
+    FileRef { path: path.to_owned(), at: place(&path.display().to_string()) }
+}
+
+pub(crate) fn files(identity: &Identity) -> CertificateFiles {
+    CertificateFiles { chain: file(&identity.chain_path), key: file(&identity.key_path) }
+}
+
+pub(crate) fn crypto() -> CryptoPolicy {
+    use CipherSuite::*;
+    CryptoPolicy {
+        versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
+        cipher_suites: vec![
+            Tls13Aes128GcmSha256,
+            Tls13Aes256GcmSha384,
+            Tls13Chacha20Poly1305Sha256,
+            EcdheEcdsaAes128GcmSha256,
+            EcdheEcdsaAes256GcmSha384,
+            EcdheEcdsaChacha20Poly1305Sha256,
+            EcdheRsaAes128GcmSha256,
+            EcdheRsaAes256GcmSha384,
+            EcdheRsaChacha20Poly1305Sha256,
+        ],
+        groups: vec![Group::X25519MlKem768, Group::X25519, Group::Secp256r1, Group::Secp384r1],
+    }
+}
+
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A client that believes `roots`, with a session store of its own.
+pub(crate) fn client_config(
+    roots: Arc<RootCertStore>,
+    version: &'static SupportedProtocolVersion,
+    identity: Option<&Identity>,
+) -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some(identity) => builder
+            .with_client_auth_cert(identity.chain_der.clone(), identity.key_der.clone_key())
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = ClientResumption::in_memory_sessions(32);
+    config
+}
+
+pub(crate) fn client(config: &Arc<ClientConfig>, name: &str) -> ClientConnection {
+    ClientConnection::new(Arc::clone(config), name.to_owned().try_into().unwrap()).unwrap()
+}
+
+pub(crate) fn hello(sni: &str) -> HelloFacts<'_> {
+    HelloFacts { sni: Some(sni), prefers_chacha20: false }
+}
+
+/// All that the client has to send.
+pub(crate) fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// Hands bytes to the client and lets it work.
+pub(crate) fn give(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+/// A whole handshake under `terms`; the client's error comes with the server's refusal.
+pub(crate) fn handshake(
+    terms: &DownstreamTerms,
+    client: &mut ClientConnection,
+    name: &str,
+) -> Result<Established, (Refusal, Option<rustls::Error>)> {
+    drive(terms.start(hello(name)), client, usize::MAX)
+}
+
+/// As `handshake`, the client's bytes arriving in pieces of `piece` bytes.
+pub(crate) fn drive(
+    mut server: ServerHandshake,
+    client: &mut ClientConnection,
+    piece: usize,
+) -> Result<Established, (Refusal, Option<rustls::Error>)> {
+    let mut held = Vec::new();
+    let mut client_error = None;
+    for _ in 0..TURNS_MAX {
+        let sent = sent_by(client);
+        for part in sent.chunks(piece) {
+            held.extend_from_slice(part);
+            let mut out = Vec::new();
+            let advance = server.advance(&mut held, &mut out);
+            held.drain(..advance.consumed);
+            if let Err(error) = give(client, &out) {
+                client_error.get_or_insert(error);
+            }
+            match advance.outcome {
+                Outcome::NeedMore => {}
+                Outcome::Failed(refusal) => return Err((refusal, client_error)),
+                Outcome::Done => {
+                    let at = part.as_ptr() as usize - sent.as_ptr() as usize + part.len();
+                    held.extend_from_slice(&sent[at..]);
+                    let (wire, facts) = server.finish().map_err(|refusal| (refusal, None))?;
+                    return Ok(Established { wire, facts, left: held });
+                }
+            }
+        }
+        if sent.is_empty() && client_error.is_some() {
+            break;
+        }
+    }
+    panic!("the handshake neither ended nor failed; the client says {client_error:?}");
+}
+
+/// Our handshake with an upstream that is a rustls server.
+pub(crate) fn dial(
+    mut ours: ClientHandshake,
+    upstream: &mut rustls::ServerConnection,
+) -> Result<(Wire, UpstreamFacts, Vec<u8>), Refusal> {
+    let mut held = Vec::new();
+    for _ in 0..TURNS_MAX {
+        let mut out = Vec::new();
+        let advance = ours.advance(&mut held, &mut out);
+        held.drain(..advance.consumed);
+        let mut input = &out[..];
+        while !input.is_empty() {
+            upstream.read_tls(&mut input).unwrap();
+            let _ = upstream.process_new_packets();
+        }
+        while upstream.wants_write() {
+            upstream.write_tls(&mut held).unwrap();
+        }
+        match advance.outcome {
+            Outcome::NeedMore => {}
+            Outcome::Failed(refusal) => return Err(refusal),
+            Outcome::Done => return ours.finish().map(|(wire, facts)| (wire, facts, held)),
+        }
+    }
+    panic!("the handshake neither ended nor failed");
+}
+
+const TURNS_MAX: usize = 20;

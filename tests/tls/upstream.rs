@@ -1,0 +1,127 @@
+//! Handshakes with upstreams: whom we believe, whom we resume with, and what we say about the rest.
+
+use std::sync::Arc;
+
+use portcullis::config::plan::UpstreamTlsId;
+use portcullis::core::refusal::{Reason, Refusal};
+use portcullis::tls::handshake::Version;
+use portcullis::tls::upstream::{Dialler, UpstreamFacts};
+use portcullis::tls::wire::{OUT_BYTES_MIN, Scratch, Wire, transfer};
+use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity, monotonic_now};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+use crate::support::*;
+
+/// A server that shows `identity` and, given `clients`, asks for a client certificate.
+fn server(
+    identity: &Identity,
+    version: &'static SupportedProtocolVersion,
+    clients: Option<&Authority>,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .unwrap();
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(clients.roots(), provider).build().unwrap(),
+        ),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config =
+        builder.with_single_cert(identity.chain_der.clone(), identity.key_der.clone_key()).unwrap();
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    Arc::new(config)
+}
+
+fn world(trusted: &Authority, certificate: Option<&Identity>) -> (World, UpstreamTlsId) {
+    let mut world = World::new();
+    let trust = world.trust(trusted);
+    let id = world.upstream(trust, certificate);
+    (world, id)
+}
+
+fn connect(
+    dialler: &Dialler,
+    name: &str,
+    config: &Arc<ServerConfig>,
+) -> Result<(Wire, UpstreamFacts), Refusal> {
+    let mut peer = ServerConnection::new(Arc::clone(config)).unwrap();
+    let (mut wire, facts, mut left) = dial(dialler.start(name).unwrap(), &mut peer)?;
+    // Tickets of TLS 1.3 come after the handshake.
+    while peer.wants_write() {
+        peer.write_tls(&mut left).unwrap();
+    }
+    let (mut out, mut scratch) = (vec![0; OUT_BYTES_MIN], Scratch::default());
+    let now = monotonic_now();
+    let done = transfer(&mut wire, &mut Wire::Plain, &mut left, &mut out, &mut scratch, now);
+    assert_eq!((done.consumed, done.produced), (left.len(), 0), "{done:?}");
+    Ok((wire, facts))
+}
+
+#[test]
+fn upstreams_are_resumed_by_the_dialler_that_knows_them_and_by_no_other() {
+    let (servers, clients) = (Authority::new("Backends"), Authority::new("Gateways"));
+    let identity = servers.server(&[NAME]);
+    let gateway = clients.client(&ClientSpec::new("gateway"));
+    for version in VERSIONS {
+        let (world, id) = world(&servers, Some(&gateway));
+        let config = server(&identity, version, Some(&clients));
+        let terms = Arc::clone(world.load().upstream(id));
+        let dialler = terms.dialler();
+        for resumed in [false, true, true] {
+            let (_, facts) = connect(&dialler, NAME, &config).unwrap();
+            assert_eq!(facts.negotiated.resumed, resumed, "{version:?}");
+            assert_eq!(facts.identity.unwrap().subject, format!("CN={NAME}"));
+        }
+        let (_, facts) = connect(&terms.dialler(), NAME, &config).unwrap();
+        assert!(!facts.negotiated.resumed, "{version:?}");
+    }
+}
+
+#[test]
+fn post_quantum_group_goes_first_and_addresses_are_names_too() {
+    let servers = Authority::new("Backends");
+    let identity = servers.server(&[NAME, "127.0.0.1"]);
+    let (world, id) = world(&servers, None);
+    let config = server(&identity, &rustls::version::TLS13, None);
+    let dialler = world.load().upstream(id).dialler();
+    for name in [NAME, "127.0.0.1"] {
+        let (_, facts) = connect(&dialler, name, &config).unwrap();
+        assert_eq!(facts.negotiated.version, Version::Tls13);
+        assert_eq!(facts.negotiated.group, Some("x25519mlkem768"));
+    }
+    assert!(dialler.start("not a name").is_err());
+}
+
+#[test]
+fn upstream_that_is_not_to_be_trusted_is_refused_with_the_reason() {
+    let (servers, strangers) = (Authority::new("Backends"), Authority::new("Strangers"));
+    let expired = servers.server_with(&[NAME], KeyKind::EcdsaP256, Validity::Expired);
+    for version in VERSIONS {
+        for (identity, name, detail) in [
+            (strangers.server(&[NAME]), NAME, "CN=Strangers is no anchor"),
+            (expired.leaf_only(), NAME, "expired 1 day ago"),
+            (servers.server(&["another.test"]), NAME, "another.test"),
+            (servers.server(&[NAME]), "10.1.2.3", "10.1.2.3"),
+        ] {
+            let (world, id) = world(&servers, None);
+            let config = server(&identity, version, None);
+            let refusal = connect(&world.load().upstream(id).dialler(), name, &config).unwrap_err();
+            assert_eq!(refusal.reason, Reason::UpstreamUntrusted, "{refusal}");
+            assert!(refusal.detail.contains(detail), "{refusal}");
+            assert!(refusal.alert.is_some(), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn upstream_that_refuses_us_is_quoted() {
+    let (servers, clients) = (Authority::new("Backends"), Authority::new("Gateways"));
+    let (world, id) = world(&servers, None);
+    let config = server(&servers.server(&[NAME]), &rustls::version::TLS12, Some(&clients));
+    let refusal = connect(&world.load().upstream(id).dialler(), NAME, &config).unwrap_err();
+    assert_eq!(refusal.reason, Reason::UpstreamTls, "{refusal}");
+    assert!(refusal.detail.contains("the peer sent the alert"), "{refusal}");
+}
