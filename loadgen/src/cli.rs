@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::ab::Ab;
 use crate::attack::Attack;
 use crate::compare::Compare;
 use crate::crypto::Crypto;
@@ -16,14 +17,16 @@ use crate::handshakes::Handshakes;
 use crate::hold::Hold;
 use crate::output;
 use crate::pki::Pki;
+use crate::report::Report;
 use crate::stream::Stream;
+use crate::sweep::Sweep;
 use crate::upstream::Upstream;
 
 /// A load generator for TLS servers that measures handshake rates honestly.
 ///
 /// Exit codes: 0 met, 1 usage or no connection, 2 threshold missed, 3 run invalid.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-load", version, propagate_version = true)]
+#[command(name = "portcullis-load", version, propagate_version = true, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,7 +38,10 @@ enum Command {
     #[command(visible_alias = "run")]
     Handshakes(Box<Handshakes>),
     Find(Box<Find>),
+    Sweep(Box<Sweep>),
+    Ab(Box<Ab>),
     Compare(Compare),
+    Report(Report),
     Stream(Box<Stream>),
     Hold(Box<Hold>),
     Attack(Box<Attack>),
@@ -71,7 +77,10 @@ impl Cli {
         match self.command {
             Command::Handshakes(command) => command.execute(arguments),
             Command::Find(command) => command.execute(&arguments),
+            Command::Sweep(command) => command.execute(&arguments),
+            Command::Ab(command) => command.execute(&arguments),
             Command::Compare(command) => command.execute(),
+            Command::Report(command) => command.execute(),
             Command::Stream(command) => command.execute(),
             Command::Hold(command) => command.execute(),
             Command::Attack(command) => command.execute(),

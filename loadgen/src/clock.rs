@@ -1,5 +1,5 @@
-//! Owns the generator's view of time: the monotonic clock, the wall clock, and the CPU clocks of
-//! this thread and process. Nothing else in the crate asks the system what time it is; everything
+//! Owns the generator's view of time: the monotonic clock, the wall clock, and the CPU clock of
+//! the calling thread. Nothing else in the crate asks the system what time it is; everything
 //! that computes with time takes it as an argument. Read `arrivals.rs` next.
 
 use std::time::{Duration, Instant, SystemTime};
@@ -30,12 +30,6 @@ pub fn sleep(span: Duration) {
 #[must_use]
 pub fn thread_cpu() -> Duration {
     cpu(ClockId::ThreadCPUTime)
-}
-
-/// CPU time that this process has used.
-#[must_use]
-pub fn process_cpu() -> Duration {
-    cpu(ClockId::ProcessCPUTime)
 }
 
 fn cpu(clock: ClockId) -> Duration {

@@ -104,12 +104,14 @@ pub fn compare(a: &RunResult, b: &RunResult, margin: f64) -> Comparison {
             }
             Some(compare_samples(name, *higher_is_better, &a, &b, margin))
         })
-        .chain(server_cpu(a, b, margin))
+        .chain(server_cpu(a, b))
         .collect();
     Comparison { obstacles: obstacles(a, b), metrics }
 }
 
-fn compare_samples(
+/// Compares one metric's samples.
+#[must_use]
+pub fn compare_samples(
     name: &str,
     higher_is_better: bool,
     a: &[f64],
@@ -131,10 +133,10 @@ fn compare_samples(
 }
 
 /// One number a run: shown, never judged.
-fn server_cpu(a: &RunResult, b: &RunResult, _margin: f64) -> Option<MetricComparison> {
+fn server_cpu(a: &RunResult, b: &RunResult) -> Option<MetricComparison> {
     let (a, b) = (a.server?.cpu_us_per_hs, b.server?.cpu_us_per_hs);
     Some(MetricComparison {
-        metric: "server cpu us/hs".to_owned(),
+        metric: SERVER_CPU.to_owned(),
         a,
         b,
         interval: (f64::NEG_INFINITY, f64::INFINITY),
@@ -213,6 +215,8 @@ pub fn render(comparison: &Comparison) -> String {
     out
 }
 
+/// The metric that `--server-pid` brings.
+pub const SERVER_CPU: &str = "server cpu us/hs";
 type Read = fn(&TickResult) -> f64;
 /// Name, whether more is better, and where it stands in a second.
 const METRICS: [(&str, bool, Read); 6] = [

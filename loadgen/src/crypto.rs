@@ -14,7 +14,7 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::identity::{Identity, Presented};
@@ -43,7 +43,7 @@ pub struct Crypto {
 }
 
 /// CPU time per handshake.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Of the client, microseconds.
     pub client_us: f64,
@@ -52,7 +52,7 @@ pub struct Cost {
 }
 
 /// Full and resumed.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Costs {
     /// Mutual TLS with one-certificate chains under a CA.
     pub full: Cost,

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::environment::{self, Environment};
 use crate::exit::Exit;
 use crate::flags::LoadFlags;
+use crate::interrupt::Interrupt;
+use crate::live::Live;
 use crate::output;
 use crate::plan::RunPlan;
 use crate::progress::Progress;
 use crate::quantity;
+use crate::report::{self, NamedRun};
 use crate::result::{RunResult, ThresholdResult};
 use crate::run::{self, Outcome, Watch};
 use crate::threshold::Rule;
@@ -38,9 +41,21 @@ pub struct Handshakes {
     /// Where results go.
     #[command(flatten)]
     pub files: ResultFiles,
+    /// Live picture on a terminal, or plain lines
+    #[arg(long, value_enum, default_value_t = Tui::Auto)]
+    pub tui: Tui,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// `--tui`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tui {
+    /// A picture if standard output is a terminal
+    Auto,
+    /// Plain lines
+    Off,
 }
 
 /// Files that a run leaves.
@@ -49,6 +64,15 @@ pub struct ResultFiles {
     /// Write the result as JSON (load/1)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write one self-contained page with pictures
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the seconds of the run as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the percentiles of every histogram as .hgrm files here
+    #[arg(long, value_name = "DIR")]
+    pub hgrm: Option<PathBuf>,
 }
 
 impl ResultFiles {
@@ -59,6 +83,18 @@ impl ResultFiles {
     pub fn write(&self, result: &RunResult) -> Result<()> {
         if let Some(path) = &self.out {
             result.write(path)?;
+        }
+        if let Some(directory) = &self.hgrm {
+            report::write_hgrm(directory, "run", result)?;
+        }
+        if self.html.is_some() || self.csv.is_some() {
+            let runs = [NamedRun { name: "run".to_owned(), result: result.clone() }];
+            if let Some(path) = &self.html {
+                report::write(path, &report::html(&runs, None, None))?;
+            }
+            if let Some(path) = &self.csv {
+                report::write(path, &report::csv(&runs))?;
+            }
         }
         Ok(())
     }
@@ -74,8 +110,7 @@ impl Handshakes {
         let plan = Arc::new(self.load.plan()?);
         let env = Environment::look(arguments);
         let before = self.scrape.as_deref().map(scrape::fetch).transpose()?;
-        let mut watch: Box<dyn Watch> =
-            if self.quiet { Box::new(run::Unwatched) } else { Box::new(Progress::new(&plan)) };
+        let mut watch = self.watch(&plan);
         let outcome = run::run(&plan, self.load.server_pid, &mut *watch)?;
         drop(watch);
         let mut result = RunResult::new(&plan, &outcome, env)?;
@@ -89,6 +124,17 @@ impl Handshakes {
             output::text(&summary::render(&result));
         }
         Ok(exit_code(&plan, &result))
+    }
+
+    fn watch(&self, plan: &RunPlan) -> Box<dyn Watch> {
+        let interrupt = Interrupt::listen();
+        if self.tui == Tui::Auto && !self.quiet {
+            let live = Live::new(plan, self.load.server_pid, interrupt.clone());
+            if let Some(live) = live {
+                return Box::new(live);
+            }
+        }
+        Box::new(Progress::new(plan, interrupt, self.quiet))
     }
 
     fn reconcile(

@@ -2,6 +2,7 @@
 //! certificates, confirmed by the server, and judged by the generator itself. It depends on
 //! nothing of the gateway. Start reading at `cli.rs`; the heart is `worker.rs` and `session.rs`.
 
+pub mod ab;
 pub mod arrivals;
 pub mod attack;
 pub mod attempt;
@@ -20,7 +21,9 @@ pub mod handshakes;
 pub mod histogram_code;
 pub mod hold;
 pub mod identity;
+pub mod interrupt;
 pub mod key_exchange;
+pub mod live;
 pub mod manifest;
 pub mod outcome;
 pub mod output;
@@ -31,6 +34,7 @@ pub mod plan;
 pub mod process;
 pub mod progress;
 pub mod quantity;
+pub mod report;
 pub mod result;
 pub mod run;
 pub mod scrape;
@@ -42,6 +46,7 @@ pub mod source;
 pub mod stats;
 pub mod stream;
 pub mod summary;
+pub mod sweep;
 pub mod tally;
 pub mod threshold;
 pub mod tick;

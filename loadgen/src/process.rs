@@ -12,6 +12,8 @@ use crate::quantity;
 pub struct ProcessSample {
     /// User and system time of all its threads, to 10 ms.
     pub cpu: Duration,
+    /// Of this, system time.
+    pub kernel: Duration,
     /// Resident bytes.
     pub rss: u64,
     /// The most it ever had resident.
@@ -44,9 +46,10 @@ impl ProcessSample {
         let fields: Vec<&str> = rest.split_whitespace().collect();
         // proc(5) counts from 1 and the command is field 2: field n is at n - 3 here.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let ticks = field(14)? + field(15)?;
+        let span = |ticks| Duration::from_secs_f64(quantity::float(ticks) / TICKS_PER_SECOND);
         Some(Self {
-            cpu: Duration::from_secs_f64(quantity::float(ticks) / TICKS_PER_SECOND),
+            cpu: span(field(14)? + field(15)?),
+            kernel: span(field(15)?),
             rss: kilobytes(status, "VmRSS:") * 1024,
             rss_peak: kilobytes(status, "VmHWM:") * 1024,
             started: field(22)?,

@@ -1,6 +1,7 @@
 //! Owns the plain progress lines, one a second on standard error, for when nobody can watch a
 //! picture. Read `live.rs` for the picture.
 
+use crate::interrupt::Interrupt;
 use crate::output;
 use crate::plan::{Loop, RunPlan};
 use crate::quantity::{float, show_micros};
@@ -12,21 +13,28 @@ use crate::tick::Tick;
 pub struct Progress {
     seconds: u64,
     is_open: bool,
+    interrupt: Interrupt,
+    quiet: bool,
 }
 
 impl Progress {
     /// For a plan.
     #[must_use]
-    pub fn new(plan: &RunPlan) -> Self {
+    pub fn new(plan: &RunPlan, interrupt: Interrupt, quiet: bool) -> Self {
         Self {
             seconds: plan.phases.until_end().as_secs(),
             is_open: matches!(plan.pace, Loop::Open { .. }),
+            interrupt,
+            quiet,
         }
     }
 }
 
 impl Watch for Progress {
     fn tick(&mut self, tick: &Tick, phase: Phase) -> bool {
+        if self.quiet {
+            return true;
+        }
         let phase = match phase {
             Phase::Before => "warm-up",
             Phase::Measured => "measured",
@@ -52,5 +60,9 @@ impl Watch for Progress {
             tick.in_flight,
         ));
         true
+    }
+
+    fn idle(&mut self) -> bool {
+        !self.interrupt.is_wanted()
     }
 }

@@ -18,7 +18,7 @@ use crate::quantity::{self, float, ratio};
 use crate::run::Outcome;
 use crate::scrape::Reconciled;
 use crate::session::Confirm;
-use crate::tally::{Kind, Measure, NameTally, Origin, Tally};
+use crate::tally::{Kind, Latencies, Measure, NameTally, Origin, Tally};
 use crate::tick::Tick;
 
 /// A run's result.
@@ -78,7 +78,8 @@ pub struct RunResult {
     /// By server name.
     pub names: Vec<NameResult>,
     /// Histograms: `confirmed.full` from the intended start, `confirmed.full.service` from the
-    /// actual one, `name.a.test` by server name, `lag`.
+    /// actual one, `name.a.test` by server name (confirmed, both kinds),
+    /// `by_name.a.test.handshake.full` in detail for the first 32 names, `lag`.
     pub hist: BTreeMap<String, String>,
     /// The whole run, second by second.
     pub ticks: Vec<TickResult>,
@@ -139,6 +140,8 @@ pub struct GeneratorUse {
     pub cpu_share: f64,
     /// CPU time of the load threads per confirmed handshake, microseconds.
     pub cpu_us_per_hs: f64,
+    /// Of this, in the kernel, microseconds; to 10 ms in all.
+    pub kernel_us_per_hs: f64,
     /// `--cheap-client`: skips verification, reuses key shares.
     pub cheap_client: bool,
 }
@@ -149,6 +152,8 @@ pub struct GeneratorUse {
 pub struct ServerUse {
     /// CPU time per confirmed handshake, microseconds.
     pub cpu_us_per_hs: f64,
+    /// Of this, in the kernel.
+    pub kernel_us_per_hs: f64,
     /// CPU share: 1 is one whole core.
     pub cpu_share: f64,
     /// Resident bytes at the end of the window.
@@ -294,6 +299,10 @@ impl RunResult {
                     / seconds.max(1e-9)
                     / f64::from(plan.threads.max(1)),
                 cpu_us_per_hs: per_handshake(tally.cpu.as_secs_f64(), tally.confirmed_in_window),
+                kernel_us_per_hs: per_handshake(
+                    outcome.process_kernel.as_secs_f64(),
+                    tally.confirmed_in_window,
+                ),
                 cheap_client: plan.terms.cheap,
             },
             server: server_use(outcome),
@@ -358,25 +367,40 @@ impl RunResult {
     }
 
     fn add_histograms(&mut self, plan: &RunPlan, tally: &Tally) -> Result<()> {
-        for measure in Measure::ALL {
-            for kind in Kind::ALL {
-                for origin in Origin::ALL {
-                    let end = match origin {
-                        Origin::Intended => "",
-                        Origin::Actual => ".service",
-                    };
-                    let name = format!("{}.{}{end}", measure.name(), kind.name());
-                    self.add_histogram(name, tally.latencies.of(measure, kind, origin))?;
-                }
-            }
+        for origin in Origin::ALL {
+            let end = match origin {
+                Origin::Intended => "",
+                Origin::Actual => ".service",
+            };
+            self.add_latencies("", end, &tally.latencies, origin)?;
         }
         for (name, tally) in plan.population.names.iter().zip(&tally.names) {
             if let Some(histogram) = &tally.confirmed {
                 self.add_histogram(format!("name.{}", name.text), histogram)?;
             }
+            let before = format!("by_name.{}.", name.text);
+            self.add_latencies(&before, "", &tally.latencies, Origin::Intended)?;
         }
         if let Some(lag) = &tally.lag {
             self.add_histogram("lag".to_owned(), lag)?;
+        }
+        Ok(())
+    }
+
+    fn add_latencies(
+        &mut self,
+        before: &str,
+        after: &str,
+        latencies: &Latencies,
+        origin: Origin,
+    ) -> Result<()> {
+        for measure in Measure::ALL {
+            for kind in Kind::ALL {
+                if let Some(histogram) = latencies.of(measure, kind, origin) {
+                    let name = format!("{before}{}.{}{after}", measure.name(), kind.name());
+                    self.add_histogram(name, histogram)?;
+                }
+            }
         }
         Ok(())
     }
@@ -474,7 +498,9 @@ fn per_handshake(seconds: f64, count: u64) -> f64 {
 fn server_use(outcome: &Outcome) -> Option<ServerUse> {
     let (before, after) = outcome.server?;
     let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+    let kernel = after.kernel.saturating_sub(before.kernel).as_secs_f64();
     Some(ServerUse {
+        kernel_us_per_hs: per_handshake(kernel, outcome.tally.confirmed_in_window),
         cpu_us_per_hs: per_handshake(cpu, outcome.tally.confirmed_in_window),
         cpu_share: cpu / outcome.measured.as_secs_f64().max(1e-9),
         rss: after.rss,

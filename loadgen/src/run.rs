@@ -62,8 +62,8 @@ pub struct Outcome {
     pub server: Option<(ProcessSample, ProcessSample)>,
     /// Set if the server vanished or was replaced.
     pub server_lost: bool,
-    /// CPU time of this whole process in the window.
-    pub process_cpu: Duration,
+    /// System time of this whole process in the window, to 10 ms.
+    pub process_kernel: Duration,
     /// Ended by the user.
     pub interrupted: bool,
 }
@@ -197,19 +197,21 @@ impl Course {
 
     fn sample(&self, now: Instant) -> (Option<ProcessSample>, Duration, Instant) {
         let server = self.server_pid.and_then(|pid| ProcessSample::take(pid).ok());
-        (server, clock::process_cpu(), now)
+        let kernel =
+            ProcessSample::take(std::process::id()).map_or(Duration::ZERO, |own| own.kernel);
+        (server, kernel, now)
     }
 
     fn finish(mut self, tally: Tally) -> Outcome {
         // The last seconds of threads that ended a moment apart.
         self.ticks.extend(std::mem::take(&mut self.pending).into_values().map(|(_, tick)| tick));
-        let (server, server_lost, cpu, measured) = match (&self.before, &self.after) {
-            (Some((before, cpu_before, from)), Some((after, cpu_after, to))) => {
+        let (server, server_lost, kernel, measured) = match (&self.before, &self.after) {
+            (Some((before, kernel_before, from)), Some((after, kernel_after, to))) => {
                 let server = before.zip(*after);
                 let replaced =
                     server.is_some_and(|(before, after)| before.started != after.started);
                 let gone = self.server_pid.is_some() && server.is_none();
-                (server, replaced || gone, *cpu_after - *cpu_before, *to - *from)
+                (server, replaced || gone, kernel_after.saturating_sub(*kernel_before), *to - *from)
             }
             _ => (None, false, Duration::ZERO, Duration::ZERO),
         };
@@ -219,7 +221,7 @@ impl Course {
             measured,
             server,
             server_lost,
-            process_cpu: cpu,
+            process_kernel: kernel,
             interrupted: self.interrupted,
         }
     }

@@ -265,6 +265,9 @@ impl Stream {
             }
             check(&buffer[..count], position)?;
             position += count as u64;
+            if position > self.bytes {
+                return Err(broken("more bytes came back than were sent".to_owned()));
+            }
         }
         if position != self.bytes {
             return Err(broken(format!("{position} of {} bytes arrived before FIN", self.bytes)));

@@ -157,17 +157,19 @@ fn write_names(out: &mut String, result: &RunResult) -> std::fmt::Result {
 fn write_use(out: &mut String, result: &RunResult) -> std::fmt::Result {
     writeln!(
         out,
-        " generator  cpu {:.0} % of {} thread(s), {:.0} us per handshake",
+        " generator  cpu {:.0} % of {} thread(s), {:.0} us per handshake ({:.0} in the kernel)",
         result.generator.cpu_share * 100.0,
         result.generator.threads,
-        result.generator.cpu_us_per_hs
+        result.generator.cpu_us_per_hs,
+        result.generator.kernel_us_per_hs
     )?;
     if let Some(server) = &result.server {
         writeln!(
             out,
-            " server     cpu {:.0} %, {:.0} us per handshake; rss {}, peak {}; {} threads, {} descriptors",
+            " server     cpu {:.0} %, {:.0} us per handshake ({:.0} in the kernel); rss {}, peak {}; {} threads, {} descriptors",
             server.cpu_share * 100.0,
             server.cpu_us_per_hs,
+            server.kernel_us_per_hs,
             show_bytes(float(server.rss)),
             show_bytes(float(server.rss_peak)),
             server.threads,

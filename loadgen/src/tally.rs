@@ -99,42 +99,42 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("1 is not 0, and the top is above twice 1")
 }
 
-/// The histograms of one run or thread, by measure, kind and origin, in microseconds.
+/// The histograms of one run, thread or server name, by measure, kind and origin, in microseconds.
+/// One is made when its first sample comes: each takes 140 KiB.
 #[derive(Debug, Clone)]
 pub struct Latencies {
-    all: Vec<Histogram<u64>>,
+    all: [Option<Box<Histogram<u64>>>; 20],
 }
 
 impl Latencies {
     /// Empty ones.
     #[must_use]
     pub fn new() -> Self {
-        let count = Measure::ALL.len() * Kind::ALL.len() * Origin::ALL.len();
-        Self { all: vec![histogram(); count] }
+        Self { all: [const { None }; 20] }
     }
 
-    /// One of them.
+    /// One of them, if it has a sample.
     #[must_use]
-    pub fn of(&self, measure: Measure, kind: Kind, origin: Origin) -> &Histogram<u64> {
-        &self.all[Self::index(measure, kind, origin)]
+    pub fn of(&self, measure: Measure, kind: Kind, origin: Origin) -> Option<&Histogram<u64>> {
+        self.all[Self::index(measure, kind, origin)].as_deref()
     }
 
-    fn record(&mut self, kind: Kind, stamps: &Stamps) {
+    fn record(&mut self, kind: Kind, stamps: &Stamps, origin: Origin) {
+        let start = match origin {
+            Origin::Intended => stamps.intended,
+            Origin::Actual => stamps.started,
+        };
         for measure in Measure::ALL {
             let Some(end) = measure.end(stamps) else { continue };
-            for (origin, start) in
-                [(Origin::Intended, stamps.intended), (Origin::Actual, stamps.started)]
-            {
-                let span = quantity::micros(end.saturating_duration_since(start));
-                self.all[Self::index(measure, kind, origin)].saturating_record(span.max(1));
-            }
+            let span = quantity::micros(end.saturating_duration_since(start));
+            let slot = &mut self.all[Self::index(measure, kind, origin)];
+            slot.get_or_insert_with(|| Box::new(histogram())).saturating_record(span.max(1));
         }
     }
 
     fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.all.iter_mut().zip(&other.all) {
-            // Cannot fail: all have the same bounds.
-            let _ = mine.add(theirs);
+            add_histogram(mine, theirs.as_deref());
         }
     }
 
@@ -160,8 +160,11 @@ pub struct NameTally {
     pub failed: u64,
     /// Refused as expected.
     pub refused: u64,
-    /// Time to confirmation from the intended start; made when first needed.
+    /// Time to confirmation from the intended start, full and resumed together; for the first
+    /// few hundred names.
     pub confirmed: Option<Box<Histogram<u64>>>,
+    /// Everything from the intended start; for the first few dozen names.
+    pub latencies: Latencies,
 }
 
 /// The counts and measurements over the measured window.
@@ -228,13 +231,18 @@ impl Tally {
             Kind::Full => self.full += 1,
             Kind::Resumed => self.resumed += 1,
         }
-        self.latencies.record(simple, stamps);
+        for origin in Origin::ALL {
+            self.latencies.record(simple, stamps, origin);
+        }
         // Beyond so many names a histogram each would take gigabytes; counts go on.
         let detailed = name < NAMES_DETAILED_MAX;
         let Some(tally) = self.names.get_mut(name) else { return };
         match simple {
             Kind::Full => tally.full += 1,
             Kind::Resumed => tally.resumed += 1,
+        }
+        if name < NAMES_COMPLETE_MAX {
+            tally.latencies.record(simple, stamps, Origin::Intended);
         }
         if let (true, Some(end)) = (detailed, stamps.confirmed) {
             let span = quantity::micros(end.saturating_duration_since(stamps.intended));
@@ -315,6 +323,7 @@ impl Tally {
             mine.resumed += theirs.resumed;
             mine.failed += theirs.failed;
             mine.refused += theirs.refused;
+            mine.latencies.add(&theirs.latencies);
             add_histogram(&mut mine.confirmed, theirs.confirmed.as_deref());
         }
     }
@@ -336,5 +345,7 @@ fn add_histogram(mine: &mut Option<Box<Histogram<u64>>>, theirs: Option<&Histogr
     }
 }
 
+/// Server names with all ten histograms of their own; 1.4 MiB each.
+const NAMES_COMPLETE_MAX: usize = 32;
 /// Server names with a histogram of their own; 140 KiB each.
 const NAMES_DETAILED_MAX: usize = 256;

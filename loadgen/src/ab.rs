@@ -1,0 +1,125 @@
+//! Owns the command `ab`: two live targets measured in turn, A B B A, with the same seeds, so that
+//! what drifts on the host hits both alike. Read `compare.rs` for the judgement.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::compare::{self, Judgement};
+use crate::environment;
+use crate::exit::Exit;
+use crate::flags::{LoadFlags, resolve};
+use crate::output;
+use crate::result::RunResult;
+use crate::run::Unwatched;
+use crate::trial::{found_nobody, trial};
+
+/// Measure two live targets in turn (ABBA) and compare them
+#[derive(Debug, Clone, Args)]
+pub struct Ab {
+    /// The load; --target and --server-pid are A's.
+    #[command(flatten)]
+    pub load: LoadFlags,
+    /// B's address
+    #[arg(long, value_name = "ADDR")]
+    pub against: String,
+    /// B's process id
+    #[arg(long, value_name = "PID")]
+    pub against_pid: Option<u32>,
+    /// Rounds of A B B A
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+    /// Differences smaller than this share of A do not matter
+    #[arg(long, default_value = "1%", value_parser = crate::quantity::share)]
+    pub margin: f64,
+    /// Write the joined results of A and B here, for `compare` and `report`
+    #[arg(long, value_names = ["A.json", "B.json"], num_args = 2)]
+    pub out: Vec<PathBuf>,
+}
+
+impl Ab {
+    /// Measures, compares, prints; exit 2 if B is worse in anything.
+    ///
+    /// # Errors
+    /// Usage; nobody at a target.
+    pub fn execute(&self, arguments: &[String]) -> Result<Exit> {
+        let _ = environment::raise_descriptor_limit();
+        let plan_a = Arc::new(self.load.plan()?);
+        let mut plan_b = (*plan_a).clone();
+        plan_b.target = resolve(&self.against)?;
+        let plan_b = Arc::new(plan_b);
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.max(1) {
+            for is_a in [true, false, false, true] {
+                let (plan, pid, name, results) = if is_a {
+                    (&plan_a, self.load.server_pid, "A", &mut a)
+                } else {
+                    (&plan_b, self.against_pid, "B", &mut b)
+                };
+                let result = trial(plan, pid, arguments, &mut Unwatched)?;
+                if found_nobody(&result) {
+                    bail!("nobody listens on {}", plan.target);
+                }
+                output::note(format_args!(
+                    "round {} {name}  {:>9.1}/s  {}",
+                    round + 1,
+                    result.achieved_rate,
+                    if result.valid { "valid" } else { "INVALID" }
+                ));
+                results.push(result);
+            }
+        }
+        self.judge(&a, &b)
+    }
+
+    fn judge(&self, a: &[RunResult], b: &[RunResult]) -> Result<Exit> {
+        let (Some(joined_a), Some(mut joined_b)) = (join(a), join(b)) else {
+            bail!("there is nothing to compare");
+        };
+        if let [file_a, file_b] = &self.out[..] {
+            joined_a.write(file_a)?;
+            joined_b.write(file_b)?;
+        }
+        // The load average rises with the first runs; in turn as they were, both met the same.
+        joined_b.env = joined_a.env.clone();
+        let mut comparison = compare::compare(&joined_a, &joined_b, self.margin);
+        let (cpu_a, cpu_b) = (server_cpu(a), server_cpu(b));
+        if !cpu_a.is_empty() && !cpu_b.is_empty() {
+            comparison.metrics.retain(|metric| metric.metric != compare::SERVER_CPU);
+            comparison.metrics.push(compare::compare_samples(
+                compare::SERVER_CPU,
+                false,
+                &cpu_a,
+                &cpu_b,
+                self.margin,
+            ));
+        }
+        output::text(&compare::render(&comparison));
+        if !comparison.obstacles.is_empty() {
+            return Ok(Exit::Invalid);
+        }
+        let worse = comparison.metrics.iter().any(|metric| metric.judgement == Judgement::Worse);
+        Ok(if worse { Exit::Missed } else { Exit::Met })
+    }
+}
+
+fn server_cpu(results: &[RunResult]) -> Vec<f64> {
+    results.iter().filter_map(|result| Some(result.server?.cpu_us_per_hs)).collect()
+}
+
+/// One result whose seconds are those of all; valid if all are.
+fn join(results: &[RunResult]) -> Option<RunResult> {
+    let (first, rest) = results.split_first()?;
+    let mut joined = first.clone();
+    for result in rest {
+        joined.ticks.extend(result.ticks.iter().cloned());
+        joined.valid &= result.valid;
+        joined.why.extend(result.why.iter().cloned());
+        for (what, count) in &result.negotiated {
+            *joined.negotiated.entry(what.clone()).or_default() += count;
+        }
+    }
+    Some(joined)
+}

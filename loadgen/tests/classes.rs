@@ -1,0 +1,204 @@
+//! Every way in which an attempt can end is counted as what it is, against a server that lies, and
+//! the exit code says what a script needs to know. Runs the real binary.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
+
+mod lying_server;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use lying_server::{Lie, start};
+use serde_json::Value;
+
+struct Ran {
+    exit: Option<i32>,
+    result: Value,
+    output: Output,
+}
+
+impl Ran {
+    fn count(&self, name: &str) -> u64 {
+        self.result["counts"][name].as_u64().unwrap()
+    }
+
+    /// The only class of error that there was, and how often.
+    fn only_error(&self) -> (String, u64) {
+        let errors = self.result["errors"].as_object().unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}\n{}", String::from_utf8_lossy(&self.output.stdout));
+        let (class, count) = errors.iter().next().unwrap();
+        (class.clone(), count.as_u64().unwrap())
+    }
+}
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A client certificate to present.
+    fn client_cert(&self) -> PathBuf {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(self.file("client.crt"), certificate.pem()).unwrap();
+        std::fs::write(self.file("client.key"), key.serialize_pem()).unwrap();
+        self.file("client.crt")
+    }
+
+    fn run(&self, target: &str, more: &[&str]) -> Ran {
+        let out = self.file("out.json");
+        let output = Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
+            .args(["handshakes", "--target", target, "--quiet", "--out"])
+            .arg(&out)
+            .args(["--warmup", "0s", "--duration", "600ms", "--timeout", "400ms"])
+            // The machine may be busy; what is tested here is counting, not punctuality.
+            .args(["--lag-max", "5s"])
+            .args(more)
+            .output()
+            .unwrap();
+        let text = std::fs::read_to_string(&out).unwrap_or_else(|_| "null".to_owned());
+        Ran { exit: output.status.code(), result: serde_json::from_str(&text).unwrap(), output }
+    }
+}
+
+fn run_against(lie: Lie, more: &[&str]) -> Ran {
+    let ran = Scratch::new().run(&start(lie).to_string(), more);
+    assert_eq!(ran.result["counts"]["imbalance"], 0, "counts must balance");
+    assert!(ran.count("attempted") > 0);
+    ran
+}
+
+#[test]
+fn each_lie_is_counted_as_what_it_is() {
+    for (lie, class) in [
+        (Lie::AcceptsOnly, "timeout"),
+        (Lie::WrongBytes, "bad-data"),
+        (Lie::Stalls, "timeout"),
+        (Lie::Resets, "reset"),
+        (Lie::Closes, "closed"),
+        (Lie::Truncates, "unexpected-eof"),
+        (Lie::NoTls, "tls"),
+    ] {
+        for pace in [["--conns", "2"], ["--rate", "40/s"]] {
+            let ran = run_against(lie, &pace);
+            let (got, count) = ran.only_error();
+            assert_eq!(got, class, "{lie:?} with {pace:?}");
+            assert_eq!(count, ran.count("attempted"), "{lie:?}");
+            assert_eq!(ran.count("confirmed"), 0, "{lie:?}");
+            assert_eq!(ran.exit, Some(0), "{lie:?}: no threshold was asked for");
+        }
+    }
+}
+
+#[test]
+fn an_honest_server_is_believed() {
+    let ran = run_against(Lie::Honest, &["--conns", "2", "--fail-if", "errors>0%"]);
+    assert_eq!(ran.count("confirmed"), ran.count("attempted"));
+    assert_eq!(ran.count("unclean_closes"), 0);
+    assert_eq!(ran.exit, Some(0));
+}
+
+#[test]
+fn a_late_refusal_is_not_a_handshake() {
+    // threat 10, as the generator sees it: the client's side of TLS 1.3 is long done.
+    let scratch = Scratch::new();
+    let cert = scratch.client_cert();
+    let target = start(Lie::RefusesLate).to_string();
+    let cert = ["--conns", "2", "--client-cert", cert.to_str().unwrap()];
+    let ran = scratch.run(&target, &cert);
+    assert_eq!(ran.only_error().0, "alert-44");
+    assert_eq!(ran.count("confirmed"), 0);
+    assert_eq!(ran.count("imbalance"), 0);
+    // What a generator that believes its own handshake would have said.
+    let naive = scratch.run(&target, &[&cert[..], &["--confirm", "none"]].concat());
+    assert!(naive.count("confirmed") > 0);
+    let warnings = naive.result["warnings"].to_string();
+    assert!(warnings.contains("not confirmed"), "{warnings}");
+}
+
+#[test]
+fn clients_that_must_be_refused_are_no_errors_and_those_let_in_are() {
+    let scratch = Scratch::new();
+    let cert = scratch.client_cert();
+    let target = start(Lie::RefusesLate).to_string();
+    let cert = ["--conns", "2", "--sni", "!localhost", "--client-cert", cert.to_str().unwrap()];
+    let ran = scratch.run(&target, &cert);
+    assert_eq!(ran.count("errors"), 0);
+    assert_eq!(ran.count("refused"), ran.count("attempted"));
+    let open = run_against(Lie::Honest, &["--conns", "2", "--sni", "!localhost"]);
+    assert_eq!(open.count("wrongly_accepted"), open.count("attempted"));
+    let strict = ["--conns", "2", "--sni", "!localhost", "--fail-if", "wrongly_accepted>0"];
+    assert_eq!(run_against(Lie::Honest, &strict).exit, Some(2));
+}
+
+#[test]
+fn resumption_asked_is_not_resumption_had() {
+    let ran = run_against(Lie::NoTickets, &["--conns", "2", "--resume", "0.8"]);
+    assert_eq!(ran.result["resumed"]["asked"], 0.8);
+    assert_eq!(ran.result["resumed"]["got"], 0.0);
+    assert!(ran.result["warnings"].to_string().contains("resumption"));
+    let ran = run_against(
+        Lie::Honest,
+        &["--conns", "2", "--resume", "0.8", "--fail-if", "resumed<60%", "--warmup", "200ms"],
+    );
+    let got = ran.result["resumed"]["got"].as_f64().unwrap();
+    assert!(got > 0.6 && got < 0.95, "{got}");
+    assert_eq!(ran.exit, Some(0));
+}
+
+#[test]
+fn nobody_there_is_exit_1() {
+    // Bound and dropped: nobody listens there now.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = Scratch::new().run(&address.to_string(), &["--rate", "20/s"]);
+    assert_eq!(ran.exit, Some(1));
+    assert_eq!(ran.only_error().0, "refused");
+    let usage = Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
+        .args(["handshakes", "--rate", "fast"])
+        .output()
+        .unwrap();
+    assert_eq!(usage.status.code(), Some(1));
+}
+
+#[test]
+fn a_missed_threshold_is_exit_2() {
+    let ran = run_against(Lie::Honest, &["--conns", "1", "--fail-if", "p50>1us"]);
+    assert_eq!(ran.exit, Some(2));
+    let ran = run_against(Lie::Resets, &["--conns", "1", "--fail-if", "errors>1%"]);
+    assert_eq!(ran.exit, Some(2));
+    let ran = run_against(Lie::Resets, &["--conns", "1", "--fail-if", "p99>1s"]);
+    assert_eq!(ran.exit, Some(2), "a rule about what was not measured is not met");
+}
+
+#[test]
+fn a_generator_behind_schedule_is_exit_3() {
+    let ran = run_against(Lie::Honest, &["--rate", "50/s", "--lag-max", "1us"]);
+    assert_eq!(ran.exit, Some(3));
+    assert_eq!(ran.result["valid"], false);
+    assert!(ran.result["why"].to_string().contains("behind schedule"));
+}
+
+#[test]
+fn arrivals_beyond_the_limit_are_dropped_and_counted() {
+    let ran = run_against(Lie::Stalls, &["--rate", "100/s", "--max-inflight", "5"]);
+    let dropped = ran.count("dropped");
+    let attempted = ran.count("attempted");
+    assert!(dropped > 0 && dropped < attempted, "{dropped} of {attempted}");
+    assert_eq!(ran.result["errors"]["dropped-by-generator"].as_u64(), Some(dropped));
+}
+
+#[test]
+fn histograms_are_in_the_encoding_of_others() {
+    let ran = run_against(Lie::Honest, &["--conns", "2"]);
+    let text = ran.result["hist"]["confirmed.full"].as_str().unwrap();
+    assert!(text.starts_with("HISTFAAA"));
+    let histogram = portcullis_load::histogram_code::decode(text).unwrap();
+    assert_eq!(histogram.len(), ran.count("full"));
+}

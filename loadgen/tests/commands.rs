@@ -1,0 +1,304 @@
+//! The commands against the generator's own test peer: both ends' counts agree, bytes survive,
+//! attacks are reported, and results can be read again. Runs the real binary.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn load() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
+}
+
+/// A PKI with one tenant.
+struct Pki(tempfile::TempDir);
+
+impl Pki {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("pki");
+        let made = load().args(["pki", "--clients", "2", "--out"]).arg(&out).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self(dir)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, peer: &Peer, arguments: &[&str]) -> Output {
+        let mut command = load();
+        command.args(arguments).args(["--target", &peer.address]);
+        command.arg("--client-cert").arg(self.file("pki/t0.test/clients/client-0000.crt"));
+        command.arg("--ca").arg(self.file("pki/server-ca.crt"));
+        command.args(["--sni", "t0.test"]).output().unwrap()
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.file(name)).unwrap()).unwrap()
+    }
+}
+
+/// `upstream` with mutual TLS in a process of its own.
+struct Peer {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+impl Peer {
+    fn start(pki: &Pki, mode: &str) -> Self {
+        let mut child = load()
+            .args(["upstream", "--mode", mode])
+            .arg("--cert")
+            .arg(pki.file("pki/t0.test/server.crt"))
+            .arg("--key")
+            .arg(pki.file("pki/t0.test/server.key"))
+            .arg("--client-ca")
+            .arg(pki.file("pki/t0.test/client-ca.crt"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("ready ").unwrap().to_owned();
+        Self { child, lines, address }
+    }
+
+    /// Ends it and returns what it counted.
+    fn counts(mut self) -> Value {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        serde_json::from_str(rest.trim()).unwrap()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn both_ends_count_the_same() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("run.json");
+    let ran = pki.run(
+        &peer,
+        &[
+            "run",
+            "--quiet",
+            "--conns",
+            "4",
+            "--warmup",
+            "0s",
+            "--duration",
+            "1s",
+            "--resume",
+            "0.5",
+            "--out",
+            path(&out),
+            "--server-pid",
+            &peer.child.id().to_string(),
+        ],
+    );
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("run.json");
+    let counts = peer.counts();
+    // threat 50: without warm-up every attempt is in the result, and each echoed one byte.
+    for key in ["accepted", "handshakes", "bytes_in", "bytes_out", "ended"] {
+        assert_eq!(counts[key], result["counts"]["confirmed"], "{key}: {counts}");
+    }
+    assert_eq!(counts["resumed"], result["counts"]["resumed"]);
+    assert!(result["server"]["rss"].as_u64().unwrap() > 0);
+    assert_eq!(result["warnings"].as_array().unwrap().len(), 0, "{}", result["warnings"]);
+}
+
+#[test]
+fn every_flawed_certificate_is_refused_and_no_good_one() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("bad.json");
+    let ran = load()
+        .args(["run", "--quiet", "--conns", "2", "--warmup", "0s", "--duration", "1s"])
+        .args(["--target", &peer.address, "--out", path(&out), "--tenants-from"])
+        .arg(pki.file("pki/pki.json"))
+        // Revocation is not checked by this peer.
+        .args(["--bad-cert", "expired=0.1,not-yet-valid=0.1,wrong-eku=0.1,unknown-ca=0.1"])
+        .args(["--no-client-cert", "0.1", "--fail-if", "wrongly_accepted>0"])
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("bad.json");
+    assert_eq!(result["counts"]["errors"], 0, "{}", result["errors"]);
+    assert!(result["counts"]["refused"].as_u64().unwrap() > 10);
+    assert!(result["refused"].as_object().unwrap().len() >= 3, "{}", result["refused"]);
+}
+
+#[test]
+fn bytes_survive_in_every_direction() {
+    let pki = Pki::new();
+    let sessions = ["--sessions", "12", "--streams", "4", "--bytes", "300k"];
+    for (mode, direction) in
+        [("sink", "up"), ("source", "down"), ("echo", "duplex"), ("echo", "ping-pong")]
+    {
+        let peer = Peer::start(&pki, mode);
+        let ran = pki.run(&peer, &[&["stream", "--direction", direction], &sessions[..]].concat());
+        assert_eq!(ran.status.code(), Some(0), "{direction}: {ran:?}");
+        assert!(String::from_utf8_lossy(&ran.stdout).contains("12 intact, 0 broken"));
+    }
+}
+
+#[test]
+fn lost_and_changed_bytes_are_found() {
+    let pki = Pki::new();
+    for mode in ["wrong", "source", "half-close", "rst"] {
+        let peer = Peer::start(&pki, mode);
+        let ran = pki.run(&peer, &["stream", "--bytes", "100k", "--timeout", "5s"]);
+        assert_eq!(ran.status.code(), Some(2), "{mode}: {ran:?}");
+    }
+}
+
+#[test]
+fn held_connections_survive_and_come_back() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("hold.json");
+    let ran = pki.run(
+        &peer,
+        &[
+            "hold",
+            "--conns",
+            "50",
+            "--idle",
+            "100ms",
+            "--reconnect-storm",
+            "--storm-resumes",
+            "--out",
+            path(&out),
+            "--server-pid",
+            &peer.child.id().to_string(),
+        ],
+    );
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("hold.json");
+    assert_eq!((&result["held"], &result["survived"]), (&50.into(), &50.into()));
+    assert_eq!(result["storm"]["recovered"], 50);
+    assert!(peer.counts()["resumed"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn attacks_end_as_a_sound_server_ends_them() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    // rustls refuses what claims too much, what is no TLS, and floods; it serves a hello in pieces
+    // and falls back from a ticket that was tampered with. It has no deadline for a silent client.
+    for (name, ends, exit) in [
+        ("fragmented-hello", &["served"][..], 0),
+        ("big-hello", &["reset", "alert", "closed"], 0),
+        ("garbage", &["alert", "closed", "reset"], 0),
+        ("ticket-garbage", &["served"], 0),
+        ("key-update", &["reset", "closed"], 0),
+        ("empty-records", &["reset", "closed"], 0),
+        ("half-open", &["still open"], 2),
+        ("handshake-flood", &["served"], 0),
+    ] {
+        let out = pki.file("attack.json");
+        let ran =
+            pki.run(&peer, &["attack", name, "-n", "5", "--patience", "2s", "--out", path(&out)]);
+        let result = pki.json("attack.json");
+        assert_eq!(ran.status.code(), Some(exit), "{name}: {result}");
+        for (end, _) in result["ends"].as_object().unwrap() {
+            assert!(ends.iter().any(|known| end.starts_with(known)), "{name}: {end}");
+        }
+    }
+}
+
+#[test]
+fn attacks_stay_at_home() {
+    // 192.0.2.0/24 is nobody's (RFC 5737); nothing is sent there.
+    let ran = load().args(["attack", "garbage", "--target", "192.0.2.1:443"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("not on loopback"));
+}
+
+#[test]
+fn a_search_brackets_and_its_trials_can_be_reported() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let (out, page, csv) = (pki.file("find.json"), pki.file("find.html"), pki.file("find.csv"));
+    let ran = pki.run(
+        &peer,
+        &[
+            // No server meets a microsecond, every server the lag of ten seconds.
+            "find",
+            "--rate",
+            "20",
+            "--rate-max",
+            "40",
+            "--duration",
+            "300ms",
+            "--warmup",
+            "0s",
+            "--slo",
+            "p50<10s",
+            "--lag-max",
+            "10s",
+            "--out",
+            path(&out),
+        ],
+    );
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(text.contains("lower bound"), "{text}");
+    let result = pki.json("find.json");
+    assert_eq!(result["schema"], "find/1");
+    assert!(result["trials"].as_array().unwrap().len() >= 2);
+    let report = load()
+        .arg("report")
+        .arg(&out)
+        .args(["--html", path(&page), "--csv", path(&csv), "--objective", "20ms"])
+        .output()
+        .unwrap();
+    assert!(report.status.success(), "{report:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Rate against latency") && page.contains("<svg"));
+    assert!(!page.contains("<script") && !page.contains("http"), "the page needs nothing else");
+    assert!(std::fs::read_to_string(csv).unwrap().starts_with("run,second,phase"));
+}
+
+#[test]
+fn short_runs_are_not_comparable_and_say_so() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("short.json");
+    pki.run(
+        &peer,
+        &[
+            "run",
+            "--quiet",
+            "--conns",
+            "1",
+            "--warmup",
+            "0s",
+            "--duration",
+            "1s",
+            "--out",
+            path(&out),
+        ],
+    );
+    let ran = load().arg("compare").args([&out, &out]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("not comparable"));
+}
