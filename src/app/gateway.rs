@@ -13,6 +13,7 @@ use crossbeam::channel::Sender;
 use crate::config::error::Problem;
 use crate::config::plan::{Listener, Plan, SessionTickets, Workers};
 use crate::core::route::Conflict;
+use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
 use crate::sys::{clock, descriptors, socket, thread};
 use crate::tls::{Material, StekKeys};
 use crate::worker::{self, Ended, Mail, Mailbox, Peer, Report, Snapshot, Spawn, WorkerCounters};
@@ -42,7 +43,7 @@ pub enum StartError {
     Tickets(#[source] crate::tls::StekError),
 }
 
-/// Descriptors that are not connections: logs, listening sockets, pipes, the admin server.
+/// Descriptors of the process: logs, listening sockets, the admin server.
 const DESCRIPTORS_KEPT: u64 = 256;
 
 /// A session has two sockets.
@@ -67,16 +68,16 @@ impl Gateway {
     /// # Errors
     /// Nothing is left running.
     pub fn start(mut plan: Plan, reports: Option<&Sender<Report>>) -> Result<Self, StartError> {
-        fit_descriptors(&mut plan);
-        let (material, stek) = load_material(&plan)?;
-        for warning in material.warnings() {
-            tracing::warn!("{warning}");
-        }
         let cores = thread::cores();
         let workers = match plan.runtime.workers {
             Workers::Auto => cores.len(),
             Workers::Count(count) => usize::from(count.get()),
         };
+        fit_descriptors(&mut plan, workers);
+        let (material, stek) = load_material(&plan)?;
+        for warning in material.warnings() {
+            tracing::warn!("{warning}");
+        }
         let sockets = bind(&plan.listeners, workers).map_err(StartError::Problems)?;
         let snapshot = Snapshot::new(plan, material).map_err(StartError::Chains)?;
         Self::spawn(snapshot, stek, sockets, &cores, reports)
@@ -235,7 +236,7 @@ fn bind_problem(listener: &Listener, error: &io::Error) -> Problem {
 
 /// Raises the descriptor limit, and lowers the connection limit to what it carries: better to refuse
 /// a client with a reason than to be unable to accept.
-fn fit_descriptors(plan: &mut Plan) {
+fn fit_descriptors(plan: &mut Plan, workers: usize) {
     let limit = match descriptors::raise_limit() {
         Ok(None) => return,
         Ok(Some(limit)) => limit,
@@ -244,7 +245,10 @@ fn fit_descriptors(plan: &mut Plan) {
             return;
         }
     };
-    let carried = limit.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_A_SESSION;
+    let ready: usize = plan.clusters.iter().map(|one| usize::from(one.pool.ready_max)).sum();
+    let a_worker = PIPES_MAX * PIPE_DESCRIPTORS + ready;
+    let kept = DESCRIPTORS_KEPT + (workers * a_worker) as u64;
+    let carried = limit.saturating_sub(kept) / DESCRIPTORS_A_SESSION;
     let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);
     if plan.limits.connections.is_none_or(|connections| connections.get() > carried) {
         tracing::warn!(

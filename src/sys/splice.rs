@@ -1,8 +1,9 @@
 //! `splice(2)`: bytes from socket to socket through a pipe, without entering this process.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
@@ -13,6 +14,13 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// Idle pipes kept for the next taker.
 const POOL_MAX: usize = 32;
 
+/// Pipes of one worker, idle ones and those that hold bytes for a reader that stalls. Flows beyond
+/// go by receive and send: stalling must not be a way to take every descriptor (threat 31).
+pub const PIPES_MAX: usize = 64;
+
+/// Descriptors of one pipe.
+pub const PIPE_DESCRIPTORS: usize = 2;
+
 /// A pipe with `filled` bytes in it.
 #[derive(Debug)]
 pub struct Pipe {
@@ -20,20 +28,28 @@ pub struct Pipe {
     write: OwnedFd,
     filled: usize,
     capacity: usize,
+    /// Counts this pipe as long as it lives.
+    _alive: Alive,
 }
+
+/// One pipe in the count of its pool.
+#[derive(Debug)]
+struct Alive(Rc<Cell<usize>>);
 
 /// The empty pipes of one worker.
 #[derive(Debug, Default)]
 pub struct PipePool {
     idle: RefCell<Vec<Pipe>>,
+    /// Idle or not.
+    alive: Rc<Cell<usize>>,
 }
 
 impl Pipe {
-    fn new() -> io::Result<Self> {
+    fn new(alive: Alive) -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         // Over the user's limit the pipe keeps its 64 KiB: smaller, not wrong.
         let capacity = fcntl_setpipe_size(&write, PIPE_BYTES).unwrap_or(64 * 1024);
-        Ok(Self { read, write, filled: 0, capacity })
+        Ok(Self { read, write, filled: 0, capacity, _alive: alive })
     }
 
     /// Moves bytes from a socket into the pipe. `Ok(0)` is the end of the stream.
@@ -61,16 +77,49 @@ impl Pipe {
     }
 }
 
+impl Alive {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 impl PipePool {
+    /// Whether `take` has a pipe to give. Where not (`PIPES_MAX`, or out of descriptors or pipe
+    /// pages) the caller goes on with receive and send.
+    pub fn has_one(&self) -> bool {
+        if !self.idle.borrow().is_empty() {
+            return true;
+        }
+        match self.make() {
+            Ok(pipe) => {
+                self.put(pipe);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// An empty pipe.
     ///
     /// # Errors
-    /// Out of descriptors or pipe pages; the caller goes on with receive and send.
+    /// Never after `has_one`.
     pub fn take(&self) -> io::Result<Pipe> {
-        match self.idle.borrow_mut().pop() {
-            Some(pipe) => Ok(pipe),
-            None => Pipe::new(),
+        let idle = self.idle.borrow_mut().pop();
+        idle.map_or_else(|| self.make(), Ok)
+    }
+
+    fn make(&self) -> io::Result<Pipe> {
+        if self.alive.get() >= PIPES_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
         }
+        Pipe::new(Alive::new(&self.alive))
     }
 
     /// Takes a pipe back; one that still holds bytes is closed instead.
@@ -131,5 +180,19 @@ mod tests {
         pipe.fill_from(&inside).unwrap();
         pool.put(pipe);
         assert!(pool.idle.borrow().is_empty());
+        assert_eq!(pool.alive.get(), 0);
+    }
+
+    // threat 31
+    #[test]
+    fn pipes_that_are_held_are_bounded_and_counted() {
+        let pool = PipePool::default();
+        let mut held: Vec<Pipe> = (0..PIPES_MAX).map(|_| pool.take().unwrap()).collect();
+        assert!(!pool.has_one());
+        assert!(pool.take().is_err());
+        held.pop();
+        assert!(pool.has_one());
+        held.clear();
+        assert_eq!(pool.alive.get(), 1, "the idle one");
     }
 }

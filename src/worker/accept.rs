@@ -14,8 +14,9 @@ use super::{Worker, connection};
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
 
-/// A pause where the process is out of descriptors: accepting again at once would only spin.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// A pause after an error that may come again at once (out of descriptors, forbidden by a filter):
+/// accepting without it would only spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts on one listening socket of this worker, for ever.
 pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener) {
@@ -38,10 +39,12 @@ pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener)
                 worker.counters.accept_errors.increment();
                 if is_exhaustion(&error) {
                     shed_one(&worker, index, &listener, &mut reserve, &error);
-                    worker.timers.sleep_until(clock::now() + EXHAUSTED_PAUSE).await;
                 } else {
                     // A client that left while it waited; the listening socket is fine.
                     tracing::debug!(%error, "accept failed for one connection");
+                }
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    worker.timers.sleep_until(clock::now() + ERROR_PAUSE).await;
                 }
             }
         }
@@ -107,16 +110,22 @@ fn over_limit(worker: &Worker, listener: usize) -> Option<Refusal> {
         let detail = format!("listener.{name}.limits.connections = {limit} are open");
         return Some(Refusal::new(Reason::ConnectionLimit, detail));
     }
-    let shaking = all(&|peer| peer.counters.handshaking.value());
-    if let Some(limit) = over(plan.limits.handshakes_in_flight, shaking) {
-        let detail = format!("limits.handshakes_in_flight = {limit} are running");
-        return Some(Refusal::new(Reason::HandshakeLimit, detail));
-    }
     None
 }
 
+/// Why no further handshake may begin now, if so.
+pub(crate) fn over_handshake_limit(worker: &Worker) -> Option<Refusal> {
+    let limit = worker.snapshot.plan.limits.handshakes_in_flight?;
+    let running: u64 = worker.peers.iter().map(|peer| peer.counters.handshaking.value()).sum();
+    (running >= limit.get() as u64).then(|| {
+        let detail = format!("limits.handshakes_in_flight = {limit} are running");
+        Refusal::new(Reason::HandshakeLimit, detail)
+    })
+}
+
 fn lighter_worker(worker: &Worker) -> Option<usize> {
-    if worker.peers.len() < 2 {
+    // In a drain the other worker may be gone, and its mailbox a place where nobody looks.
+    if worker.peers.len() < 2 || worker.drain.get().is_some() {
         return None;
     }
     let load = |at: usize| {
@@ -157,7 +166,7 @@ fn shed_one(
     *reserve = reserve_descriptor();
 }
 
-/// One descriptor and no more: where only one is free, a pipe would not get its second.
+/// One descriptor and never two: two are not there when it is to be taken back.
 fn reserve_descriptor() -> Option<OwnedFd> {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
 }

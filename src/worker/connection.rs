@@ -19,9 +19,9 @@ use super::mailbox::Arrival;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::upstream::{Cluster, Connected};
-use super::{ChainCounters, Worker, handshake, stream};
+use super::{ChainCounters, Worker, accept, handshake, stream};
 use crate::config::plan::Chain;
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::session::{Deadlines, Event, Session, Wish};
 use crate::sys::clock;
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     upstream: Option<Connected>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<usize>>,
-    /// Given up when the handshake is over.
+    /// While a handshake runs.
     handshaking: Option<Handshaking>,
     /// From the first time that bytes may flow.
     open: Option<OpenSession>,
@@ -90,9 +90,8 @@ impl Connection {
     ) -> Self {
         let timeouts = worker.snapshot.plan.listeners[listener].timeouts;
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
-        worker.counters.handshaking.up();
         Self {
-            handshaking: Some(Handshaking(Rc::clone(&worker))),
+            handshaking: None,
             open: None,
             worker,
             listener,
@@ -151,6 +150,12 @@ impl Connection {
 
     async fn handshake(&mut self) -> Event {
         let worker = Rc::clone(&self.worker);
+        // Only now: a client that is silent or slow with its hello costs no cryptography, and must
+        // not take the place of one that does (threat 1).
+        if let Some(refusal) = accept::over_handshake_limit(&worker) {
+            return Event::Refused(refusal);
+        }
+        self.handshaking = Some(Handshaking::new(&worker));
         let terms = self
             .session
             .chain()
@@ -222,6 +227,10 @@ impl Connection {
     async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
         self.open = None;
+        if refusal.reason.blame() == Blame::Load {
+            // Staying to say goodbye is what there is no room for (threat 31).
+            return;
+        }
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
         let worker = Rc::clone(&self.worker);
@@ -340,6 +349,13 @@ impl Drop for Open {
         if std::thread::panicking() {
             self.worker.counters.panics.increment();
         }
+    }
+}
+
+impl Handshaking {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.counters.handshaking.up();
+        Self(Rc::clone(worker))
     }
 }
 

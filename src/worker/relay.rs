@@ -121,8 +121,23 @@ impl<'a> Session<'a> {
                 return self.wait(cx);
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        self.busy(cx)
+    }
+
+    /// Something moved in each turn: others come first, and what ends a session whatever it does is
+    /// looked at here too, for a peer that never pauses does not let it come to `wait`.
+    fn busy(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        self.relay.deadline_passed(clock::now());
+        if self.place.phase() == DrainPhase::Forced {
+            self.relay.drain(true);
+        }
+        match self.relay.outcome() {
+            Some(outcome) => Poll::Ready(Some(outcome)),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     /// Nothing moves: look at the limits in time, and sleep.
@@ -219,7 +234,7 @@ impl<'a> Session<'a> {
 
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
         let (source, to) = self.legs.along(from);
-        if Splices::serve(source, to) {
+        if Splices::serve(source, to) && self.worker.pipes.has_one() {
             return self.splice(from, cx);
         }
         let worker = Rc::clone(&self.worker);

@@ -114,7 +114,7 @@ impl Gateway {
         }
         let handshaking = self.sum(|worker| worker.handshaking.value());
         families
-            .gauge("portcullis_handshakes_in_flight", "Connections before the end of handshake")?
+            .gauge("portcullis_handshakes_in_flight", "Handshakes with clients that run")?
             .sample(&[], handshaking)?;
         let handed_off = self.sum(|worker| worker.handed_off.value());
         families
