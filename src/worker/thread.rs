@@ -54,6 +54,9 @@ pub enum Ended {
 /// How often an ending worker looks whether its last session is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Resets are done in the time that it takes to poll each session once; handshakes are not waited for.
+const CUT_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Starts the thread; it serves until it is told to drain or to stop.
 ///
 /// # Errors
@@ -104,10 +107,10 @@ async fn serve(spawn: Spawn) -> Ended {
         .map(|(at, listener)| spawn_local(accept::run(Rc::clone(&worker), at, listener)))
         .collect();
     let drain = read_mail(&worker).await;
-    let Some(drain) = drain else { return Ended::Cut };
+    let Some(drain) = drain else { return cut(&worker, CUT_PATIENCE).await };
     tokio::select! {
         ended = end(&worker, drain, accepting) => ended,
-        None = read_mail(&worker) => Ended::Cut,
+        None = read_mail(&worker) => cut(&worker, CUT_PATIENCE).await,
     }
 }
 
@@ -143,8 +146,13 @@ async fn end(worker: &Rc<Worker>, drain: Drain, accepting: Vec<Task<()>>) -> End
     if empty_by(worker, drain.over_at()).await {
         return Ended::Clean;
     }
+    cut(worker, LINGER).await
+}
+
+/// Resets every session: one that is merely dropped would end with FIN, as if it were whole.
+async fn cut(worker: &Rc<Worker>, patience: Duration) -> Ended {
     worker.roster.set_phase(DrainPhase::Forced);
-    empty_by(worker, clock::now() + LINGER).await;
+    empty_by(worker, clock::now() + patience).await;
     Ended::Cut
 }
 

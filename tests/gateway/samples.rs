@@ -83,7 +83,7 @@ fn start(file: &str, plain: &[u16], tls: &[u16]) -> Sample {
 fn command(line: &str) -> Option<String> {
     let words = line.strip_prefix('#')?.trim_start().strip_prefix("portcullis ")?;
     let words = words.split("  ").next()?.trim();
-    words.starts_with("pki ").then(|| words.to_owned())
+    words.starts_with("pki ").then(|| words.replace('"', ""))
 }
 
 /// The certificates that `portcullis pki` made.
