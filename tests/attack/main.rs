@@ -4,6 +4,11 @@
 //! Each test starts the real binary and keeps an honest session beside the attack. `threat N` names
 //! the row of `docs/threats.md` that a test stands for. What the gateway does for friendly peers is
 //! in `tests/gateway`. Start with `support`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test code: what breaks fails the test at once, where it broke"
+)]
 
 mod descriptors;
 mod floods;
