@@ -198,3 +198,74 @@ pub fn server_name(text: &str) -> Result<ServerName<'static>> {
     let text = if text == "none" { "127.0.0.1" } else { text };
     ServerName::try_from(text.to_owned()).with_context(|| format!("{text:?} is not a server name"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn population(resume: f64, flaws: Vec<(String, f64)>) -> Arc<Population> {
+        let identities = vec![Identity::none(), Identity::none(), Identity::none()];
+        let names = ["a.test", "b.test"]
+            .into_iter()
+            .map(|text| Name {
+                text: text.to_owned(),
+                server: server_name(text).unwrap(),
+                expect: Expect::Accept,
+                identities: Weighted::new(vec![(1, 1.0)]).unwrap(),
+                flawed: BTreeMap::from([("expired".to_owned(), vec![2])]),
+            })
+            .collect();
+        Arc::new(Population {
+            choice: Weighted::new(vec![(0, 3.0), (1, 1.0)]).unwrap(),
+            names,
+            identities,
+            versions: Weighted::new(vec![(Version::Tls13, 1.0)]).unwrap(),
+            resume,
+            sharing: Sharing::Pool,
+            flaws,
+        })
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_clients_whatever_the_ratio() {
+        let mut never = Clients::new(population(0.0, vec![]), 7);
+        let mut often = Clients::new(population(0.8, vec![]), 7);
+        let mut resumed = 0;
+        for _ in 0..10_000 {
+            let (one, other) = (never.draw(), often.draw());
+            assert_eq!((one.name, one.holder), (other.name, other.holder));
+            assert!(!one.resume);
+            resumed += u32::from(other.resume);
+        }
+        assert!((7_800..8_200).contains(&resumed), "{resumed}");
+    }
+
+    #[test]
+    fn flawed_clients_come_as_often_as_asked_and_must_be_refused() {
+        let flaws = vec![("expired".to_owned(), 0.1), ("none".to_owned(), 0.05)];
+        let population = population(0.9, flaws);
+        population.check_flaws().unwrap();
+        let mut clients = Clients::new(population, 1);
+        let (mut expired, mut bare) = (0, 0);
+        for _ in 0..10_000 {
+            let draw = clients.draw();
+            match draw.identity {
+                NO_CERTIFICATE => bare += 1,
+                2 => expired += 1,
+                _ => {
+                    assert_eq!(draw.expect, Expect::Accept);
+                    continue;
+                }
+            }
+            assert_eq!(draw.expect, Expect::Refuse);
+            assert!(!draw.resume, "a flawed client spends nobody's ticket");
+        }
+        assert!((900..1_100).contains(&expired) && (420..580).contains(&bare), "{expired} {bare}");
+    }
+
+    #[test]
+    fn a_flaw_that_nobody_has_is_refused() {
+        assert!(population(0.0, vec![("revoked".to_owned(), 0.1)]).check_flaws().is_err());
+        assert!(population(0.0, vec![("expired".to_owned(), 1.1)]).check_flaws().is_err());
+    }
+}

@@ -3,6 +3,8 @@
 //! unprotected. Read `manifest.rs` for the layout.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -180,7 +182,7 @@ impl Pki {
         let stem = base.join(file);
         let pair = Pair { chain: with_end(&stem, "crt"), key: with_end(&stem, "key") };
         write(&self.out.join(&pair.chain), &format!("{}{chain}", certificate.pem()))?;
-        write(&self.out.join(&pair.key), &key.serialize_pem())?;
+        write_secret(&self.out.join(&pair.key), &key.serialize_pem())?;
         Ok(pair)
     }
 }
@@ -281,6 +283,14 @@ fn key_pair(key_type: &str) -> Result<KeyPair> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A file that only its owner may read: servers rightly complain about other keys.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// This second, so many days from today.
