@@ -204,7 +204,7 @@ impl Chart {
         let _ = write!(
             out,
             "<text class=\"title\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-             <text class=\"title\" transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+             <text class=\"title upward\" transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + RIGHT) / 2.0,
             HEIGHT - 7.0,
             escape(&self.x.title),
