@@ -2,7 +2,7 @@
 //!
 //! `world` drives the core as the worker does, `peer` is what sockets and applications do, `verdict`
 //! says what must hold. A failure prints its seed: `SIMULATION_SEED=n cargo test --test simulation`
-//! replays that one alone. The fuzz target `session` runs the same world.
+//! replays that one alone, `SIMULATION_SEEDS=n` runs as many. The fuzz target `session` runs the same world.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,17 +10,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use simulation::choice::Choice;
 use simulation::world::{Ran, simulate};
 
-/// The simulator, as the fuzz target takes it too.
-mod simulation {
-    pub(crate) mod choice;
-    pub(crate) mod peer;
-    pub(crate) mod verdict;
-    pub(crate) mod world;
-}
+#[path = "simulation/mod.rs"]
+mod simulation;
 
-/// 20,000 seeds take about 1 s in a debug build; a run of hours takes more from the environment.
+/// 20,000 seeds take 0.5 s in a debug build; a long run takes more from the environment.
 const SEEDS: u64 = 20_000;
 
+#[expect(clippy::print_stderr, reason = "random tests print their seed")]
 fn run_seed(seed: u64) -> Ran {
     let run = catch_unwind(AssertUnwindSafe(|| simulate(&mut Choice::Seed(seed))));
     run.unwrap_or_else(|failure| {

@@ -221,10 +221,11 @@ impl Relay {
     }
 
     /// The process is going: ends the session at once if no byte is on its way, and says whether
-    /// it did. `force` resets it otherwise.
+    /// it did. `force` resets it, whatever is on its way: nobody knows whether more was to come, and
+    /// a cut must not look like an end.
     pub fn drain(&mut self, force: bool) -> bool {
         if self.outcome.is_none() && (force || self.queued() == 0) {
-            let how = self.polite_if_flushed();
+            let how = if force { Closing::Reset } else { Closing::Polite };
             let reason = Some(Reason::Draining);
             self.outcome = Some(Outcome { closed_by: ClosedBy::Gateway, how, reason });
         }

@@ -176,14 +176,13 @@ impl Session {
                 (Phase::Relaying { chain, connect, ready_died, may_be_ready }, Wish::Relay)
             }
             (phase @ Phase::Connecting { .. }, Event::DialFailed(failure)) => {
-                next_dial(phase, failure, now)
+                next_dial(&phase, failure, now)
             }
-            (Phase::Connecting { chain, connect, attempt, ready_died, until }, Event::Deadline) => {
+            (phase @ Phase::Connecting { connect, attempt, .. }, Event::Deadline) => {
                 let (limit, dials) = (connect.timeout, u32::from(attempt) + 1);
                 let detail =
                     format!("no answer within {limit:?}, dial {dials} of {}", connect.attempts);
-                let phase = Phase::Connecting { chain, connect, attempt, ready_died, until };
-                next_dial(phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
+                next_dial(&phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
             }
             (
                 Phase::Relaying { chain, connect, ready_died, may_be_ready: true },
@@ -217,9 +216,9 @@ fn may_be_ready(attempt: u8, ready_died: u8) -> bool {
 }
 
 /// The next endpoint, or the refusal that the last one gave.
-fn next_dial(phase: Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
-    let Phase::Connecting { chain, connect, attempt, ready_died, .. } = phase else {
-        return refuse(phase_chain(&phase), Reason::Internal, failure.to_string());
+fn next_dial(phase: &Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
+    let &Phase::Connecting { chain, connect, attempt, ready_died, .. } = phase else {
+        return refuse(phase_chain(phase), Reason::Internal, failure.to_string());
     };
     let attempt = attempt + 1;
     if attempt >= connect.attempts {

@@ -3,7 +3,9 @@
 //! What a callback found (`handshake_context`) goes before what rustls says about it. Decides
 //! nothing; `handshake` calls it once a handshake has failed.
 
-use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, RootCertStore};
+use rustls::{
+    AlertDescription, CertificateError, DistinguishedName, Error, PeerIncompatible, RootCertStore,
+};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
@@ -162,6 +164,37 @@ fn culprit(
     intermediates.iter().filter_map(Identity::of).find(is_culprit).unwrap_or_else(|| leaf.clone())
 }
 
+/// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
+/// as good as always another CA of the same name: `BadSignature` to webpki, unknown CA to the user.
+pub(super) fn has_namesake(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+) -> bool {
+    let sent: Vec<Identity> = intermediates.iter().filter_map(Identity::of).collect();
+    Identity::of(end_entity)
+        .is_some_and(|leaf| anchor_names(roots).contains(&top(&leaf, &sent).issuer))
+}
+
+/// The certificate that the others lead up to; the leaf, if they do not.
+fn top<'a>(leaf: &'a Identity, sent: &'a [Identity]) -> &'a Identity {
+    let mut last = leaf;
+    for _ in 0..sent.len() {
+        match sent.iter().find(|one| one.subject == last.issuer && one.subject != one.issuer) {
+            Some(next) => last = next,
+            None => break,
+        }
+    }
+    last
+}
+
+fn anchor_names(roots: &RootCertStore) -> Vec<String> {
+    let names = roots.subjects();
+    let text =
+        |name: &DistinguishedName| Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string());
+    names.iter().filter_map(text).collect()
+}
+
 /// Why no path leads to an anchor: self-signed, an intermediate left out, or simply foreign.
 fn missing_issuer(
     leaf: &Identity,
@@ -171,19 +204,9 @@ fn missing_issuer(
     if leaf.subject == leaf.issuer {
         return "it is self-signed, and no anchor of the trust".to_owned();
     }
-    let anchors: Vec<String> = roots
-        .subjects()
-        .iter()
-        .filter_map(|name| X509Name::from_der(name.as_ref()).ok().map(|(_, name)| name.to_string()))
-        .collect();
+    let anchors = anchor_names(roots);
     let sent: Vec<Identity> = intermediates.iter().filter_map(Identity::of).collect();
-    let mut last = leaf;
-    for _ in 0..sent.len() {
-        match sent.iter().find(|one| one.subject == last.issuer && one.subject != one.issuer) {
-            Some(next) => last = next,
-            None => break,
-        }
-    }
+    let last = top(leaf, &sent);
     if anchors.contains(&last.issuer) {
         return format!(
             "an anchor is called {} too, but its key did not sign this chain",

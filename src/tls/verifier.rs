@@ -14,7 +14,7 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::alert::certificate_failure;
+use super::alert::{certificate_failure, has_namesake};
 use super::chain_memo::{self, ChainKey, Validity};
 use super::handshake_context::{self, Authentication};
 use super::identity::{Identity, sha256};
@@ -87,9 +87,9 @@ impl ClientCertVerifier for ClientVerifier {
         let known = match chain_memo::recall(key, now.as_secs()) {
             Some(known) => Some(known),
             None => {
-                self.inner.verify_client_cert(end_entity, intermediates, now).inspect_err(
-                    |error| explain(error, end_entity, intermediates, &self.trust, now),
-                )?;
+                self.inner
+                    .verify_client_cert(end_entity, intermediates, now)
+                    .map_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
                 memorise(key, end_entity, intermediates)
             }
         };
@@ -145,7 +145,7 @@ impl ServerCertVerifier for UpstreamVerifier {
         if chain_memo::recall(key, now.as_secs()).is_none() {
             self.inner
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .inspect_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
+                .map_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
             memorise(key, end_entity, intermediates);
         }
         Ok(ServerCertVerified::assertion())
@@ -205,16 +205,26 @@ fn memorise(
     known
 }
 
+/// Writes down what is wrong with a chain, and returns the error from which rustls takes its alert.
 fn explain(
-    error: &Error,
+    error: Error,
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     trust: &Bundle,
     now: UnixTime,
-) {
+) -> Error {
+    let error = match error {
+        Error::InvalidCertificate(CertificateError::BadSignature)
+            if has_namesake(end_entity, intermediates, &trust.roots) =>
+        {
+            CertificateError::UnknownIssuer.into()
+        }
+        other => other,
+    };
     let (reason, detail) =
-        certificate_failure(error, end_entity, intermediates, &trust.roots, now.as_secs());
+        certificate_failure(&error, end_entity, intermediates, &trust.roots, now.as_secs());
     handshake_context::with(|context| context.fail(reason, detail));
+    error
 }
 
 fn proof_failed(certificate: &CertificateDer<'_>, reason: Reason) {

@@ -99,6 +99,10 @@ impl<'a> Session<'a> {
     /// The outcome once the session is over; `None` where the ready upstream connection is dead.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         self.place.register(cx);
+        // A stream that never waits would not look at the drain below.
+        if self.place.phase() == DrainPhase::Forced {
+            self.relay.drain(true);
+        }
         for _ in 0..TURNS_MAX {
             let mut moved = false;
             // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard

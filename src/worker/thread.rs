@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use tokio::task::{JoinHandle as Task, LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet};
 
 use super::mailbox::Mail;
 use super::report::Report;
@@ -54,6 +54,9 @@ pub enum Ended {
 /// How often an ending worker looks whether its last session is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Resets are done in the time that it takes to poll each session once; handshakes are not waited for.
+const CUT_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Starts the thread; it serves until it is told to drain or to stop.
 ///
 /// # Errors
@@ -72,10 +75,10 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();
-    Ok(local.block_on(&runtime, serve(spawn)))
+    local.block_on(&runtime, serve(spawn))
 }
 
-async fn serve(spawn: Spawn) -> Ended {
+async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
     let worker = Rc::new(Worker {
@@ -97,18 +100,30 @@ async fn serve(spawn: Spawn) -> Ended {
         random: Cell::new(spawn.seed | 1),
         connections: Cell::new(0),
     });
-    spawn_local(Rc::clone(&worker.timers).drive());
+    let mut timers = JoinSet::new();
+    timers.spawn_local(Rc::clone(&worker.timers).drive());
     Upstreams::keep_ready(&worker);
-    let accepting = spawn.listeners.into_iter().enumerate();
-    let accepting: Vec<Task<()>> = accepting
-        .map(|(at, listener)| spawn_local(accept::run(Rc::clone(&worker), at, listener)))
-        .collect();
-    let drain = read_mail(&worker).await;
-    let Some(drain) = drain else { return Ended::Cut };
-    tokio::select! {
-        ended = end(&worker, drain, accepting) => ended,
-        None = read_mail(&worker) => Ended::Cut,
+    let mut accepting = JoinSet::new();
+    for (at, listener) in spawn.listeners.into_iter().enumerate() {
+        accepting.spawn_local(accept::run(Rc::clone(&worker), at, listener));
     }
+    // A worker without its timers or with a deaf listener must not look like one that serves: its
+    // thread ends, control notices, and the process makes room for a new one.
+    let drain = tokio::select! {
+        drain = read_mail(&worker) => drain,
+        Some(_) = timers.join_next() => return Err(lost("its timers")),
+        Some(_) = accepting.join_next() => return Err(lost("a listening socket")),
+    };
+    let Some(drain) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
+    tokio::select! {
+        ended = end(&worker, drain, accepting) => Ok(ended),
+        None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
+        Some(_) = timers.join_next() => Err(lost("its timers")),
+    }
+}
+
+fn lost(what: &str) -> io::Error {
+    io::Error::other(format!("the worker has lost {what}"))
 }
 
 /// Takes deliveries until control says that it is time to go. `None`: at once.
@@ -131,20 +146,22 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
 }
 
 /// Grace, then no new connections; sessions end one by one; what is left at the deadline is cut.
-async fn end(worker: &Rc<Worker>, drain: Drain, accepting: Vec<Task<()>>) -> Ended {
+async fn end(worker: &Rc<Worker>, drain: Drain, mut accepting: JoinSet<()>) -> Ended {
     worker.timers.sleep_until(drain.accept_until()).await;
-    for task in accepting {
-        task.abort();
-        // Its end closes the listening socket.
-        drop(task.await);
-    }
+    // Their end closes the listening sockets.
+    accepting.shutdown().await;
     worker.upstreams.forget_ready(clock::now());
     worker.roster.set_phase(DrainPhase::Draining);
     if empty_by(worker, drain.over_at()).await {
         return Ended::Clean;
     }
+    cut(worker, LINGER).await
+}
+
+/// Resets every session: one that is merely dropped would end with FIN, as if it were whole.
+async fn cut(worker: &Rc<Worker>, patience: Duration) -> Ended {
     worker.roster.set_phase(DrainPhase::Forced);
-    empty_by(worker, clock::now() + LINGER).await;
+    empty_by(worker, clock::now() + patience).await;
     Ended::Cut
 }
 

@@ -229,7 +229,8 @@ fn names_that_are_no_host_names_never_reach_a_chain() {
     let gateway = patient(&pki, &echoes, "15s");
     let long = [b'a'; 300];
     let (unrecognized, decode_error) = (alert(112), alert(50));
-    let cases: [(&[&[u8]], [u8; 7], &str); 9] = [
+    type Case<'a> = (&'a [&'a [u8]], [u8; 7], &'a str);
+    let cases: [Case<'_>; 9] = [
         (&[b"edge.test."], unrecognized, "sni_invalid"),
         (&[b"127.0.0.1"], unrecognized, "sni_invalid"),
         (&[b"::1"], unrecognized, "sni_invalid"),

@@ -4,11 +4,14 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 
 use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, TlsStream, close_write, connect_plain, connect_tls, eventually,
     monotonic_now, read_to_end, round_trip,
 };
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use tempfile::TempDir;
 
 use crate::support::{BINARY, Config, NAME, Pki};
@@ -104,21 +107,38 @@ fn handshakes_in_flight_are_limited_before_any_cryptography() {
     let client = pki.client().build();
     let mut established = connect_tls(edge, NAME, &client).unwrap();
     use_once(&mut established);
-    let silent: Vec<_> = (0..3).map(|_| connect_plain(edge).unwrap()).collect();
-    open(&gateway, 4);
+    // Three that say hello and no more; one that has not said it takes no room.
+    let mute = connect_plain(edge).unwrap();
+    let silent: Vec<_> = (0..3).map(|_| say_hello(&gateway, &client)).collect();
+    eventually(PATIENCE, "three handshakes", || {
+        (gateway.metrics().sum("portcullis_handshakes_in_flight", &[]) == 3).then_some(())
+    });
     assert!(connect_tls(edge, NAME, &client).is_err(), "a fourth handshake");
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
     assert_eq!(line["reason"], "handshake_limit", "{line}");
     use_once(&mut established);
-    drop(silent);
+    drop((silent, mute));
     open(&gateway, 1);
     let mut next = connect_tls(edge, NAME, &client).unwrap();
     use_once(&mut next);
     finish(next);
     finish(established);
     let metrics = gateway.settled();
-    assert_eq!((metrics.refusals("handshake_limit"), metrics.refusals("probe")), (1, 3));
+    assert_eq!((metrics.refusals("handshake_limit"), metrics.refusals("probe")), (1, 1));
+    assert_eq!(metrics.refusals("client_closed"), 3);
 }
+
+/// A connection on which a whole ClientHello was sent, and nothing else will be.
+fn say_hello(gateway: &Gateway, client: &Arc<ClientConfig>) -> TcpStream {
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(client), name).unwrap();
+    let mut socket = connect_plain(gateway.addr("edge")).unwrap();
+    connection.write_tls(&mut socket).unwrap();
+    socket
+}
+
+/// Enough for what the gateway keeps for itself, and some sessions.
+const DESCRIPTORS: u32 = 512;
 
 fn starved(pki: &Pki, echoes: &PlainEcho, descriptors: u32) -> Gateway {
     let mut command = Command::new("prlimit");
@@ -131,12 +151,19 @@ fn starved(pki: &Pki, echoes: &PlainEcho, descriptors: u32) -> Gateway {
 #[test] // threat 31
 fn the_connection_limit_fits_the_descriptors_that_there_are() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
-    let gateway = starved(&pki, &echoes, 280);
+    let gateway = starved(&pki, &echoes, DESCRIPTORS);
+    let said = gateway.other_output();
+    let carried = said.split("connections=").nth(1).and_then(|rest| rest.lines().next());
+    let carried: usize = carried.unwrap().trim().parse().unwrap();
     let edge = gateway.addr("edge");
     let client = pki.client().build();
-    let mut held: Vec<_> = (0..12).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    let mut held: Vec<_> =
+        (0..carried).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
     held.iter_mut().for_each(use_once);
-    assert!(connect_tls(edge, NAME, &client).is_err(), "280 descriptors carry 12 sessions");
+    assert!(
+        connect_tls(edge, NAME, &client).is_err(),
+        "{DESCRIPTORS} descriptors carry {carried} sessions"
+    );
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
     assert_eq!(line["reason"], "connection_limit", "{line}");
     held.into_iter().for_each(finish);
@@ -146,7 +173,7 @@ fn the_connection_limit_fits_the_descriptors_that_there_are() {
 #[test] // threat 31
 fn without_descriptors_the_gateway_neither_spins_nor_stays_deaf() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
-    let gateway = starved(&pki, &echoes, 280);
+    let gateway = starved(&pki, &echoes, DESCRIPTORS);
     let edge = gateway.addr("edge");
     let client = pki.client().build();
     let mut before = connect_tls(edge, NAME, &client).unwrap();
@@ -184,12 +211,12 @@ fn lower_limit(gateway: &Gateway) {
 }
 
 fn raise_limit(gateway: &Gateway) {
-    set_limit(gateway, 280);
+    set_limit(gateway, DESCRIPTORS);
 }
 
 fn set_limit(gateway: &Gateway, descriptors: u32) {
     let pid = gateway.pid().to_string();
-    let nofile = format!("--nofile={descriptors}:280");
+    let nofile = format!("--nofile={descriptors}:{DESCRIPTORS}");
     let status = Command::new("prlimit").args(["--pid", &pid, &nofile]).status().unwrap();
     assert!(status.success());
 }

@@ -10,6 +10,7 @@
 )]
 
 mod commands;
+mod ends;
 mod hello;
 mod life;
 mod limits;

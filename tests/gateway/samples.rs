@@ -28,11 +28,9 @@ struct Sample {
 
 /// `portcullis` with these words in this directory; fails the test unless it succeeds.
 fn portcullis(directory: &Path, words: &str) {
-    let output = Command::new(BINARY)
-        .args(words.split_whitespace())
-        .current_dir(directory)
-        .output()
-        .unwrap();
+    // As a shell reads them: quoted, so that `*` stands for itself.
+    let unquoted = words.split_whitespace().map(|word| word.trim_matches('"'));
+    let output = Command::new(BINARY).args(unquoted).current_dir(directory).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "portcullis {words}: {said}");
 }
@@ -85,7 +83,7 @@ fn start(file: &str, plain: &[u16], tls: &[u16]) -> Sample {
 fn command(line: &str) -> Option<String> {
     let words = line.strip_prefix('#')?.trim_start().strip_prefix("portcullis ")?;
     let words = words.split("  ").next()?.trim();
-    words.starts_with("pki ").then(|| words.to_owned())
+    words.starts_with("pki ").then(|| words.replace('"', ""))
 }
 
 /// The certificates that `portcullis pki` made.

@@ -2,6 +2,8 @@
 //!
 //! What must hold is asserted where it happens; what can be said only at the end is in `verdict`.
 
+#![expect(clippy::panic, reason = "what must not happen fails the run")]
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

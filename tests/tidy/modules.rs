@@ -67,10 +67,32 @@ fn children(source: &Source, is_root: bool) -> Vec<String> {
         }
         match path_attribute(&source.text[..at]) {
             Some(path) => found.push(format!("{directory}/{path}")),
-            None => found.extend([format!("{home}/{name}.rs"), format!("{home}/{name}/mod.rs")]),
+            None => {
+                let home = inline_modules(source, at)
+                    .fold(home.clone(), |home, inline| home + "/" + inline);
+                found.extend([format!("{home}/{name}.rs"), format!("{home}/{name}/mod.rs")]);
+            }
         }
     }
     found
+}
+
+/// The names of the `mod NAME { … }` that `at` stands in, the outermost first.
+fn inline_modules(source: &Source, at: usize) -> impl Iterator<Item = &str> {
+    let opened = source.words("mod").take_while(move |mod_at| *mod_at < at);
+    opened.filter_map(move |mod_at| {
+        let (name, body) = source.code[mod_at + "mod".len()..at].split_once('{')?;
+        let name = name.trim();
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        // Still open when as many braces open as close, or more, all the way from its own.
+        let mut depth = 1usize;
+        let mut braces = body.chars().filter(|c| matches!(c, '{' | '}'));
+        let is_open = braces.all(|c| {
+            depth = if c == '{' { depth + 1 } else { depth - 1 };
+            depth > 0
+        });
+        (is_name && is_open).then_some(name)
+    })
 }
 
 /// The value of a `#[path = "…"]` on the line before the one that `before` ends in.
@@ -107,11 +129,13 @@ mod tests {
             ("src/a/c.rs", "#[cfg(test)]\nmod tests;\nmod inline { }"),
             ("src/a/c/tests.rs", ""),
             ("src/a/lost.rs", "mod c;"),
-            ("src/b.rs", "mod d;"),
+            ("src/b.rs", "mod d; mod inner { fn f() {} mod g; }"),
+            ("src/b/inner/g.rs", ""),
+            ("src/b/g.rs", ""),
             ("src/b/d.rs", ""),
             ("src/e.rs", ""),
         ];
-        assert_eq!(unused(&files), ["src/a/lost.rs", "src/e.rs"]);
+        assert_eq!(unused(&files), ["src/a/lost.rs", "src/b/g.rs", "src/e.rs"]);
     }
 
     #[test]

@@ -219,6 +219,7 @@ pub(crate) async fn refusals(stage: &Stage) -> Result<Vec<Refused>, DemoError> {
         let no_socket = |source| DemoError::Io { what: "the gateway was not reached", source };
         let socket = TcpStream::connect(stage.address()).await.map_err(no_socket)?;
         let source = socket.local_addr().map_err(no_socket)?;
+        stage.forget_reports();
         let alert = match knock(&connector, socket).await {
             Ok(()) => None,
             Err(error) => Some(error.to_string()),

@@ -54,8 +54,11 @@ pub(crate) struct Stage {
     _upstreams: Vec<Upstream>,
 }
 
-/// Reports that wait to be looked at; older ones are dropped by the workers, not by us.
+/// Reports that wait to be looked at; once there are as many, the workers drop those that follow.
 const REPORTS_MAX: usize = 4096;
+
+/// A worker reports within milliseconds, on a machine that does nothing else.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Stage {
     pub(crate) async fn set_up() -> Result<Self, DemoError> {
@@ -99,9 +102,14 @@ impl Stage {
         Paths::new(self.folder.path(), name)
     }
 
-    /// The next report of a connection from `source`, within two seconds.
+    /// Makes room for the reports to come: after a burst of load the workers drop them.
+    pub(crate) fn forget_reports(&self) {
+        self.reports.try_iter().take(REPORTS_MAX).for_each(drop);
+    }
+
+    /// The next report of a connection from `source`, within `REPORT_PATIENCE`.
     pub(crate) async fn report_of(&self, source: SocketAddr) -> Option<Report> {
-        let until = clock::now() + Duration::from_secs(2);
+        let until = clock::now() + REPORT_PATIENCE;
         while clock::now() < until {
             match self.reports.try_recv() {
                 Ok(report) if report.source == source => return Some(report),

@@ -344,6 +344,15 @@ fn a_drain_waits_for_bytes_that_are_on_their_way_unless_forced() {
     });
 }
 
+// threat 37
+#[test]
+fn a_forced_end_is_a_reset_even_where_no_byte_is_on_its_way() {
+    every_stand(|mut relay, _, _, _, _| {
+        assert!(relay.drain(true));
+        assert_eq!(relay.outcome(), by_gateway(Closing::Reset, Some(Reason::Draining)));
+    });
+}
+
 #[test]
 fn an_outcome_is_for_good() {
     every_stand(|mut relay, side, _, _, now| {

@@ -259,7 +259,9 @@ const CLUSTER_GAUGES: &[ClusterFamily] = &[
     ("portcullis_upstream_ready", "Upstream connections that wait for a session", |c| {
         c.ready.value()
     }),
-    ("portcullis_upstream_active", "Upstream connections that carry a session", |c| {
-        c.active.value()
-    }),
+    (
+        "portcullis_upstream_active",
+        "Upstream connections open: carrying a session, ready, or being dialled",
+        |c| c.active.value(),
+    ),
 ];

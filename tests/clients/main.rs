@@ -1,0 +1,22 @@
+//! The gateway in front of clients and services that we did not write, on loopback: what their users
+//! see when it works, and the words they read when it does not.
+//!
+//! `program` finds, runs and ends other people's programs, `front` puts a gateway before an upstream;
+//! each other file is one client or one service. tests/README.md says what each of them needs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: what breaks fails the test at once, where it broke"
+)]
+
+mod curl;
+mod front;
+mod gnutls;
+mod mosquitto;
+mod node;
+mod openssl;
+mod postgres;
+mod program;
+mod python;
+mod redis;
