@@ -43,7 +43,7 @@ pub struct PeerFlags {
     #[arg(long, default_value = "1.3")]
     pub tls: String,
     /// Key-exchange groups, the preferred one first
-    #[arg(long, default_value = "x25519,secp256r1,secp384r1,x25519mlkem768")]
+    #[arg(long, default_value = "x25519,secp256r1,secp384r1")]
     pub groups: String,
     /// Application protocols to offer
     #[arg(long, value_delimiter = ',')]

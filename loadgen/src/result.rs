@@ -221,7 +221,7 @@ pub struct NameResult {
 pub struct TickResult {
     /// Seconds since the start.
     pub second: u32,
-    /// `before`, `measured` or `after`.
+    /// `before`, `measured`, `after`, or `partial`: partly in the measured window.
     pub phase: String,
     /// Attempts a second asked for.
     pub offered: f64,
@@ -458,7 +458,7 @@ fn pace(plan: &RunPlan) -> String {
         Loop::Closed { connections } => format!("closed {connections}"),
         Loop::Open { rate, spread, .. } => {
             let rate = match rate {
-                Rate::Constant(rate) => format!("{rate}/s"),
+                Rate::Constant(rate) => format!("{:.0}/s", rate),
                 Rate::Steps { from, to, step, every } => {
                     format!("{from}..{to}:+{step}/{}s", every.as_secs_f64())
                 }
@@ -525,12 +525,15 @@ fn name_results(plan: &RunPlan, tallies: &[NameTally]) -> Vec<NameResult> {
 
 fn tick_result(plan: &RunPlan, tick: &Tick) -> TickResult {
     let at = std::time::Duration::from_secs(u64::from(tick.second));
-    let phase = if at < plan.phases.before() {
+    let end = at + std::time::Duration::from_secs(1);
+    let phase = if end <= plan.phases.before() {
         "before"
-    } else if at < plan.phases.until_end() {
+    } else if at >= plan.phases.until_end() {
+        "after"
+    } else if at >= plan.phases.before() && end <= plan.phases.until_end() {
         "measured"
     } else {
-        "after"
+        "partial"
     };
     let mut both = tick.confirmed[0].clone();
     // Cannot fail: both have the same bounds.

@@ -302,3 +302,68 @@ fn short_runs_are_not_comparable_and_say_so() {
     assert_eq!(ran.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&ran.stdout).contains("not comparable"));
 }
+
+#[test]
+fn a_sweep_runs_every_cell_and_two_targets_are_measured_in_turn() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let csv = pki.file("sweep.csv");
+    let short = ["--duration", "200ms", "--warmup", "0s", "--conns", "1"];
+    let grid = ["sweep", "--resumes", "0,1", "--each-group", "x25519,secp256r1", "--csv"];
+    let ran = pki.run(&peer, &[&grid[..], &[path(&csv)], &short].concat());
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 1 + 4);
+
+    let files = [pki.file("a.json"), pki.file("b.json")];
+    let twice = ["ab", "--against", &peer.address, "--rounds", "2", "--out"];
+    let ran = pki.run(&peer, &[&twice[..], &[path(&files[0]), path(&files[1])], &short].concat());
+    // A target is no better than itself; two seconds in all may not be enough to say so.
+    assert!(matches!(ran.status.code(), Some(0 | 3)), "{ran:?}");
+    for file in ["a.json", "b.json"] {
+        let result = pki.json(file);
+        // A B B A, twice: four runs a side, each with at least one second begun.
+        assert!(result["ticks"].as_array().unwrap().len() >= 4);
+    }
+    assert_eq!(peer.counts()["broken"], 0);
+}
+
+#[test]
+fn clients_of_their_own_keep_their_own_tickets() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("own.json");
+    for version in ["1.3", "1.2"] {
+        let ran = pki.run(
+            &peer,
+            &[
+                "run",
+                "--quiet",
+                "--conns",
+                "2",
+                "--warmup",
+                "300ms",
+                "--duration",
+                "700ms",
+                "--tickets",
+                "per-client",
+                "--clients",
+                "4",
+                "--resume",
+                "1",
+                "--tls",
+                version,
+                "--after",
+                "echo:2",
+                "--close",
+                "rst",
+                "--out",
+                path(&out),
+            ],
+        );
+        assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+        let result = pki.json("own.json");
+        assert_eq!(result["counts"]["errors"], 0, "{}", result["errors"]);
+        let got = result["resumed"]["got"].as_f64().unwrap();
+        assert!(got > 0.8, "TLS {version}: {got} resumed");
+    }
+}

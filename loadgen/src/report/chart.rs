@@ -204,7 +204,7 @@ impl Chart {
         let _ = write!(
             out,
             "<text class=\"title\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-             <text class=\"title\" transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+             <text class=\"title upward\" transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + RIGHT) / 2.0,
             HEIGHT - 7.0,
             escape(&self.x.title),
@@ -248,7 +248,7 @@ mod tests {
     fn axes_place_their_ends_at_the_ends() {
         let axis = Axis::linear(970.0, "", |value| value.to_string());
         assert_eq!((axis.place(0.0), axis.place(axis.to)), (0.0, 1.0));
-        assert!(axis.to >= 970.0 && axis.marks.len() >= 4);
+        assert!(axis.to >= 970.0 && axis.marks.len() >= 3);
         let axis = Axis::log(120.0, 80_000.0, "", |value| value.to_string());
         assert!(axis.from <= 120.0 && axis.to >= 80_000.0);
         assert_eq!((axis.place(axis.from), axis.place(axis.to)), (0.0, 1.0));

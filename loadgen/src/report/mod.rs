@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::find::FindResult;
 use crate::output;
 use crate::result::RunResult;
+use crate::threshold::{self, Rule};
 
 pub use page::html;
 pub use tables::{csv, markdown};
@@ -36,7 +37,7 @@ pub struct Report {
     /// Write every histogram's percentiles as NAME.hgrm here
     #[arg(long, value_name = "DIR")]
     pub hgrm: Option<PathBuf>,
-    /// Mark this latency as the objective in pictures, `20ms`
+    /// Mark this latency as the objective in pictures, `20ms` [default: the objective of a `find`]
     #[arg(long, value_parser = crate::quantity::duration)]
     pub objective: Option<std::time::Duration>,
     /// Output of `crypto --json`: splits the server's CPU per handshake
@@ -60,10 +61,12 @@ impl Report {
     /// Files that are no results, or cannot be written.
     pub fn execute(&self) -> Result<Exit> {
         let mut runs = Vec::new();
+        let mut objective = self.objective.map(|span| span.as_secs_f64() * 1e6);
         for file in &self.files {
-            runs.extend(read(file)?);
+            let (more, searched) = read(file)?;
+            runs.extend(more);
+            objective = objective.or(searched);
         }
-        let objective = self.objective.map(|span| span.as_secs_f64() * 1e6);
         let crypto: Option<Costs> =
             match &self.crypto {
                 Some(path) => {
@@ -121,23 +124,25 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn read(path: &Path) -> Result<Vec<NamedRun>> {
+/// The runs of a file and, if it is a search's, its latency objective in microseconds.
+fn read(path: &Path) -> Result<(Vec<NamedRun>, Option<f64>)> {
     let name =
         path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     if let Ok(found) = serde_json::from_str::<FindResult>(&text) {
-        let trials = found.trials.into_iter();
-        return Ok(trials
-            .map(|result| NamedRun {
-                name: format!("{name} {:.0}/s", result.intended_rate),
-                result,
-            })
-            .collect());
+        let objective = threshold::rules(&found.slo)
+            .ok()
+            .and_then(|rules| rules.iter().find(|rule| rule.is_latency()).map(Rule::limit));
+        let runs = found.trials.into_iter().enumerate().map(|(index, result)| NamedRun {
+            name: format!("{}: {:.0}/s", index + 1, result.intended_rate),
+            result,
+        });
+        return Ok((runs.collect(), objective));
     }
     let result = RunResult::read(path)?;
     if result.hist.is_empty() && result.ticks.is_empty() {
         bail!("{} holds no measurement", path.display());
     }
-    Ok(vec![NamedRun { name, result }])
+    Ok((vec![NamedRun { name, result }], None))
 }

@@ -26,8 +26,12 @@ pub fn html(runs: &[NamedRun], objective: Option<f64>, crypto: Option<&Costs>) -
         escape(&title),
         escape(&title)
     );
-    for run in runs {
-        write_run(&mut out, run, runs.len() > 3);
+    if runs.len() > BLOCKS_MAX {
+        write_table(&mut out, runs);
+    } else {
+        for run in runs {
+            write_run(&mut out, run);
+        }
     }
     out.push_str("<section class=\"pictures\">");
     let shared = [
@@ -53,7 +57,7 @@ pub fn html(runs: &[NamedRun], objective: Option<f64>, crypto: Option<&Costs>) -
     out
 }
 
-fn write_run(out: &mut String, run: &NamedRun, brief: bool) {
+fn write_run(out: &mut String, run: &NamedRun) {
     let result = &run.result;
     let (class, verdict) = if result.valid {
         ("good", "VALID".to_owned())
@@ -72,16 +76,58 @@ fn write_run(out: &mut String, run: &NamedRun, brief: bool) {
         result.seed
     );
     write_tiles(out, result);
-    if !brief {
-        write_latency(out, result);
-        write_counts(out, result);
-    }
+    write_latency(out, result);
+    write_counts(out, result);
     for warning in &result.warnings {
         let _ = write!(out, "<p class=\"note\">{}</p>", escape(warning));
     }
+    write_environment(out, result);
+    out.push_str("</section>");
+}
+
+/// A line a run, where a block each would be scrolled past.
+fn write_table(out: &mut String, runs: &[NamedRun]) {
+    out.push_str("<div class=\"wide\"><table><thead><tr><th>run</th><th>offered</th><th>achieved</th><th>p50</th><th>p99</th><th>p99.9</th><th>errors</th><th>resumed</th><th>lag p99</th><th>server cpu/hs</th><th>verdict</th></tr></thead><tbody>");
+    for run in runs {
+        let result = &run.result;
+        let merged = result.merged(Measure::Confirmed);
+        let at = |quantile| {
+            let show = |all: &hdrhistogram::Histogram<u64>| {
+                show_micros(float(all.value_at_quantile(quantile)))
+            };
+            merged.as_ref().map_or("-".to_owned(), show)
+        };
+        let server = result
+            .server
+            .map_or("-".to_owned(), |server| format!("{:.0} us", server.cpu_us_per_hs));
+        let (class, verdict) = if result.valid { ("good", "VALID") } else { ("bad", "INVALID") };
+        let _ = write!(
+            out,
+            "<tr><th>{}</th><td>{:.0}/s</td><td>{:.0}/s</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2} %</td><td>{:.1} %</td><td>{}</td><td>{server}</td><td title=\"{}\"><small class=\"{class}\">{verdict}</small></td></tr>",
+            escape(&run.name),
+            result.intended_rate,
+            result.achieved_rate,
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            result.error_share() * 100.0,
+            result.resumed.got * 100.0,
+            show_micros(result.lag_p99_us),
+            escape(&result.why.join("; "))
+        );
+    }
+    out.push_str("</tbody></table></div>");
+    let Some(first) = runs.first() else { return };
+    for warning in &first.result.warnings {
+        let _ = write!(out, "<p class=\"note\">{}</p>", escape(warning));
+    }
+    write_environment(out, &first.result);
+}
+
+fn write_environment(out: &mut String, result: &RunResult) {
     let _ = write!(
         out,
-        "<p class=\"env\">{}; {}; {} cores; load {:.2}; generator {}</p></section>",
+        "<p class=\"env\">{}; {}; {} cores; load {:.2}; generator {}</p>",
         escape(&result.env.kernel),
         escape(&result.env.cpu),
         result.env.cores,
@@ -191,7 +237,9 @@ figcaption{font-weight:600;margin-bottom:4px;overflow-wrap:anywhere}figure>svg{w
 .bars{display:grid;grid-template-columns:minmax(80px,auto) 1fr;gap:5px 10px;font-size:.85rem;align-items:center}\
 .bars span:first-child{overflow-wrap:anywhere}.bar{display:flex;align-items:center;gap:6px}.bar{gap:0!important}.bar i{display:block;height:14px;flex:0 0 auto;min-width:2px}.bar em{margin-left:6px}.key{display:inline-block;width:12px;height:12px;margin-right:5px}\
 .bar em{font-style:normal;white-space:nowrap}\
-.small .axis,.small .title,.small .mark{font-size:19px}@media(max-width:560px){.axis,.title,.mark{font-size:16px}}";
+.small .upward{display:none}.small .axis,.small .title,.small .mark{font-size:19px}@media(max-width:560px){.upward{display:none}.axis,.title,.mark{font-size:16px}}";
+/// Runs that get a block of their own; more get a line in a table.
+const BLOCKS_MAX: usize = 3;
 /// Lines in one picture; more cannot be told apart.
 const OVERLAID_MAX: usize = 6;
 const DETAILED_MAX: usize = 4;

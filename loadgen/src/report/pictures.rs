@@ -284,9 +284,10 @@ pub(super) fn names(run: &NamedRun) -> Option<String> {
     Some(out)
 }
 
-/// The last tick is cut short by the end of the run.
+/// Seconds with load in them from beginning to end.
 fn whole_seconds(run: &NamedRun) -> Vec<&TickResult> {
-    run.result.ticks.iter().filter(|tick| tick.phase != "after").collect()
+    let whole = |tick: &&TickResult| tick.phase == "before" || tick.phase == "measured";
+    run.result.ticks.iter().filter(whole).collect()
 }
 
 fn colour(run: usize, kind: Kind) -> String {
