@@ -163,7 +163,7 @@ proptest! {
     fn no_text_of_a_peer_breaks_out_of_its_line_or_field(
         name in any::<String>(),
         subject in "[\\x00-\\x20\"\\\\\u{7f}-\u{9f}\u{2028}\u{2029}\u{202e}\u{feff}a-c😀]{0,400}",
-        detail in "\\PC{0,400}",
+        detail in "\\PC{0,1200}",
     ) {
         // threat 48
         let mut report = served();
