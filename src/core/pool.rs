@@ -132,17 +132,18 @@ impl<T> ReadyPool<T> {
 
     /// A dial for the pool failed or timed out. Pauses double from 100 ms to 30 s, each shortened
     /// by up to a quarter as `random` has it. Dials that were in flight together count as one
-    /// failure.
-    pub fn dial_failed(&mut self, now: Instant, random: u64) {
+    /// failure. True for the first of a series.
+    pub fn dial_failed(&mut self, now: Instant, random: u64) -> bool {
         self.dialing = self.dialing.saturating_sub(1);
         let failures = match self.backoff {
             Backoff::None => 0,
-            Backoff::Until { at, .. } if now < at => return,
+            Backoff::Until { at, .. } if now < at => return false,
             Backoff::Until { failures, .. } => failures,
         };
         let pause = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
         let at = now + shortened(pause, random);
         self.backoff = Backoff::Until { at, failures: failures + 1 };
+        failures == 0
     }
 
     /// When to call `expire` and `want` next, if no other event comes before; may be early.
@@ -344,7 +345,9 @@ mod tests {
             (0..wanted).for_each(|_| pool.dial_started());
             dials += wanted;
             now += seconds(0.001);
-            (0..wanted).for_each(|_| pool.dial_failed(now, 7));
+            for _ in 0..wanted {
+                pool.dial_failed(now, 7);
+            }
             now = pool.next_deadline(now).expect("a retry is due").max(now);
         }
         // Pauses of 0.1, 0.2 … 25.6 s are 9 dials in 51 s, then one every 30 s, and 2 at first.
@@ -359,7 +362,8 @@ mod tests {
         let now = start();
         let mut pool = ReadyPool::<u8>::new(ReadyLimits { ready_min: 32, ..LIMITS });
         (0..32).for_each(|_| pool.dial_started());
-        (0..32).for_each(|_| pool.dial_failed(now, 0));
+        assert!(pool.dial_failed(now, 0), "the first of a series");
+        assert!((1..32).all(|_| !pool.dial_failed(now, 0)));
         assert_eq!(pool.dialing(), 0);
         assert_eq!(pool.next_deadline(now), Some(now + BACKOFF_FIRST));
         assert_eq!((pool.want(now), pool.want(now + BACKOFF_FIRST)), (0, 1));

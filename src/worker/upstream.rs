@@ -344,19 +344,22 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     let now = clock::now();
     let mut pool = cluster.ready.borrow_mut();
-    match dialled {
+    let failed = match dialled {
         Ok(Ok(mut connected)) => {
             connected.ready = true;
             pool.dial_done(now.saturating_duration_since(began));
             drop(pool.put(connected, now, worker.random()));
+            None
         }
-        Ok(Err(refusal)) => {
+        Ok(Err(refusal)) => Some(refusal),
+        Err(_elapsed) => Some(Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")),
+    };
+    if let Some(refusal) = failed {
+        // Nobody else would say it before the first client is refused.
+        if pool.dial_failed(now, worker.random()) {
+            tracing::warn!(cluster = %cluster.name, %refusal, "no ready connections, trying on");
+        } else {
             tracing::debug!(cluster = %cluster.name, %refusal, "no ready connection");
-            pool.dial_failed(now, worker.random());
-        }
-        Err(_elapsed) => {
-            tracing::debug!(cluster = %cluster.name, "no ready connection: no answer in time");
-            pool.dial_failed(now, worker.random());
         }
     }
     cluster.counters().ready.set(pool.len());

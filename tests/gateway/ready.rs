@@ -52,6 +52,32 @@ fn clients_take_connections_that_were_made_ahead_of_need() {
     assert_eq!(counts.closed, 6);
 }
 
+#[test] // threat 28
+fn an_outage_is_in_the_log_once_before_a_client_meets_it() {
+    let pki = Pki::new();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(&pki, "")
+        .upstream("db", "")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", &[address], &format!("tls = \"db\"\n{POOL}"))
+        .start();
+    // Three dials a round: the second round has failed, too.
+    eventually(PATIENCE, "failed dials", || {
+        let failed = gateway.metrics().sum("portcullis_upstream_dial_failures_total", &[]);
+        (failed >= 4).then_some(())
+    });
+    let said = gateway.other_output();
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("no ready connections")).collect();
+    let [line] = lines[..] else { panic!("{said}") };
+    assert!(line.contains("cluster=db") && line.contains(&address.to_string()), "{line}");
+    gateway.settled();
+}
+
 #[test] // threat 30
 fn no_upstream_connection_ever_carries_two_clients() {
     let pki = Pki::new();
