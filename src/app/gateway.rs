@@ -266,7 +266,7 @@ fn fit_descriptors(plan: &mut Plan, workers: usize) {
         tracing::warn!(
             descriptors = limit,
             connections = carried,
-            "limits.connections is lowered to what the descriptor limit carries: raise LimitNOFILE"
+            "limits.connections is lowered to what the descriptor limit carries: raise it (LimitNOFILE of systemd, `ulimit -n`), or write the lower number"
         );
         plan.limits.connections = NonZeroUsize::new(carried);
     }
