@@ -4,7 +4,8 @@
 //! nothing; `handshake` calls it once a handshake has failed.
 
 use rustls::{
-    AlertDescription, CertificateError, DistinguishedName, Error, PeerIncompatible, RootCertStore,
+    AlertDescription, CertificateError, DistinguishedName, Error, OtherError, PeerIncompatible,
+    RootCertStore,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
@@ -122,10 +123,20 @@ pub(super) fn certificate_failure(
             format!("is valid only in {}", span(not_before.as_secs().saturating_sub(now)))
         }
         CertificateError::UnknownIssuer => missing_issuer(&leaf, intermediates, roots),
+        other if is_of_version_1(other) => VERSION_1.to_owned(),
         other => other.to_string(),
     };
     (reason, format!("{}: {what}", who.sentence()))
 }
+
+/// `openssl x509 -req` without an extension file makes these, so people do meet it.
+fn is_of_version_1(error: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(error)) = error else { return false };
+    matches!(error.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
+}
+
+const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
+                         extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
 
 fn certificate_reason(error: &CertificateError) -> Reason {
     match error {
@@ -296,3 +307,18 @@ pub(super) fn words(error: &Error) -> String {
 }
 
 const ANCHORS_NAMED_MAX: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_version_1_is_told_from_other_faults() {
+        let other = |error| CertificateError::Other(OtherError(Arc::new(error)));
+        assert!(is_of_version_1(&other(webpki::Error::UnsupportedCertVersion)));
+        assert!(!is_of_version_1(&other(webpki::Error::BadDer)));
+        assert!(!is_of_version_1(&CertificateError::UnknownIssuer));
+    }
+}

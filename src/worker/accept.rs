@@ -1,4 +1,4 @@
-//! Accepting: one socket a listener and worker, limits, and the hand-off to a clearly lighter worker
+//! Accepting: one socket a listener and worker, and the hand-off to a clearly lighter worker
 //! before a byte is read.
 
 use std::io;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::mailbox::{Arrival, Mail};
-use super::{Worker, connection};
-use crate::core::refusal::{Reason, Refusal};
+use super::{Worker, connection, limits};
+use crate::core::refusal::Reason;
 use crate::sys::{clock, socket};
 
 /// A pause after an error that may come again at once (out of descriptors, forbidden by a filter):
@@ -90,37 +90,8 @@ pub(crate) fn begin_mailed(worker: &Rc<Worker>, arrival: Arrival<std::net::TcpSt
 }
 
 fn begin(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
-    let refusal = over_limit(worker, arrival.listener);
+    let refusal = limits::over_connections(worker, arrival.listener);
     connection::start(worker, arrival, refusal);
-}
-
-fn over_limit(worker: &Worker, listener: usize) -> Option<Refusal> {
-    let plan = &worker.snapshot.plan;
-    let all = |value: &dyn Fn(&super::Peer) -> u64| worker.peers.iter().map(value).sum::<u64>();
-    let over = |limit: Option<std::num::NonZeroUsize>, now: u64| {
-        limit.filter(|limit| now >= limit.get() as u64)
-    };
-    if let Some(limit) = over(plan.limits.connections, all(&|peer| peer.counters.open.value())) {
-        let detail = format!("limits.connections = {limit} are open");
-        return Some(Refusal::new(Reason::ConnectionLimit, detail));
-    }
-    let open = all(&|peer| peer.counters.listeners[listener].value());
-    if let Some(limit) = over(plan.listeners[listener].connections_max, open) {
-        let name = &plan.listeners[listener].name;
-        let detail = format!("listener.{name}.limits.connections = {limit} are open");
-        return Some(Refusal::new(Reason::ConnectionLimit, detail));
-    }
-    None
-}
-
-/// Why no further handshake may begin now, if so.
-pub(crate) fn over_handshake_limit(worker: &Worker) -> Option<Refusal> {
-    let limit = worker.snapshot.plan.limits.handshakes_in_flight?;
-    let running: u64 = worker.peers.iter().map(|peer| peer.counters.handshaking.value()).sum();
-    (running >= limit.get() as u64).then(|| {
-        let detail = format!("limits.handshakes_in_flight = {limit} are running");
-        Refusal::new(Reason::HandshakeLimit, detail)
-    })
 }
 
 fn lighter_worker(worker: &Worker) -> Option<usize> {

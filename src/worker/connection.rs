@@ -19,7 +19,7 @@ use super::mailbox::Arrival;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::upstream::{Cluster, Connected};
-use super::{ChainCounters, Worker, accept, handshake, stream};
+use super::{ChainCounters, Worker, handshake, limits, stream};
 use crate::config::plan::Chain;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
@@ -152,7 +152,7 @@ impl Connection {
         let worker = Rc::clone(&self.worker);
         // Only now: a client that is silent or slow with its hello costs no cryptography, and must
         // not take the place of one that does (threat 1).
-        if let Some(refusal) = accept::over_handshake_limit(&worker) {
+        if let Some(refusal) = limits::over_handshakes(&worker) {
             return Event::Refused(refusal);
         }
         self.handshaking = Some(Handshaking::new(&worker));

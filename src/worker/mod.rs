@@ -9,6 +9,7 @@ mod counters;
 mod flow;
 mod handshake;
 mod hello;
+mod limits;
 mod mailbox;
 mod relay;
 mod report;

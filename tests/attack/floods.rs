@@ -29,7 +29,7 @@ fn slow_hellos_take_neither_memory_nor_the_places_of_handshakes() {
         (gateway.metrics().sum("portcullis_connections_open", &[]) == 501).then_some(())
     });
     let grown = gateway.resident().saturating_sub(before);
-    assert!(grown < 500 * 12 * 1024, "{grown} bytes for 500 silent clients");
+    assert!(grown < 500 * 12 * 1024 + ALLOCATOR_STEP, "{grown} bytes for 500 silent clients");
     for byte in &hello[..20] {
         for socket in &mut slow {
             socket.write_all(&[*byte]).unwrap();
@@ -127,7 +127,8 @@ fn claims_of_64_kib_cost_no_memory() {
         assert_eq!(until_closed(socket)[..5], [21, 3, 3, 0, 2], "an alert");
     }
     let grown = gateway.resident().saturating_sub(before);
-    assert!(grown < 4 * 1024 * 1024, "{grown} bytes for 300 claims");
+    // Believed, the smallest claims alone would take 300 × 64 KiB.
+    assert!(grown < 300 * 32 * 1024, "{grown} bytes for 300 claims");
     echo(&mut session);
     drop((session, sockets));
     gateway.settled();
@@ -170,3 +171,6 @@ fn a_noisy_neighbour_is_not_heard() {
     drop(session);
     gateway.settled();
 }
+
+/// The allocator takes memory from the system in pieces of 4 MiB, whatever the last byte was for.
+const ALLOCATOR_STEP: u64 = 4 * 1024 * 1024;

@@ -86,13 +86,16 @@ pub(super) struct Fingerprint<'a>(pub &'a [u8; 32]);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Milliseconds(pub Duration);
 
-/// Bytes that may come from a peer: read as UTF-8 as far as they are, the first `TEXT_CHARS_MAX`
-/// characters of them. // threat 48
+/// Bytes that may come from a peer: read as UTF-8 as far as they are, and no more characters of them
+/// than the number says. // threat 48
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text<'a>(pub &'a [u8]);
+pub(super) struct Text<'a>(&'a [u8], usize);
 
 /// Longer texts are cut: no name that a person deals with is longer, and a hello carries 16 KiB.
 pub(super) const TEXT_CHARS_MAX: usize = 256;
+
+/// A detail is a sentence of ours that names several things of the peer, and ends with the advice.
+pub(super) const DETAIL_CHARS_MAX: usize = 1024;
 
 impl<'a> Record<'a> {
     pub(super) fn of(report: &'a Report) -> Self {
@@ -115,7 +118,7 @@ impl<'a> Record<'a> {
             outcome: if closed.is_some() { "closed" } else { "refused" },
             reason: reason.map(Reason::code),
             hint: reason.map(Reason::hint),
-            detail: Some(&**detail).filter(|detail| !detail.is_empty()).map(Text::from),
+            detail: Some(&**detail).filter(|detail| !detail.is_empty()).map(Text::detail),
             alert,
             alert_name: alert.map(alert_name),
             closed_by: closed.map(|outcome| closed_by(outcome.closed_by)),
@@ -159,7 +162,7 @@ impl<'a> Tls<'a> {
             version: negotiated.version.name(),
             suite: negotiated.suite,
             group: negotiated.group,
-            alpn: negotiated.alpn.as_deref().map(Text),
+            alpn: negotiated.alpn.as_deref().map(Text::bytes),
             resumed: negotiated.resumed,
             hello_retry: negotiated.hello_retry,
         }
@@ -168,11 +171,19 @@ impl<'a> Tls<'a> {
 
 impl<'a> From<&'a str> for Text<'a> {
     fn from(text: &'a str) -> Self {
-        Self(text.as_bytes())
+        Self(text.as_bytes(), TEXT_CHARS_MAX)
     }
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    pub(super) fn bytes(bytes: &'a [u8]) -> Self {
+        Self(bytes, TEXT_CHARS_MAX)
+    }
+
+    fn detail(text: &'a str) -> Self {
+        Self(text.as_bytes(), DETAIL_CHARS_MAX)
+    }
+
     /// The characters that are kept.
     pub(super) fn chars(&self) -> impl Iterator<Item = char> {
         let chunks = self.0.utf8_chunks();
@@ -180,7 +191,7 @@ impl Text<'_> {
             let broken = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
             chunk.valid().chars().chain(broken)
         });
-        chars.take(TEXT_CHARS_MAX)
+        chars.take(self.1)
     }
 }
 
