@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::outcome::Failure;
 use crate::plan::{Loop, RunPlan};
-use crate::quantity::show_micros;
+use crate::quantity::{self, show_micros};
 use crate::result::RunResult;
 use crate::run::Outcome;
 
@@ -61,7 +61,8 @@ pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
     if result.generator.cheap_client {
         warnings.push("cheap client: no certificate verification, reused key shares".to_owned());
     }
-    if result.resumed.asked > 0.0 && (result.resumed.got - result.resumed.asked).abs() > 0.02 {
+    let off = (result.resumed.got - result.resumed.asked).abs();
+    if result.resumed.asked > 0.0 && off > 0.02 + scatter(result.resumed.asked, counts.confirmed) {
         warnings.push(format!(
             "resumption: {:.1} % asked, {:.1} % got",
             result.resumed.asked * 100.0,
@@ -80,6 +81,11 @@ pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
     result.valid = why.is_empty();
     result.why = why;
     result.warnings = warnings;
+}
+
+/// Three standard deviations of a share that was drawn `count` times: chance, not the server.
+fn scatter(share: f64, count: u64) -> f64 {
+    3.0 * (share * (1.0 - share) / quantity::float(count.max(1))).sqrt()
 }
 
 fn micros(span: Duration) -> f64 {
