@@ -79,6 +79,10 @@ fn serve(plan: Plan, file: &Path) -> Result<Ended, RunError> {
 async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     // Before anybody is told that we are ready, and may end us.
     let signals = Signals::listen().map_err(RunError::Control)?;
+    for unavailable in UNAVAILABLE {
+        let received = signal(unavailable.kind).map_err(RunError::Control)?;
+        tokio::spawn(answer(unavailable, received));
+    }
     let admin = match &plan.admin {
         None => None,
         Some(address) => {
@@ -128,6 +132,42 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// A signal that other daemons act on and this one cannot yet. Left alone it would end the process,
+/// and every session with it, without a word.
+#[derive(Debug, Clone, Copy)]
+struct UnavailableSignal {
+    kind: SignalKind,
+    name: &'static str,
+    /// What it asks for elsewhere, and what to do here.
+    instead: &'static str,
+}
+
+const UNAVAILABLE: [UnavailableSignal; 3] = [
+    UnavailableSignal {
+        kind: SignalKind::hangup(),
+        name: "SIGHUP",
+        instead: "reload is not available yet: start a new process to use a changed configuration",
+    },
+    UnavailableSignal {
+        kind: SignalKind::user_defined1(),
+        name: "SIGUSR1",
+        instead: "reopening logs is not available yet: rotate the access log by copy and truncate",
+    },
+    UnavailableSignal {
+        kind: SignalKind::user_defined2(),
+        name: "SIGUSR2",
+        instead: "upgrade in place is not available yet: SIGTERM drains, then start the new program",
+    },
+];
+
+/// Says each time that nothing was done.
+async fn answer(unavailable: UnavailableSignal, mut received: Signal) {
+    let UnavailableSignal { kind: _, name, instead } = unavailable;
+    while received.recv().await.is_some() {
+        tracing::warn!("{name} changed nothing: {instead}");
     }
 }
 

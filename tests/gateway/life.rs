@@ -195,6 +195,38 @@ fn a_second_signal_ends_everything_at_once() {
     }
 }
 
+#[test] // threat 37
+fn signals_that_are_not_available_are_answered_and_change_nothing() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "60s", spread = "0s", deadline = "120s" }"#;
+    let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
+    let mut stream = pki.connect(&gateway);
+    let names = [
+        (Signal::HUP, "SIGHUP", "reload"),
+        (Signal::USR1, "SIGUSR1", "reopening logs"),
+        (Signal::USR2, "SIGUSR2", "upgrade in place"),
+    ];
+    let answered = |times: usize| {
+        for (signal, name, what) in names {
+            gateway.signal(signal);
+            let line = format!("{name} changed nothing: {what} is not available yet");
+            eventually(PATIENCE, &line, || {
+                (gateway.other_output().matches(&line).count() == times).then_some(())
+            });
+        }
+    };
+    answered(1);
+    assert_eq!(gateway.admin_get("/readyz").0, 200);
+    talk(&mut stream);
+    gateway.signal(Signal::TERM);
+    not_ready(&gateway);
+    // Not a second signal to end: the drain goes on, and the session with it.
+    answered(2);
+    talk(&mut stream);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+}
+
 #[test]
 fn a_handshake_in_flight_ends_with_the_drain() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
