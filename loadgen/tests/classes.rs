@@ -2,13 +2,10 @@
 //! the exit code says what a script needs to know. Runs the real binary.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
-
-mod lying_server;
-
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use lying_server::{Lie, start};
+use portcullis_kit::lying_server::{Lie, start};
 use serde_json::Value;
 
 struct Ran {
