@@ -5,26 +5,37 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::gateway::{StartError, load_material};
-use super::problems;
 use super::run::RunError;
+use super::{outlets, problems};
 use crate::config;
 use crate::config::plan::Plan;
 
 /// `portcullis check`
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct CheckCommand {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 }
 
-/// 0: `run` would start with this file; 1: it would not, and every reason was printed.
+const AFTER_HELP: &str = "\
+Reads the file, what it includes, and the certificates and keys that it names. Binds nothing: whether
+the addresses are free, `run` finds out. Warnings are printed and change nothing about the answer.
+
+Exit codes:
+  0  valid     1  not valid, each mistake on standard error with its place     2  wrong usage";
+
+/// 0: `run` would start with this file, if its addresses are free; 1: it would not, and every reason
+/// was printed.
 pub fn check(command: &CheckCommand) -> ExitCode {
     let plan = match config::load(&command.config) {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
+    let outlets = outlets::problems(&plan);
     match load_material(&plan) {
+        Ok(_) if !outlets.is_empty() => problems::fail(&outlets),
         Ok((material, _)) => {
             let mut text = String::new();
             for warning in material.warnings() {
@@ -35,7 +46,10 @@ pub fn check(command: &CheckCommand) -> ExitCode {
             drop(io::stdout().lock().write_all(text.as_bytes()));
             ExitCode::SUCCESS
         }
-        Err(StartError::Problems(found)) => problems::fail(&found),
+        Err(StartError::Problems(mut found)) => {
+            found.extend(outlets);
+            problems::fail(&found)
+        }
         Err(error) => problems::fail_to_start(&RunError::Start(error)),
     }
 }

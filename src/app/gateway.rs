@@ -209,16 +209,28 @@ fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<TcpListener>>,
             Ok(())
         });
         if let Err(error) = bound {
-            problems.push(bind_problem(listener, &error));
+            problems.push(bind_problem(listener, listeners, &error));
         }
     }
     if problems.is_empty() { Ok(sockets) } else { Err(problems) }
 }
 
-fn bind_problem(listener: &Listener, error: &io::Error) -> Problem {
+fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Problem {
     let address = listener.address;
     let port = address.port();
+    // The same address twice is found by `config`; all addresses of the machine and one of them is not.
+    let ours = all.iter().find(|other| {
+        let shared = other.address.ip().is_unspecified() || address.ip().is_unspecified();
+        other.name != listener.name && other.address.port() == port && shared
+    });
     let help = match error.kind() {
+        io::ErrorKind::AddrInUse if ours.is_some() => {
+            let (name, other) = ours.map_or(("", address), |it| (&*it.name, it.address));
+            format!(
+                "listener {name} takes {other}, and one of the two addresses stands for all of this \
+                 machine: give each address of its own, or another port"
+            )
+        }
         io::ErrorKind::AddrInUse => format!(
             "another process listens there: `ss -ltnp 'sport = :{port}'` says which; end it or choose another port"
         ),

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod docs;
 pub mod gateway;
+pub mod outlets;
 pub mod pki;
 pub mod problems;
 pub mod run;

@@ -25,6 +25,9 @@ pub fn fail_to_start(error: &RunError) -> ExitCode {
     if let RunError::Start(StartError::Problems(found)) = error {
         return fail(found);
     }
+    if let RunError::Outlet(problem) = error {
+        return fail(std::slice::from_ref(problem));
+    }
     fail_with(error)
 }
 

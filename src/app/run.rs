@@ -12,10 +12,11 @@ use crossbeam::channel::Sender;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::gateway::{Gateway, StartError};
-use super::problems;
+use super::{outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config;
-use crate::config::plan::{AccessLogSink, AdminAddress, Plan};
+use crate::config::error::Problem;
+use crate::config::plan::Plan;
 use crate::sys::clock;
 use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
 use crate::telemetry::{log, metrics};
@@ -24,11 +25,26 @@ use crate::worker::{Ended, Report};
 
 /// `portcullis run`
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct RunCommand {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 }
+
+const AFTER_HELP: &str = "\
+Prints one line on standard output once it serves, and then one for each connection unless [access_log]
+says otherwise:
+  ready listener.NAME=ADDRESS ... admin=ADDRESS
+Standard error is the log of the process.
+
+Signals:
+  SIGTERM, SIGINT           drain: sessions end as [runtime] drain says; a second one ends them at once
+  SIGHUP, SIGUSR1, SIGUSR2  reload, reopen logs, upgrade: not available yet, a line in the log says so
+
+Exit codes:
+  0  every session ended by itself     1  it could not start, or a worker was lost
+  2  sessions were cut at the drain's deadline or by a second signal; or wrong usage";
 
 /// How often control looks whether a worker has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -58,13 +74,14 @@ pub fn run(command: &RunCommand) -> ExitCode {
 pub enum RunError {
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("the admin server cannot listen on {address}")]
-    Admin { address: String, source: io::Error },
-    #[error("the access log cannot be written to {path}")]
-    AccessLog { path: String, source: io::Error },
+    /// The admin server or the access log, at the place that names it.
+    #[error("{0}")]
+    Outlet(Problem),
+    #[error("the access log cannot be written to standard output")]
+    AccessLog(#[source] io::Error),
     #[error("control could not be set up")]
     Control(#[source] io::Error),
-    #[error("a worker ended by itself")]
+    #[error("a worker ended by itself: what stands above says why; start the process again")]
     WorkerLost,
 }
 
@@ -85,10 +102,9 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     }
     let admin = match &plan.admin {
         None => None,
-        Some(address) => {
-            let address_text = describe(address);
-            let failed = |source| RunError::Admin { address: address_text, source };
-            Some(AdminListener::bind(address).map_err(failed)?)
+        Some(admin) => {
+            let failed = |error| RunError::Outlet(outlets::admin_problem(admin, &error));
+            Some(AdminListener::bind(&admin.address).map_err(failed)?)
         }
     };
     let (reports, access_log) = open_access_log(&plan)?;
@@ -103,11 +119,18 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     }
     tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
     state.set_readiness(Readiness::Ready);
-    say(&ready).map_err(RunError::Control)?;
+    if let Err(error) = say(&ready) {
+        tracing::warn!(%error, "the ready line cannot be written to standard output: {ready}");
+    }
     tracing::info!(config = %file.display(), workers = gateway.peers().len(), "serving");
     let ended = until_signalled(gateway, &state, signals).await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");
+    }
+    match &ended {
+        Ok(Ended::Clean) => tracing::info!("ended: every session ended by itself"),
+        Ok(Ended::Cut) => tracing::warn!("ended: sessions were cut"),
+        Err(_) => {}
     }
     ended
 }
@@ -210,22 +233,13 @@ async fn rotate_tickets(stek: Arc<StekKeys>) {
 }
 
 fn open_access_log(plan: &Plan) -> Result<(Option<Sender<Report>>, AccessLogGuard), RunError> {
-    let sink = &plan.access_log.sink;
-    AccessLog::start(sink, plan.access_log.format).map_err(|source| {
-        let path = match sink {
-            AccessLogSink::Off => "nowhere".to_owned(),
-            AccessLogSink::Stdout => "standard output".to_owned(),
-            AccessLogSink::File(path) => path.display().to_string(),
-        };
-        RunError::AccessLog { path, source }
+    let written = &plan.access_log;
+    AccessLog::start(&written.sink, written.format).map_err(|error| {
+        match outlets::access_log_problem(written, &error) {
+            Some(problem) => RunError::Outlet(problem),
+            None => RunError::AccessLog(error),
+        }
     })
-}
-
-fn describe(address: &AdminAddress) -> String {
-    match address {
-        AdminAddress::Tcp(address) => address.to_string(),
-        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// One line for people and for supervisors: what listens where.

@@ -35,7 +35,14 @@ pub fn load(path: &Path) -> Result<Plan, Vec<Problem>> {
         Err(error) => {
             let at = Source::new(path, String::new()).location(0, "");
             let message = format!("cannot be read: {error}");
-            Err(vec![Problem { at, message, help: String::new() }])
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => match std::path::absolute(path) {
+                    Ok(full) if full != path => format!("looked for it at {}", full.display()),
+                    Ok(_) | Err(_) => String::new(),
+                },
+                _ => help_to_read(&error).to_owned(),
+            };
+            Err(vec![Problem { at, message, help }])
         }
     }
 }
@@ -119,7 +126,7 @@ fn with_included(mut main: RawFile, path: &Path, problems: &mut Problems) -> Opt
             Ok(bytes) => decode(bytes, &file, problems),
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", file.display());
-                problems.add(at, message, "");
+                problems.add(at, message, help_to_read(&error));
                 None
             }
         };
@@ -159,6 +166,17 @@ fn refuse_nested<T>(include: Option<&At<T>>, problems: &mut Problems) {
         let at: Location = at.clone();
         let help = "name these files in the include of the main file";
         problems.add(at, "an included file may not include others", help);
+    }
+}
+
+fn help_to_read(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "relative paths start at the directory of the main file",
+        io::ErrorKind::PermissionDenied => {
+            "the user that portcullis runs as must be able to read it"
+        }
+        io::ErrorKind::IsADirectory => "write the path of a file in it",
+        _ => "",
     }
 }
 

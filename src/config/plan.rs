@@ -18,7 +18,7 @@ use crate::core::route::Match;
 pub struct Plan {
     pub runtime: Runtime,
     pub limits: Limits,
-    pub admin: Option<AdminAddress>,
+    pub admin: Option<Admin>,
     pub log: Log,
     pub access_log: AccessLog,
     pub session_tickets: SessionTickets,
@@ -75,6 +75,13 @@ pub struct Limits {
     pub handshakes_in_flight: Option<NonZeroUsize>,
 }
 
+/// The admin server, and where its address is written.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub at: Location,
+    pub address: AdminAddress,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
     Tcp(SocketAddr),
@@ -104,6 +111,8 @@ pub enum LogFormat {
 
 #[derive(Debug, Clone)]
 pub struct AccessLog {
+    /// Where its path is written, if it is.
+    pub at: Option<Location>,
     pub sink: AccessLogSink,
     pub format: LogFormat,
 }

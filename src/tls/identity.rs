@@ -52,6 +52,12 @@ impl Identity {
     }
 }
 
+/// Whether others can have been issued by this certificate, or it is its own anchor.
+pub(super) fn can_be_anchor(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.is_ca() || parsed.subject() == parsed.issuer())
+}
+
 /// When a certificate is valid, in Unix seconds, both ends included.
 pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;

@@ -14,7 +14,7 @@ use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::identity::{Identity, sha256, span};
+use super::identity::{Identity, can_be_anchor, sha256, span};
 use crate::config::error::{Location, Problem};
 use crate::config::plan::{CertificateFiles, FileRef};
 
@@ -114,6 +114,18 @@ pub(super) fn bundle(files: &[FileRef], now: u64, findings: &mut Findings) -> Op
         for (index, anchor) in anchors.into_iter().enumerate() {
             sound &= check(file, index, &anchor, now, findings);
             digests.push(sha256(&anchor));
+            if !can_be_anchor(&anchor) {
+                let path = file.path.display();
+                let message = format!(
+                    "certificate {} of {path} is not a CA's: it vouches for nobody",
+                    index + 1
+                );
+                findings.warning(
+                    &file.at,
+                    message,
+                    "an anchor is the certificate of the CA that issued the peers'",
+                );
+            }
             if let Err(error) = roots.add(anchor) {
                 let path = file.path.display();
                 findings.problem(
@@ -141,18 +153,25 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if found.is_empty() => {
-            findings.problem(
-                &file.at,
-                format!("{path} holds no certificate"),
-                "it must be PEM, with -----BEGIN CERTIFICATE----- lines",
-            );
+            let (what, help) = match Content::of(&text) {
+                Content::Nothing => (", it is empty", CERTIFICATE_HELP),
+                Content::Key | Content::EncryptedKey => (" but a private key", CERTIFICATE_HELP),
+                Content::Request => {
+                    (" but a certificate request", "write the file that the CA answered with")
+                }
+                Content::Der => {
+                    (" in PEM, it looks like DER", "openssl x509 -inform der -in FILE -out NEW")
+                }
+                Content::Certificate | Content::Other => ("", CERTIFICATE_HELP),
+            };
+            findings.problem(&file.at, format!("{path} holds no certificate{what}"), help);
             None
         }
         Ok(found) => Some(found),
         Err(error) => {
             findings.problem(
                 &file.at,
-                format!("{path} is not sound PEM: {error}"),
+                format!("{path} is not sound PEM: {}", unsound(&error)),
                 "each certificate stands between whole BEGIN and END lines, in base64",
             );
             None
@@ -166,19 +185,75 @@ fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<
     let path = file.path.display();
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Some(key),
+        // One with a passphrase is no item or no base64, by its kind.
+        Err(_) if matches!(Content::of(&text), Content::EncryptedKey) => {
+            let message = format!("{path} holds no private key that can be used: it is encrypted");
+            let help = "nobody is there to type a passphrase: openssl pkey -in FILE -out NEW \
+                        writes it without, for a file of mode 0600";
+            findings.problem(&file.at, message, help);
+            None
+        }
         Err(PemError::NoItemsFound) => {
-            findings.problem(
-                &file.at,
-                format!("{path} holds no private key"),
-                "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE KEY \
-                 (PKCS#1), not encrypted",
-            );
+            let (what, help) = match Content::of(&text) {
+                Content::Nothing => (", it is empty", KEY_HELP),
+                Content::Certificate => (" but a certificate", KEY_HELP),
+                Content::Request => (" but a certificate request", KEY_HELP),
+                Content::Der => {
+                    (" in PEM, it looks like DER", "openssl pkey -inform der -in FILE -out NEW")
+                }
+                Content::Key | Content::EncryptedKey | Content::Other => ("", KEY_HELP),
+            };
+            findings.problem(&file.at, format!("{path} holds no private key{what}"), help);
             None
         }
         Err(error) => {
-            findings.problem(&file.at, format!("{path} is not sound PEM: {error}"), "");
+            let message = format!("{path} is not sound PEM: {}", unsound(&error));
+            findings.problem(&file.at, message, KEY_HELP);
             None
         }
+    }
+}
+
+/// What a file looks to be that is not what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Nothing,
+    Certificate,
+    Request,
+    Key,
+    EncryptedKey,
+    Der,
+    Other,
+}
+
+impl Content {
+    fn of(bytes: &[u8]) -> Self {
+        let has = |label: &str| bytes.windows(label.len()).any(|window| window == label.as_bytes());
+        if bytes.trim_ascii().is_empty() {
+            Self::Nothing
+        } else if has("BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
+            Self::EncryptedKey
+        } else if has("PRIVATE KEY-----") {
+            Self::Key
+        } else if has("BEGIN CERTIFICATE-----") {
+            Self::Certificate
+        } else if has("CERTIFICATE REQUEST-----") {
+            Self::Request
+        } else if bytes.first() == Some(&DER_SEQUENCE) {
+            Self::Der
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// The error's own words show bytes of the file, which may be a key's.
+fn unsound(error: &PemError) -> &'static str {
+    match error {
+        PemError::MissingSectionEnd { .. } => "an END line is missing, the file may be cut short",
+        PemError::IllegalSectionStart { .. } => "a BEGIN line is damaged",
+        PemError::Base64Decode(_) => "what stands between BEGIN and END is not base64",
+        _ => "it cannot be read as PEM",
     }
 }
 
@@ -203,6 +278,7 @@ fn read(file: &FileRef, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
                 io::ErrorKind::PermissionDenied => {
                     "the user that portcullis runs as must be able to read it"
                 }
+                io::ErrorKind::IsADirectory => "write the path of a file in it",
                 _ => "",
             };
             findings.problem(&file.at, format!("cannot read {path}: {error}"), help);
@@ -251,6 +327,13 @@ fn check(
     }
     true
 }
+
+const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
+const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \
+                        KEY (PKCS#1), not encrypted";
+
+/// X.690 §8.9: every certificate and key in DER is a SEQUENCE.
+const DER_SEQUENCE: u8 = 0x30;
 
 /// A bundle of every public CA is a quarter of a mebibyte.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -161,3 +161,59 @@ fn a_privileged_port_without_the_right_is_explained() {
     assert!(said.stderr.contains("cannot listen on 127.0.0.1:1"), "{}", said.stderr);
     assert!(said.stderr.contains("CAP_NET_BIND_SERVICE"), "{}", said.stderr);
 }
+
+#[test]
+fn directories_to_write_in_that_are_missing_are_told_at_their_place() {
+    let pki = Pki::new();
+    let config = listening_on(&pki, "127.0.0.1:0");
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    assert!(config.contains(admin), "{config}");
+    let socket = config.replace(admin, "[admin]\nlisten = \"unix:gone/admin.sock\"\n");
+    let log = format!("{config}[access_log]\npath = \"gone/access.log\"\n");
+    let folder = format!("{config}[access_log]\npath = \".\"\n");
+    for (config, key, help) in [
+        (&socket, "admin.listen: the admin server cannot listen on", "make the directory"),
+        (&log, "access_log.path: the access log cannot be written", "make the directory"),
+        (&folder, "access_log.path: the access log cannot be written", "path of a file"),
+    ] {
+        for command in ["check", "run"] {
+            let said = run(portcullis(&format!("{command} -c gateway.toml")), config);
+            assert_eq!(said.code, Some(1), "{command}: {}", said.stderr);
+            assert!(said.stderr.contains("gateway.toml:"), "{command}: {}", said.stderr);
+            assert!(said.stderr.contains(key), "{command}: {}", said.stderr);
+            assert!(said.stderr.contains(help), "{command}: {}", said.stderr);
+        }
+    }
+}
+
+#[test]
+fn two_listeners_that_overlap_are_told_from_another_process() {
+    let pki = Pki::new();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let config = format!(
+        "{}[listener.all]\naddress = \"0.0.0.0:{port}\"\n\
+         [listener.all.chain.raw]\nmatch = {{ transport = \"raw\" }}\ncluster = \"app\"\n",
+        listening_on(&pki, &format!("127.0.0.1:{port}"))
+    );
+    let said = run(portcullis("run -c gateway.toml"), &config);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("stands for all of this machine"), "{}", said.stderr);
+    assert!(!said.stderr.contains("another process"), "{}", said.stderr);
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_and_nothing_is_in_colours() {
+    let bare = run(portcullis(""), "");
+    assert_eq!((bare.code, &*bare.stdout), (Some(2), ""));
+    assert!(bare.stderr.contains("Usage: portcullis <COMMAND>"), "{}", bare.stderr);
+    let version = run(portcullis("--version"), "");
+    assert_eq!(version.code, Some(0));
+    assert_eq!(version.stdout, concat!("portcullis ", env!("CARGO_PKG_VERSION"), "\n"));
+    for words in ["", "--help", "run --help", "run", "check -c gateway.toml"] {
+        let said = run(portcullis(words), "wrong = 1");
+        let all = said.stdout + &said.stderr;
+        assert!(!all.is_empty() && !all.contains('\u{1b}'), "{words}: {all:?}");
+    }
+}

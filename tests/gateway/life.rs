@@ -1,15 +1,18 @@
 //! The process: how it starts, spreads clients over its workers, drains, and ends.
 
-use std::io::{ErrorKind, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, Scripted, TlsStream, close_write, connect_plain, connect_tls,
-    eventually, monotonic_now, read_to_end, round_trip,
+    eventually, monotonic_now, read_to_end, round_trip, within,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
-use crate::support::{Config, NAME, Pki, assert_same, pattern};
+use crate::support::{BINARY, Config, NAME, Pki, assert_same, pattern};
 
 fn mutual(config: Config, pki: &Pki, upstream: &PlainEcho) -> Gateway {
     config
@@ -225,6 +228,45 @@ fn signals_that_are_not_available_are_answered_and_change_nothing() {
     talk(&mut stream);
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+}
+
+#[test] // threat 43
+fn a_ready_line_that_nobody_can_take_does_not_keep_the_gateway_from_serving() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let config = Config::edge(&pki, echoes.address()).to_string();
+    let config = config.replace(
+        "[admin]\nlisten = \"127.0.0.1:0\"",
+        &format!("[admin]\nlisten = \"unix:{}\"", socket.display()),
+    );
+    let file = directory.path().join("gateway.toml");
+    fs::write(&file, config).unwrap();
+    let mut child = Command::new(BINARY)
+        .args(["run", "-c"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let pid = Pid::from_child(&child);
+    // Ends the process when it says that it serves, and fails by the deadline if it never does.
+    let said = within(PATIENCE, "the gateway", move || {
+        let mut said = String::new();
+        for line in stderr.lines().map_while(Result::ok) {
+            if line.contains("serving") {
+                kill_process(pid, Signal::TERM).unwrap();
+            }
+            said += &(line + "\n");
+        }
+        said
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    for words in ["cannot be written to standard output: ready listener.edge=", "ended: every"] {
+        assert!(said.contains(words), "{words} in\n{said}");
+    }
 }
 
 #[test]

@@ -13,6 +13,10 @@ fn problems(world: &World) -> Vec<Problem> {
     Material::load(&world.plan, &world.stek, 1, unix_now).unwrap_err()
 }
 
+fn load(world: &World) -> Material {
+    Material::load(&world.plan, &world.stek, 1, unix_now).unwrap()
+}
+
 #[test]
 fn each_unusable_file_is_told_at_its_place_with_help() {
     let authority = Authority::new("CA");
@@ -20,12 +24,26 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
     let text = |name: &str, text: &str| authority.write(name, "pem", text);
     let garbage =
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "AAAA".repeat(10));
-    let cases: [(&Path, &Path, &str); 8] = [
+    let secret = |kind: &str, inside: &str| {
+        format!("-----BEGIN {kind}-----\n{inside}\n-----END {kind}-----\n")
+    };
+    let sec1 = secret("EC PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMHcC");
+    let pkcs8 = secret("ENCRYPTED PRIVATE KEY", "MIHsMFcG");
+    let request = secret("CERTIFICATE REQUEST", "MIHsMFcG");
+    let cut_key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA";
+    let cases: [(&Path, &Path, &str); 15] = [
         (Path::new("/nonexistent/a.crt"), &good.key_path, "cannot read /nonexistent/a.crt"),
         (&good.chain_path, Path::new("/nonexistent/a.key"), "cannot read /nonexistent/a.key"),
-        (&text("empty", ""), &good.key_path, "holds no certificate"),
-        (&good.key_path, &good.key_path, "holds no certificate"),
-        (&good.chain_path, &good.chain_path, "holds no private key"),
+        (&text("empty", ""), &good.key_path, "holds no certificate, it is empty"),
+        (&text("blank", "\n"), &good.key_path, "holds no certificate, it is empty"),
+        (&good.key_path, &good.key_path, "holds no certificate but a private key"),
+        (&text("request", &request), &good.key_path, "but a certificate request"),
+        (&text("der", "0\u{1}"), &good.key_path, "it looks like DER"),
+        (&good.chain_path, &good.chain_path, "holds no private key but a certificate"),
+        (&good.chain_path, &text("sec1", &sec1), "it is encrypted"),
+        (&good.chain_path, &text("pkcs8", &pkcs8), "it is encrypted"),
+        (&good.chain_path, &text("cut-key", cut_key), "an END line is missing"),
+        (&good.chain_path, authority.ca_path().parent().unwrap(), "Is a directory"),
         (&good.chain_path, &other.key_path, "does not belong to the certificate"),
         (&text("cut", &good.chain_pem[..200]), &good.key_path, "is not sound PEM"),
         (&text("junk", &(good.chain_pem.clone() + &garbage)), &good.key_path, "certificate 2 of"),
@@ -54,6 +72,20 @@ fn trust_without_certificates_is_a_problem_and_never_no_authentication() {
     let problems = problems(&world);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].message.contains("holds no certificate"));
+}
+
+#[test]
+fn an_anchor_that_can_vouch_for_nobody_is_warned_of() {
+    let authority = Authority::new("CA");
+    let good = authority.server(&[NAME]);
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &good, ClientAuth::Require(trust));
+    assert!(load(&world).warnings().is_empty());
+    world.plan.trusts[0].anchors = vec![file(&good.chain_path)];
+    let material = load(&world);
+    let [warning] = material.warnings() else { panic!("{:?}", material.warnings()) };
+    assert!(warning.message.contains("is not a CA's"), "{warning}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl World {
             limits: Limits { connections: None, handshakes_in_flight: None },
             admin: None,
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
-            access_log: AccessLog { sink: AccessLogSink::Off, format: LogFormat::Text },
+            access_log: AccessLog { at: None, sink: AccessLogSink::Off, format: LogFormat::Text },
             session_tickets: SessionTickets { rotate: seconds(3600), lifetime: seconds(43_200) },
             listeners: vec![listener],
             downstream_tls: Vec::new(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::super::error::Problems;
 use super::super::node::At;
 use super::super::plan::{
-    AccessLog, AccessLogSink, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel, Runtime,
-    SessionTickets, Workers,
+    AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel,
+    Runtime, SessionTickets, Workers,
 };
 use super::super::raw::{RawFile, RawWorkers};
 use super::{choice, file, plain, positive, required, shown};
@@ -83,14 +83,14 @@ pub(super) fn limit(written: Option<&At<u64>>, default: u64) -> Option<NonZeroUs
     NonZeroUsize::new(usize::try_from(plain(written, default)).unwrap_or(usize::MAX))
 }
 
-pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<AdminAddress>> {
+pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Admin>> {
     let Some(table) = &raw.admin else { return Some(None) };
     let example = ("listen", "\"127.0.0.1:9901\"");
     let listen = required(table.value.listen.as_ref(), &table.at, example, problems)?;
     if let Some(path) = listen.value.strip_prefix("unix:") {
         let at = listen.at.clone();
         let path = file(&At { value: path.to_owned(), at }, problems)?;
-        return Some(Some(AdminAddress::Unix(path.path)));
+        return Some(Some(Admin { at: path.at, address: AdminAddress::Unix(path.path) }));
     }
     let Ok(address) = listen.value.parse::<SocketAddr>() else {
         let message = format!("{:?} is neither \"IP:port\" nor \"unix:PATH\"", listen.value);
@@ -106,7 +106,7 @@ pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Adm
         problems.add(listen.at.clone(), message, help);
         return None;
     }
-    Some(Some(AdminAddress::Tcp(address)))
+    Some(Some(Admin { at: listen.at.clone(), address: AdminAddress::Tcp(address) }))
 }
 
 pub(super) fn log(raw: &RawFile, problems: &mut Problems) -> Option<Log> {
@@ -125,7 +125,9 @@ pub(super) fn log(raw: &RawFile, problems: &mut Problems) -> Option<Log> {
 
 pub(super) fn access_log(raw: &RawFile, problems: &mut Problems) -> Option<AccessLog> {
     let table = raw.access_log.as_ref().map(|table| &table.value);
-    let sink = match table.and_then(|table| table.path.as_ref()) {
+    let path = table.and_then(|table| table.path.as_ref());
+    let at = path.map(|path| path.at.clone());
+    let sink = match path {
         None => Some(AccessLogSink::Stdout),
         Some(written) => match written.value.as_str() {
             "stdout" => Some(AccessLogSink::Stdout),
@@ -134,7 +136,7 @@ pub(super) fn access_log(raw: &RawFile, problems: &mut Problems) -> Option<Acces
         },
     };
     let format = format(table.and_then(|t| t.format.as_ref()), LogFormat::Json, problems);
-    Some(AccessLog { sink: sink?, format: format? })
+    Some(AccessLog { at, sink: sink?, format: format? })
 }
 
 fn format(

@@ -162,6 +162,8 @@ fn files_that_are_not_utf8_say_where() {
     assert_eq!((problems[0].at.line, problems[0].at.column), (2, 10));
     let missing = super::load(&directory.path().join("none.toml")).expect_err("is not there");
     assert!(missing[0].message.starts_with("cannot be read: "), "{}", missing[0]);
+    let folder = super::load(directory.path()).expect_err("is a directory");
+    assert_eq!(folder[0].help, "write the path of a file in it", "{}", folder[0]);
 }
 
 /// 100,000 tenants on one port, in one list on one line: the time must not grow with the square.
