@@ -88,10 +88,10 @@ reasons! {
     // The way to the upstream.
     UpstreamConnect = "upstream_connect", Upstream, "no endpoint of the cluster took the connection: is the service up, is the address right?";
     UpstreamTimeout = "upstream_timeout", Upstream, "no endpoint answered within connect.timeout: black hole, firewall, or overload";
-    UpstreamUntrusted = "upstream_untrusted", Upstream, "the upstream's certificate was not accepted: see the detail; nothing of the client was sent";
+    UpstreamUntrusted = "upstream_untrusted", Upstream, "the upstream's certificate was not accepted, and nothing of the client was sent: see the detail, then trust and server_name of the tls.upstream";
     UpstreamTls = "upstream_tls", Upstream, "the TLS handshake with the upstream failed: see the detail";
     UpstreamNoName = "upstream_no_name", Operator, "the upstream's server_name is \"$sni\" and the client sent none: give the tls.upstream a fixed name";
-    LocalResources = "local_resources", Operator, "this machine is out of descriptors, ports or memory: raise the limit named in the detail";
+    LocalResources = "local_resources", Operator, "this machine is out of what the detail names: descriptors (LimitNOFILE), local ports (net.ipv4.ip_local_port_range) or memory";
     // An established session that ended badly.
     IdleTimeout = "idle_timeout", Client, "no byte in either direction for timeouts.idle: raise it or turn keepalives on in the protocol";
     HalfClosedTimeout = "half_closed_timeout", Client, "one side closed and the other sent nothing for timeouts.half_closed";

@@ -263,8 +263,7 @@ fn incompatible(why: &PeerIncompatible) -> Reason {
     match why {
         Why::NoCipherSuitesInCommon
         | Why::NoSignatureSchemesInCommon
-        | Why::NoCertificateRequestSignatureSchemesInCommon
-        | Why::SignatureAlgorithmsExtensionRequired => Reason::CipherMismatch,
+        | Why::NoCertificateRequestSignatureSchemesInCommon => Reason::CipherMismatch,
         Why::NoKxGroupsInCommon
         | Why::KeyShareExtensionRequired
         | Why::NamedGroupsExtensionRequired
@@ -274,7 +273,9 @@ fn incompatible(why: &PeerIncompatible) -> Reason {
         | Why::ServerTlsVersionIsDisabledByOurConfig
         | Why::SupportedVersionsExtensionRequired
         | Why::Tls12NotOffered
-        | Why::Tls12NotOfferedOrEnabled => Reason::VersionMismatch,
+        | Why::Tls12NotOfferedOrEnabled
+        // RFC 5246 §7.4.1.4.1 brought it; rustls asks for it before it looks at versions.
+        | Why::SignatureAlgorithmsExtensionRequired => Reason::VersionMismatch,
         _ => Reason::ProtocolViolation,
     }
 }
@@ -302,6 +303,9 @@ pub(super) fn words(error: &Error) -> String {
             format!("the peer sent the alert {} ({code})", alert_name(code))
         }
         Error::NoCertificatesPresented => "the client sent no certificate".to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
+            "the client names no signature algorithms: TLS 1.1 or older".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -313,6 +317,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_client_older_than_tls_1_2_is_told_that_it_is() {
+        let why = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+        let error = Error::PeerIncompatible(why);
+        assert_eq!(client_reason(&error), Reason::VersionMismatch);
+        assert!(words(&error).contains("TLS 1.1 or older"));
+    }
 
     #[test]
     fn a_certificate_of_version_1_is_told_from_other_faults() {
