@@ -39,7 +39,8 @@ fn reference_writes_the_defaults() {
     same(&reference.runtime, &minimal.runtime);
     same(&reference.limits, &minimal.limits);
     same(&reference.log, &minimal.log);
-    same(&reference.access_log, &minimal.access_log);
+    same(&reference.access_log.sink, &minimal.access_log.sink);
+    same(&reference.access_log.format, &minimal.access_log.format);
     same(&reference.session_tickets, &minimal.session_tickets);
     same(&reference.listeners[0].timeouts, &minimal.listeners[0].timeouts);
     same(&reference.listeners[0].connections_max, &minimal.listeners[0].connections_max);

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use crate::outcome::Failure;
 use crate::plan::{Loop, RunPlan};
-use crate::quantity::show_micros;
+use crate::quantity::{self, show_micros};
 use crate::result::RunResult;
 use crate::run::Outcome;
 
 /// Fills in `valid`, `why` and `warnings`.
 pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
+    let is_open = matches!(plan.pace, Loop::Open { .. });
+    result.why = reasons(plan, outcome, result, is_open);
+    result.valid = result.why.is_empty();
+    result.warnings = warnings(outcome, result, is_open);
+}
+
+/// Why the run may not be believed.
+fn reasons(plan: &RunPlan, outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String> {
     let mut why = Vec::new();
-    let mut warnings = Vec::new();
     let counts = &result.counts;
     if counts.imbalance != 0 {
         why.push(format!("{} attempts are not accounted for", counts.imbalance));
@@ -24,13 +31,9 @@ pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
     if outcome.server_lost {
         why.push("the server process vanished or was replaced during the run".to_owned());
     }
-    if outcome.interrupted {
-        warnings.push("ended early by the user".to_owned());
-    }
     if counts.attempted == 0 {
         why.push("no attempt fell into the measured window".to_owned());
     }
-    let is_open = matches!(plan.pace, Loop::Open { .. });
     if is_open && result.lag_p99_us > micros(plan.lag_max) {
         why.push(format!(
             "behind schedule: starts were {} late at the 99th percentile (at most {} allowed)",
@@ -38,22 +41,30 @@ pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
             show_micros(micros(plan.lag_max)),
         ));
     }
+    why
+}
+
+/// What a reader should know all the same.
+fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (counts, resumed) = (&result.counts, &result.resumed);
+    if outcome.interrupted {
+        warnings.push("ended early by the user".to_owned());
+    }
     if result.generator.cpu_share > CPU_SHARE_MAX {
         let share = result.generator.cpu_share * 100.0;
-        if is_open {
-            warnings.push(format!("the generator used {share:.0} % of its cores: little is left"));
+        warnings.push(if is_open {
+            format!("the generator used {share:.0} % of its cores: little is left")
         } else {
-            warnings.push(format!(
+            format!(
                 "the generator used {share:.0} % of its cores: the rate is the generator's limit, \
                  not the server's"
-            ));
-        }
+            )
+        });
     }
     if counts.wrongly_accepted > 0 {
-        warnings.push(format!(
-            "{} clients were let in that had to be refused",
-            counts.wrongly_accepted
-        ));
+        let count = counts.wrongly_accepted;
+        warnings.push(format!("{count} clients were let in that had to be refused"));
     }
     if result.confirm == "none" {
         warnings.push("handshakes were not confirmed: refused clients may be counted".to_owned());
@@ -61,25 +72,27 @@ pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
     if result.generator.cheap_client {
         warnings.push("cheap client: no certificate verification, reused key shares".to_owned());
     }
-    if result.resumed.asked > 0.0 && (result.resumed.got - result.resumed.asked).abs() > 0.02 {
-        warnings.push(format!(
-            "resumption: {:.1} % asked, {:.1} % got",
-            result.resumed.asked * 100.0,
-            result.resumed.got * 100.0
-        ));
+    let (asked, got) = (resumed.asked * 100.0, resumed.got * 100.0);
+    let allowed = 2.0 + 100.0 * scatter(resumed.asked, counts.confirmed);
+    if asked > 0.0 && (got - asked).abs() > allowed {
+        warnings.push(format!("resumption: {asked:.1} % asked, {got:.1} % got"));
     }
-    if result.resumed.retried > 0.01 {
+    if resumed.retried > 0.01 {
+        let share = resumed.retried * 100.0;
         warnings.push(format!(
-            "{:.1} % of full handshakes took a HelloRetryRequest: --groups does not match the server",
-            result.resumed.retried * 100.0
+            "{share:.1} % of full handshakes took a HelloRetryRequest: --groups does not match the \
+             server"
         ));
     }
     if result.scrape.as_ref().is_some_and(|scrape| !scrape.agrees) {
         warnings.push("the server's counters do not agree with ours".to_owned());
     }
-    result.valid = why.is_empty();
-    result.why = why;
-    result.warnings = warnings;
+    warnings
+}
+
+/// Three standard deviations of a share that was drawn `count` times: chance, not the server.
+fn scatter(share: f64, count: u64) -> f64 {
+    3.0 * (share * (1.0 - share) / quantity::float(count.max(1))).sqrt()
 }
 
 fn micros(span: Duration) -> f64 {

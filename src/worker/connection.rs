@@ -95,7 +95,7 @@ impl Connection {
             open: None,
             worker,
             listener,
-            source,
+            source: canonical(source),
             down: Leg::new(stream),
             notes: HelloNotes::default(),
             session: Session::new(deadlines, accepted),
@@ -280,7 +280,7 @@ impl Connection {
             duration,
             listener: Arc::clone(&plan.listeners[self.listener].name),
             source: self.source,
-            local: self.down.stream.local_addr().ok(),
+            local: self.down.stream.local_addr().ok().map(canonical),
             chain: self.chain().map(|chain| Arc::clone(&chain.name)),
             marks: self.session.marks(),
             bytes_received: self.down.received,
@@ -315,6 +315,11 @@ impl Connection {
         let chain = self.session.chain()?;
         Some(&self.worker.counters.chains[self.worker.snapshot.chain_index(self.listener, chain)])
     }
+}
+
+/// An IPv4 client of a listener on `[::]` by the address that people know it by.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// An established session in the gauge of its chain.

@@ -144,7 +144,8 @@ fn an_upstream_that_does_not_read_holds_its_clients_back() {
     stalled.extend((0..STALLED).map(|_| stall()));
     let grown = gateway.resident().saturating_sub(before) / STALLED;
     println!("{} KiB of resident memory behind each upstream that stalls", grown / 1024);
-    assert!(grown < 2 * MIB as u64, "{grown} bytes");
+    // The allocator takes memory in steps of 4 MiB, whatever the last byte was for.
+    assert!(grown < 2 * MIB as u64 + 4 * MIB as u64 / STALLED, "{grown} bytes");
     stalled.into_iter().for_each(|stream| reset(stream.sock));
     drop(upstream);
     gateway.settled();

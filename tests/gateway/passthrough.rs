@@ -183,3 +183,24 @@ fn a_server_may_speak_first_where_all_is_plain_text() {
     assert_eq!(line["bytes_sent"], 17, "{line}");
     gateway.settled();
 }
+
+#[test]
+fn clients_of_both_families_reach_a_listener_on_all_addresses() {
+    let upstream = PlainEcho::start();
+    let gateway = Config::new(2)
+        .table("[listener.edge]\naddress = \"[::]:0\"")
+        .chain("edge", "near", "match = { transport = \"raw\", sources = [\"127.0.0.0/8\", \"::1\"] }\ncluster = \"app\"")
+        .cluster("app", &[upstream.address()], "")
+        .start();
+    let port = gateway.addr("edge").port();
+    for near in ["127.0.0.1", "::1"] {
+        let near: std::net::IpAddr = near.parse().unwrap();
+        let mut socket = connect_plain((near, port).into()).unwrap();
+        assert_eq!(round_trip(&mut socket, b"hello").unwrap(), b"hello");
+        let source = socket.local_addr().unwrap().to_string();
+        drop(socket);
+        // By the address that the client knows itself by, not by its form inside IPv6.
+        gateway.wait_access(PATIENCE, |line| line["source"] == source);
+    }
+    gateway.settled();
+}

@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use portcullis_kit::{
     Behaviour, PATIENCE, PlainEcho, Scripted, ServerTls, TlsStream, close_write, connect_tls,
-    eventually, read_to_end, reset,
+    eventually, monotonic_now, read_to_end, reset,
 };
 use rustls::{ServerConnection, StreamOwned};
 
@@ -205,16 +206,20 @@ fn clients_that_do_not_read_cost_no_memory_and_lose_nothing() {
     assert_same(&warm(pki.connect(&gateway)), &bytes, "what came without a stall");
     let before = gateway.resident();
     let stalled: Vec<_> = (0..STALLED).map(|_| pki.connect(&gateway)).collect();
-    let (mut last, mut still) = (0, 0);
+    // Measured in time, not in looks: a look costs much where the table of sockets is long.
+    let (mut last, mut since) = (0, monotonic_now());
     eventually(PATIENCE, "all streams to be stuck", || {
         let (stuck, queued) = queued_at(gateway.addr("edge").port());
-        still = if stuck == STALLED && queued == last { still + 1 } else { 0 };
-        last = queued;
-        (still == 50).then_some(())
+        let now = monotonic_now();
+        if stuck != STALLED || queued != last {
+            (last, since) = (queued, now);
+        }
+        (now.saturating_duration_since(since) >= Duration::from_millis(300)).then_some(())
     });
     let grown = gateway.resident().saturating_sub(before) / STALLED;
     println!("{} KiB of resident memory for each reader that stalls", grown / 1024);
-    assert!(grown < 2 * MIB as u64, "{grown} bytes");
+    // The allocator takes memory in steps of 4 MiB, whatever the last byte was for.
+    assert!(grown < 2 * MIB as u64 + 4 * MIB as u64 / STALLED, "{grown} bytes");
     for stream in stalled {
         assert_same(&warm(stream), &bytes, "what came after the stall");
     }

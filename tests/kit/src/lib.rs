@@ -14,6 +14,7 @@ mod connect;
 mod deadline;
 mod echo;
 mod gateway;
+pub mod lying_server;
 mod metrics;
 mod scripted;
 mod tls;

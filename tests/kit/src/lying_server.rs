@@ -2,6 +2,8 @@
 //! refuses the certificate, never issues tickets, echoes other bytes, resets, truncates. Each
 //! connection gets a thread; the listener lives as long as the test process.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that breaks fails the test at once")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use rustls::{
 
 /// The lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub enum Lie {
     /// None: an honest echo.
     Honest,
     /// TCP is accepted; nothing more.
@@ -41,7 +43,7 @@ pub(crate) enum Lie {
 }
 
 /// Starts a server that tells one lie.
-pub(crate) fn start(lie: Lie) -> SocketAddr {
+pub fn start(lie: Lie) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let config = Arc::new(config(lie));
@@ -62,7 +64,7 @@ fn serve(lie: Lie, mut stream: TcpStream, config: Arc<ServerConfig>) {
         Lie::Resets => {
             let mut hello = [0; 16];
             let _ = stream.read(&mut hello);
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            crate::reset(stream);
             return;
         }
         Lie::NoTls => {
