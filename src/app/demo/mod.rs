@@ -19,6 +19,7 @@ use crate::tls::peer::Tickets;
 
 /// `portcullis demo`
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct DemoCommand {
     /// Seconds of handshakes for each tenant and kind
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -30,6 +31,14 @@ pub struct DemoCommand {
     #[arg(long)]
     keep: bool,
 }
+
+const AFTER_HELP: &str = "\
+Loopback only, on ports that the system chooses. Progress goes to standard error, the result to standard
+output.
+
+Exit codes:
+  0  everything arrived and nobody was wrongly let in     1  not so, or it could not be shown
+  2  wrong usage";
 
 /// Why the demonstration could not be given. What it *finds* is in the table.
 #[derive(Debug, thiserror::Error)]
