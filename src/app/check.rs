@@ -20,8 +20,8 @@ pub struct CheckCommand {
 }
 
 const AFTER_HELP: &str = "\
-Reads the file, what it includes, and the certificates and keys that it names. Binds nothing: whether
-the addresses are free, `run` finds out. Warnings are printed and change nothing about the answer.
+Reads the file, what it includes, and the certificates and keys that it names. Binds nothing:
+whether the addresses are free, `run` finds out. Warnings change nothing about the answer.
 
 Exit codes:
   0  valid     1  not valid, each mistake on standard error with its place     2  wrong usage";

@@ -33,14 +33,14 @@ pub struct RunCommand {
 }
 
 const AFTER_HELP: &str = "\
-Prints one line on standard output once it serves, and then one for each connection unless [access_log]
-says otherwise:
+Prints one line on standard output once it serves, and then one for each connection unless
+[access_log] says otherwise:
   ready listener.NAME=ADDRESS ... admin=ADDRESS
 Standard error is the log of the process.
 
 Signals:
-  SIGTERM, SIGINT           drain: sessions end as [runtime] drain says; a second one ends them at once
-  SIGHUP, SIGUSR1, SIGUSR2  reload, reopen logs, upgrade: not available yet, a line in the log says so
+  SIGTERM, SIGINT           drain as [runtime] drain says; a second one ends all at once
+  SIGHUP, SIGUSR1, SIGUSR2  reload, reopen logs, upgrade: not available yet, the log says so
 
 Exit codes:
   0  every session ended by itself     1  it could not start, or a worker was lost

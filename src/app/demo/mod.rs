@@ -33,8 +33,8 @@ pub struct DemoCommand {
 }
 
 const AFTER_HELP: &str = "\
-Loopback only, on ports that the system chooses. Progress goes to standard error, the result to standard
-output.
+Loopback only, on ports that the system chooses. Progress goes to standard error, the result to
+standard output.
 
 Exit codes:
   0  everything arrived and nobody was wrongly let in     1  not so, or it could not be shown
