@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::measure::Effort;
-use crate::stage::{Programs, Stage};
+use crate::stage::Programs;
 
 /// Measures the gateway's CPU per handshake and per byte, and its memory per idle connection.
 ///
@@ -56,9 +56,7 @@ fn main() -> Result<()> {
         Effort { seconds: cli.seconds, mebibytes: cli.mebibytes, connections: cli.connections };
     let mut rounds = Vec::new();
     for _ in 0..cli.rounds {
-        // A gateway of its own for each round: memory is measured from a fresh start.
-        let stage = Stage::set_up(&programs)?;
-        rounds.push(measure::round(&programs, &stage, effort)?);
+        rounds.push(measure::round(&programs, effort)?);
     }
     let mut out = std::io::stdout().lock();
     write!(out, "{}", table::render(&rounds))?;

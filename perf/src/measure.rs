@@ -57,10 +57,11 @@ impl Work {
     }
 }
 
-/// All works of one round, in the order of `Work::ALL`.
-pub(crate) fn round(programs: &Programs, stage: &Stage, effort: Effort) -> Result<Vec<f64>> {
-    let measured = |work| {
-        let result = load(programs, stage, work, effort);
+/// All works of one round, in the order of `Work::ALL`, each with a gateway of its own: memory that an
+/// earlier work has freed would serve the next one, and be missing from its figure.
+pub(crate) fn round(programs: &Programs, effort: Effort) -> Result<Vec<f64>> {
+    let measured = |work: Work| {
+        let result = Stage::set_up(programs).and_then(|stage| load(programs, &stage, work, effort));
         result.with_context(|| format!("measuring: {}", work.name()))
     };
     Work::ALL.into_iter().map(measured).collect()

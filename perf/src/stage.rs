@@ -16,7 +16,7 @@ pub(crate) struct Programs {
     pub(crate) load: PathBuf,
 }
 
-/// Everything that runs in one round.
+/// Everything that runs for one work.
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: TempDir,
