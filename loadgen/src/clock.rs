@@ -20,6 +20,14 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// Milliseconds since the Unix epoch, to match a run with the logs of others.
+#[expect(clippy::disallowed_methods, reason = "this module is the generator's only clock")]
+#[must_use]
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}
+
 /// Waits without doing anything; only the coordinating thread may, never a load thread.
 #[expect(clippy::disallowed_methods, reason = "the coordinator has no event to wait on")]
 pub fn sleep(span: Duration) {

@@ -88,7 +88,8 @@ impl ResultFiles {
             report::write_hgrm(directory, "run", result)?;
         }
         if self.html.is_some() || self.csv.is_some() {
-            let runs = [NamedRun { name: "run".to_owned(), result: result.clone() }];
+            let runs =
+                [NamedRun { name: "run".to_owned(), result: result.clone(), marks: Vec::new() }];
             if let Some(path) = &self.html {
                 report::write(path, &report::html(&runs, None, None))?;
             }

@@ -37,6 +37,8 @@ pub struct RunResult {
     pub confirm: String,
     /// Seed of all random choices.
     pub seed: u64,
+    /// When second 0 of `ticks` began, in milliseconds since the Unix epoch; 0 if unknown.
+    pub begun_unix_ms: u64,
     /// Length of the measured window in seconds.
     pub duration_s: f64,
     /// Attempts a second asked for; 0 in a closed loop.
@@ -265,6 +267,7 @@ impl RunResult {
             pace: pace(plan),
             confirm: confirm_name(plan.script.confirm).to_owned(),
             seed: plan.seed,
+            begun_unix_ms: outcome.begun_unix_ms,
             duration_s: seconds,
             intended_rate: intended_rate(plan),
             achieved_rate: float(tally.confirmed_in_window) / seconds.max(1e-9),
@@ -364,6 +367,11 @@ impl RunResult {
     #[must_use]
     pub fn error_share(&self) -> f64 {
         ratio(self.counts.errors + self.counts.wrongly_accepted, self.counts.attempted)
+    }
+
+    /// Seconds with load in them from beginning to end.
+    pub fn whole_seconds(&self) -> impl Iterator<Item = &TickResult> {
+        self.ticks.iter().filter(|tick| tick.phase == "before" || tick.phase == "measured")
     }
 
     fn add_histograms(&mut self, plan: &RunPlan, tally: &Tally) -> Result<()> {

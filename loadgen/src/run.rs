@@ -56,6 +56,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// Every second of the whole run.
     pub ticks: Vec<Tick>,
+    /// When second 0 began, in milliseconds since the Unix epoch.
+    pub begun_unix_ms: u64,
     /// The measured window, shorter than planned if the run was interrupted.
     pub measured: Duration,
     /// The server's use at both edges of the window.
@@ -80,6 +82,7 @@ pub fn run(plan: &Arc<RunPlan>, server_pid: Option<u32>, watch: &mut dyn Watch) 
     let (sender, receiver) = channel();
     // Time for every thread to build its configurations, so that none starts late.
     let start = clock::now() + START_MARGIN;
+    let begun_unix_ms = clock::unix_millis() + START_MARGIN_MS;
     let threads: Vec<JoinHandle<Result<Tally>>> = (0..plan.threads)
         .map(|index| {
             let (plan, stop, sender) = (Arc::clone(plan), Arc::clone(&stop), sender.clone());
@@ -104,7 +107,7 @@ pub fn run(plan: &Arc<RunPlan>, server_pid: Option<u32>, watch: &mut dyn Watch) 
             Err(_) => bail!("a load thread panicked"),
         }
     }
-    Ok(course.finish(tally))
+    Ok(course.finish(tally, begun_unix_ms))
 }
 
 /// Where the coordinator stands.
@@ -202,7 +205,7 @@ impl Course {
         (server, kernel, now)
     }
 
-    fn finish(mut self, tally: Tally) -> Outcome {
+    fn finish(mut self, tally: Tally, begun_unix_ms: u64) -> Outcome {
         // The last seconds of threads that ended a moment apart.
         self.ticks.extend(std::mem::take(&mut self.pending).into_values().map(|(_, tick)| tick));
         let (server, server_lost, kernel, measured) = match (&self.before, &self.after) {
@@ -218,6 +221,7 @@ impl Course {
         Outcome {
             tally,
             ticks: self.ticks,
+            begun_unix_ms,
             measured,
             server,
             server_lost,
@@ -235,5 +239,6 @@ fn pin(plan: &RunPlan, index: u32) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
-const START_MARGIN: Duration = Duration::from_millis(50);
+const START_MARGIN_MS: u64 = 50;
+const START_MARGIN: Duration = Duration::from_millis(START_MARGIN_MS);
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);

@@ -96,7 +96,7 @@ impl Sweep {
                     &directory.join(format!("{}.json", cell.title.replace([' ', '/'], "_"))),
                 )?;
             }
-            runs.push(NamedRun { name: cell.title.clone(), result });
+            runs.push(NamedRun { name: cell.title.clone(), result, marks: Vec::new() });
         }
         if let Some(path) = &self.csv {
             report::write(path, &csv(&runs))?;

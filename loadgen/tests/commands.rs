@@ -264,7 +264,11 @@ fn a_search_brackets_and_its_trials_can_be_reported() {
     assert!(text.contains("lower bound"), "{text}");
     let result = pki.json("find.json");
     assert_eq!(result["schema"], "find/1");
-    assert!(result["trials"].as_array().unwrap().len() >= 2);
+    let trials = result["trials"].as_array().unwrap();
+    assert!(trials.len() >= 2);
+    let begun = trials[0]["begun_unix_ms"].as_u64().unwrap();
+    let looked = trials[0]["env"]["started_unix"].as_u64().unwrap() * 1000;
+    assert!((looked..looked + 60_000).contains(&begun), "{begun} is not just after {looked}");
     let report = load()
         .arg("report")
         .arg(&out)

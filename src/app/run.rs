@@ -225,9 +225,15 @@ async fn ended(gateway: &Gateway, is_so: impl Fn(&Gateway) -> bool) {
 
 /// Turns the ticket keys at each epoch.
 async fn rotate_tickets(stek: Arc<StekKeys>) {
+    let mut latest = None;
     loop {
         let now = clock::unix_now();
         let next = stek.rotate(now);
+        // The first call finds the keys of the start; a clock set back turns nothing.
+        if latest.is_some_and(|latest| next > latest) {
+            tracing::info!("session ticket keys rotated");
+        }
+        latest = latest.max(Some(next));
         tokio::time::sleep(Duration::from_secs(next.saturating_sub(now).max(1))).await;
     }
 }

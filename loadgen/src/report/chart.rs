@@ -129,6 +129,34 @@ impl Chart {
         );
     }
 
+    /// Thin vertical lines in order of `x`, each with a word along it, cut if long, and the whole
+    /// as a hint. A word that would run into the one before is left to the hint.
+    pub(super) fn events<'a>(&mut self, events: impl Iterator<Item = (f64, &'a str)>) {
+        let mut free_from = f64::NEG_INFINITY;
+        for (x, text) in events {
+            let at = self.px(x);
+            // The second line is not seen but gives a pointer something to hit.
+            let _ = write!(
+                self.body,
+                "<g class=\"event\"><title>{}</title>\
+                 <line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>\
+                 <line class=\"grip\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>",
+                escape(text)
+            );
+            if at >= free_from {
+                free_from = at + WORD_HEIGHT;
+                let _ = write!(
+                    self.body,
+                    "<text class=\"mark\" transform=\"translate({:.1} {:.1}) rotate(-90)\" text-anchor=\"end\">{}</text>",
+                    if at > LEFT + WORD_HEIGHT { at - 3.0 } else { at + 12.0 },
+                    TOP + 2.0,
+                    escape(&shorten(text))
+                );
+            }
+            self.body.push_str("</g>");
+        }
+    }
+
     /// A filled cell between two points; `strength` from 0 to 1.
     pub(super) fn cell(&mut self, from: (f64, f64), to: (f64, f64), strength: f64, hint: &str) {
         let (left, right) = (self.px(from.0), self.px(to.0));
@@ -227,6 +255,14 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// As much as fits along the y axis on a telephone, where the style sheet enlarges words.
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= WORD_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(WORD_MAX - 1).chain(['…']).collect()
+}
+
 fn round_step(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= value);
@@ -239,6 +275,8 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 612.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 248.0;
+const WORD_HEIGHT: f64 = 16.0;
+const WORD_MAX: usize = 28;
 
 #[cfg(test)]
 mod tests {

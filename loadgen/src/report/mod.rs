@@ -3,6 +3,7 @@
 //! the pictures.
 
 mod chart;
+mod marks;
 mod page;
 mod pictures;
 mod tables;
@@ -19,6 +20,7 @@ use crate::output;
 use crate::result::RunResult;
 use crate::threshold::{self, Rule};
 
+pub use marks::Mark;
 pub use page::html;
 pub use tables::{csv, markdown};
 
@@ -43,6 +45,10 @@ pub struct Report {
     /// Output of `crypto --json`: splits the server's CPU per handshake
     #[arg(long, value_name = "FILE")]
     pub crypto: Option<PathBuf>,
+    /// The proxy's log: its reloads, drains, rotations and restarts are marked in pictures over
+    /// time; can be given several times
+    #[arg(long, value_name = "FILE", requires = "html")]
+    pub proxy_log: Vec<PathBuf>,
 }
 
 /// A run with the name it has in a report.
@@ -52,6 +58,8 @@ pub struct NamedRun {
     pub name: String,
     /// The run.
     pub result: RunResult,
+    /// What the proxy did meanwhile, in order of time.
+    pub marks: Vec<Mark>,
 }
 
 impl Report {
@@ -66,6 +74,9 @@ impl Report {
             let (more, searched) = read(file)?;
             runs.extend(more);
             objective = objective.or(searched);
+        }
+        for log in &self.proxy_log {
+            marks::add(log, &mut runs)?;
         }
         let crypto: Option<Costs> =
             match &self.crypto {
@@ -137,6 +148,7 @@ fn read(path: &Path) -> Result<(Vec<NamedRun>, Option<f64>)> {
         let runs = found.trials.into_iter().enumerate().map(|(index, result)| NamedRun {
             name: format!("{}: {:.0}/s", index + 1, result.intended_rate),
             result,
+            marks: Vec::new(),
         });
         return Ok((runs.collect(), objective));
     }
@@ -144,5 +156,5 @@ fn read(path: &Path) -> Result<(Vec<NamedRun>, Option<f64>)> {
     if result.hist.is_empty() && result.ticks.is_empty() {
         bail!("{} holds no measurement", path.display());
     }
-    Ok((vec![NamedRun { name, result }], None))
+    Ok((vec![NamedRun { name, result, marks: Vec::new() }], None))
 }

@@ -231,6 +231,7 @@ figure{margin:0;background:var(--card);border:1px solid var(--line);border-radiu
 figcaption{font-weight:600;margin-bottom:4px;overflow-wrap:anywhere}figure>svg{width:100%;height:auto;display:block}\
 .grid{stroke:var(--line);stroke-width:1}.axis,.title,.mark{fill:var(--soft);font-size:11px}.mark{fill:var(--fg)}\
 .l{fill:none;stroke-width:2}.dash{stroke-dasharray:6 4}.level{stroke:var(--fg);stroke-dasharray:2 3}\
+.event line{stroke:var(--c3)}.event .grip{stroke:transparent;stroke-width:8}.event text{paint-order:stroke;stroke:var(--card);stroke-width:3px}\
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}\
 .bad{--c:var(--bad)}.quiet{--c:var(--soft)}.l{stroke:var(--c)}.d{fill:var(--c)}.b{background:var(--c)}.heat{fill:var(--c0)}\
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;font-size:.8rem;color:var(--soft)}.legend svg{width:20px;height:8px;margin-right:5px}\

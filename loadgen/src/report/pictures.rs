@@ -137,6 +137,7 @@ pub(super) fn over_time(run: &NamedRun) -> Option<String> {
     {
         chart.upright(f64::from(begin.second), "");
     }
+    chart.events(events(run));
     Some(chart.svg())
 }
 
@@ -164,6 +165,7 @@ pub(super) fn heat(run: &NamedRun) -> Option<String> {
             );
         }
     }
+    chart.events(events(run));
     Some(chart.svg())
 }
 
@@ -286,8 +288,11 @@ pub(super) fn names(run: &NamedRun) -> Option<String> {
 
 /// Seconds with load in them from beginning to end.
 fn whole_seconds(run: &NamedRun) -> Vec<&TickResult> {
-    let whole = |tick: &&TickResult| tick.phase == "before" || tick.phase == "measured";
-    run.result.ticks.iter().filter(whole).collect()
+    run.result.whole_seconds().collect()
+}
+
+fn events(run: &NamedRun) -> impl Iterator<Item = (f64, &str)> {
+    run.marks.iter().map(|mark| (mark.second, mark.text.as_str()))
 }
 
 fn colour(run: usize, kind: Kind) -> String {
