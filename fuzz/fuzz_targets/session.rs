@@ -5,6 +5,7 @@
 
 #![no_main]
 
+#[expect(dead_code, reason = "a target needs a part of it")]
 #[path = "../../tests/simulation/mod.rs"]
 mod simulation;
 
