@@ -51,6 +51,11 @@ fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String>
     if outcome.interrupted {
         warnings.push("ended early by the user".to_owned());
     }
+    if counts.attempted > 0 && counts.confirmed == 0 {
+        warnings.push(
+            "not one handshake was confirmed: the errors are all that was measured".to_owned(),
+        );
+    }
     if result.generator.cpu_share > CPU_SHARE_MAX {
         let share = result.generator.cpu_share * 100.0;
         warnings.push(if is_open {

@@ -92,6 +92,8 @@ fn each_lie_is_counted_as_what_it_is() {
             assert_eq!(count, ran.count("attempted"), "{lie:?}");
             assert_eq!(ran.count("confirmed"), 0, "{lie:?}");
             assert_eq!(ran.exit, Some(0), "{lie:?}: no threshold was asked for");
+            let warnings = ran.result["warnings"].to_string();
+            assert!(warnings.contains("not one handshake was confirmed"), "{lie:?}: {warnings}");
         }
     }
 }
