@@ -54,7 +54,7 @@ const DESCRIPTORS_A_SESSION: u64 = 2;
 /// # Errors
 /// Every problem at once.
 pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartError> {
-    let SessionTickets { rotate, lifetime } = plan.session_tickets;
+    let SessionTickets { source: _, rotate, lifetime } = plan.session_tickets;
     let stek =
         StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
     let stek = Arc::new(stek);

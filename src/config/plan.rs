@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::error::Location;
 use crate::core::route::Match;
+use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
 #[derive(Debug, Clone)]
@@ -124,12 +125,24 @@ pub enum AccessLogSink {
     File(PathBuf),
 }
 
-/// Session-ticket encryption keys (STEKs): a random root at start, ratcheted every `rotate`; a
-/// ticket is accepted for `lifetime`.
-#[derive(Debug, Clone, Copy)]
+/// Session-ticket encryption keys (STEKs): where they come from, how often they change; a ticket is
+/// accepted for `lifetime` since the last full authentication.
+#[derive(Debug, Clone)]
 pub struct SessionTickets {
+    pub source: TicketSource,
     pub rotate: Duration,
     pub lifetime: Duration,
+}
+
+/// Where ticket keys come from.
+#[derive(Debug, Clone)]
+pub enum TicketSource {
+    /// A random root at start.
+    Auto,
+    /// A file with the root that all nodes share; the clock says which key is in use.
+    Root(FileRef),
+    /// Key files. Not empty; one of them seals, all open.
+    Keys(Vec<FileRef>),
 }
 
 #[derive(Debug, Clone)]
@@ -163,6 +176,20 @@ pub struct Chain {
     /// `None`: the bytes go through unopened (or, for a raw chain, are plain text).
     pub tls: Option<DownstreamTlsId>,
     pub cluster: ClusterId,
+    /// Asked in order, after the handshake and before any byte to the upstream.
+    pub filters: Vec<Filter>,
+}
+
+/// A network filter of a chain, and where it is written.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    pub at: Location,
+    pub kind: FilterKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum FilterKind {
+    Authorize(Authorize),
 }
 
 /// A file that the configuration names, made absolute, with the place that names it.
@@ -177,14 +204,18 @@ pub struct FileRef {
 pub struct CertificateFiles {
     pub chain: FileRef,
     pub key: FileRef,
+    /// An OCSP response in DER, to be stapled.
+    pub ocsp: Option<FileRef>,
 }
 
 #[derive(Debug, Clone)]
 pub struct DownstreamTls {
     pub name: Arc<str>,
     pub at: Location,
-    /// Not empty.
+    /// Empty only where `certificate_dir` is set.
     pub certificates: Vec<CertificateFiles>,
+    /// A directory of pairs, chosen by the client's SNI.
+    pub certificate_dir: Option<FileRef>,
     pub client_auth: ClientAuth,
     /// In the server's order of preference; empty: ALPN is not negotiated.
     pub alpn: Vec<Arc<str>>,
@@ -272,6 +303,49 @@ pub struct Trust {
     pub at: Location,
     /// PEM bundles of CA certificates. Not empty.
     pub anchors: Vec<FileRef>,
+    /// Revocation lists, PEM or DER.
+    pub crls: Vec<FileRef>,
+    pub revocation: Revocation,
+    /// Intermediates between leaf and anchor, at most.
+    pub depth_max: u8,
+    /// What is asked of a leaf beyond its path. Key rules are for clients.
+    pub leaf: LeafPolicy,
+    pub mode: Mode,
+    pub on_change: OnChange,
+}
+
+/// How revocation lists are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    pub check: RevocationCheck,
+    /// When no list covers a certificate.
+    pub unknown: Uncertain,
+    /// When the list that covers a certificate is past its next update.
+    pub stale: Uncertain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationCheck {
+    Off,
+    Leaf,
+    Chain,
+}
+
+/// What to do where revocation cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncertain {
+    Refuse,
+    Accept,
+}
+
+/// What becomes of live sessions that a new CRL, CA or policy refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChange {
+    Keep,
+    /// Closed at their next idle moment, spread as `runtime.drain.spread` says.
+    Drain,
+    /// Reset at once.
+    Close,
 }
 
 #[derive(Debug, Clone)]

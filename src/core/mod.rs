@@ -14,3 +14,4 @@ pub mod server_name;
 pub mod session;
 pub mod ticket_ring;
 pub mod timer_wheel;
+pub mod trust;

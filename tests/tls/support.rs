@@ -9,6 +9,7 @@ use portcullis::config::error::Location;
 use portcullis::config::plan::*;
 use portcullis::core::refusal::Refusal;
 use portcullis::core::route::{ChainId, Match};
+use portcullis::core::trust::{LeafPolicy, Mode};
 use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 use portcullis::tls::handshake::Outcome;
 use portcullis::tls::material::Material;
@@ -61,7 +62,11 @@ impl World {
             admin: None,
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             access_log: AccessLog { at: None, sink: AccessLogSink::Off, format: LogFormat::Text },
-            session_tickets: SessionTickets { rotate: seconds(3600), lifetime: seconds(43_200) },
+            session_tickets: SessionTickets {
+                source: TicketSource::Auto,
+                rotate: seconds(3600),
+                lifetime: seconds(43_200),
+            },
             listeners: vec![listener],
             downstream_tls: Vec::new(),
             upstream_tls: Vec::new(),
@@ -77,6 +82,16 @@ impl World {
             name: format!("trust{}", self.plan.trusts.len()).into(),
             at: place("trust"),
             anchors: vec![file(authority.ca_path())],
+            crls: Vec::new(),
+            revocation: Revocation {
+                check: RevocationCheck::Off,
+                unknown: Uncertain::Refuse,
+                stale: Uncertain::Refuse,
+            },
+            depth_max: 6,
+            leaf: LeafPolicy::default(),
+            mode: Mode::Enforce,
+            on_change: OnChange::Keep,
         });
         TrustId(self.plan.trusts.len() as u16 - 1)
     }
@@ -87,6 +102,7 @@ impl World {
             name: name.into(),
             at: place(&format!("tls.downstream.{name}")),
             certificates: vec![files(server)],
+            certificate_dir: None,
             client_auth: auth,
             alpn: Vec::new(),
             crypto: crypto(),
@@ -101,6 +117,7 @@ impl World {
             matches: Match::default_chain(),
             tls: Some(terms),
             cluster: ClusterId(0),
+            filters: Vec::new(),
         });
         ChainId(chains.len() as u16 - 1)
     }
@@ -146,7 +163,11 @@ pub(crate) fn file(path: &Path) -> FileRef {
 }
 
 pub(crate) fn files(identity: &Identity) -> CertificateFiles {
-    CertificateFiles { chain: file(&identity.chain_path), key: file(&identity.key_path) }
+    CertificateFiles {
+        chain: file(&identity.chain_path),
+        key: file(&identity.key_path),
+        ocsp: None,
+    }
 }
 
 pub(crate) fn crypto() -> CryptoPolicy {

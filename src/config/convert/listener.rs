@@ -203,6 +203,7 @@ fn chain(
         matches: matches?,
         tls: tls?,
         cluster: ClusterId(cluster?),
+        filters: Vec::new(),
     })
 }
 

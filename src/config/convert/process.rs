@@ -10,7 +10,7 @@ use super::super::error::Problems;
 use super::super::node::At;
 use super::super::plan::{
     AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel,
-    Runtime, SessionTickets, Workers,
+    Runtime, SessionTickets, TicketSource, Workers,
 };
 use super::super::raw::{RawFile, RawWorkers};
 use super::{choice, file, plain, positive, required, shown};
@@ -153,7 +153,8 @@ pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<
     let lifetime_at = table.and_then(|table| table.lifetime.as_ref());
     let rotate = positive(rotate_at, Duration::from_secs(60 * 60), problems);
     let lifetime = positive(lifetime_at, Duration::from_secs(12 * 60 * 60), problems);
-    let tickets = SessionTickets { rotate: rotate?, lifetime: lifetime? };
+    let tickets =
+        SessionTickets { source: TicketSource::Auto, rotate: rotate?, lifetime: lifetime? };
     if tickets.lifetime > TICKET_LIFETIME_MAX {
         if let Some(lifetime) = lifetime_at {
             let message = format!("{} is longer than a ticket may live", shown(lifetime.value));

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{
-    CertificateFiles, CipherSuite, ClientAuth, CryptoPolicy, DownstreamTls, Group, Resumption,
-    TlsVersion, Trust, TrustId, UpstreamServerName, UpstreamTls,
+    CertificateFiles, CipherSuite, ClientAuth, CryptoPolicy, DownstreamTls, Group, OnChange,
+    Resumption, Revocation, RevocationCheck, TlsVersion, Trust, TrustId, Uncertain,
+    UpstreamServerName, UpstreamTls,
 };
 use super::super::raw::{RawCertificate, RawDownstreamTls, RawTrust, RawUpstreamTls};
 use super::{Names, all, choice, file, filled, number, one_of, required};
 use crate::core::server_name::{NameError, ServerName};
+use crate::core::trust::{KeyRule, LeafPolicy, Mode};
 
 type Strings = At<Vec<At<String>>>;
 
@@ -36,6 +38,7 @@ pub(super) fn downstream(
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
         certificates: certificates?,
+        certificate_dir: None,
         client_auth: client_auth?,
         alpn: alpn?,
         crypto: crypto?,
@@ -84,7 +87,21 @@ pub(super) fn trust(entry: &Entry<RawTrust>, problems: &mut Problems) -> Option<
         .and_then(|written| filled(written, example, problems))
         .and_then(|written| all(written, |path| file(path, problems)));
     mode.and(on_change)?;
-    Some(Trust { name: Arc::clone(&entry.name), at: entry.at.clone(), anchors: anchors? })
+    Some(Trust {
+        name: Arc::clone(&entry.name),
+        at: entry.at.clone(),
+        anchors: anchors?,
+        crls: Vec::new(),
+        revocation: Revocation {
+            check: RevocationCheck::Off,
+            unknown: Uncertain::Refuse,
+            stale: Uncertain::Refuse,
+        },
+        depth_max: DEPTH_MAX,
+        leaf: LeafPolicy { keys: KeyRule::DEFAULT.to_vec(), ..LeafPolicy::default() },
+        mode: Mode::Enforce,
+        on_change: OnChange::Keep,
+    })
 }
 
 /// A name to find in an upstream's certificate: a DNS name, or an IP address.
@@ -134,7 +151,7 @@ fn certificate(written: &At<RawCertificate>, problems: &mut Problems) -> Option<
         .and_then(|written| file(written, problems));
     let key = required(key.as_ref(), &written.at, ("key", "\"pki/edge.key\""), problems)
         .and_then(|written| file(written, problems));
-    Some(CertificateFiles { chain: chain?, key: key? })
+    Some(CertificateFiles { chain: chain?, key: key?, ocsp: None })
 }
 
 fn client_auth(
@@ -298,6 +315,9 @@ fn version_of(suite: CipherSuite) -> TlsVersion {
         | CipherSuite::EcdheRsaChacha20Poly1305Sha256 => TlsVersion::Tls12,
     }
 }
+
+/// What webpki follows at most.
+const DEPTH_MAX: u8 = 6;
 
 const VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
