@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::identity::Identity;
+
 /// One refused connection: the label that is counted, and what the operator needs to act on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -13,6 +15,23 @@ pub struct Refusal {
     pub alert: Option<u8>,
     /// What is particular to this connection. Lower case, no full stop.
     pub detail: String,
+    /// The certificates that it is about, where it is about one.
+    pub evidence: Option<Box<Evidence>>,
+}
+
+/// The certificates behind a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The peer's own certificate; `None` where it cannot be parsed.
+    pub leaf: Option<Identity>,
+    /// Where in the chain the fault lies: 0 is the leaf, 1 what issued it, and so on.
+    pub depth: u8,
+    /// The certificate there, where it is not the leaf.
+    pub at_depth: Option<Identity>,
+    /// The key of the configuration that decided, as `trust.partners.san`.
+    pub rule: Option<String>,
+    /// What to do about this very refusal, where `Reason::hint` is too general.
+    pub hint: Option<String>,
 }
 
 /// Who has to act.
@@ -75,7 +94,14 @@ reasons! {
     CertificateNotYetValid = "certificate_not_yet_valid", Client, "the client's certificate starts in the future: check the clocks here and where it was issued";
     CertificatePurpose = "certificate_purpose", Client, "the certificate lacks the clientAuth extended key usage: issue a client certificate";
     CertificateSignature = "certificate_signature", Client, "a signature in the client's chain or its proof of possession is wrong: key and certificate of the client do not belong together, or the chain was altered";
-    CertificateRevoked = "certificate_revoked", Client, "the client's certificate is revoked: issue a new one if that was a mistake";
+    CertificateRevoked = "certificate_revoked", Client, "the client's certificate, or a CA above it, is revoked: issue a new one if that was a mistake";
+    RevocationUnknown = "revocation_unknown", Operator, "no revocation list covers the certificate: add its issuer's to `crls` of the trust, or write revocation.unknown = \"accept\"";
+    RevocationStale = "revocation_stale", Operator, "the revocation list is past its next update: fetch the current one (the gateway reloads it by itself), or write revocation.stale = \"accept\" until it is back";
+    ChainTooDeep = "chain_too_deep", Client, "there are more intermediates between leaf and anchor than depth_max of the trust allows: raise it, or issue the certificate closer to the anchor";
+    KeyNotAllowed = "key_not_allowed", Client, "the client's key is of a kind that client_keys of the trust does not list: issue a certificate for another kind of key, or add this one";
+    NotPinned = "not_pinned", Client, "the certificate and its key are in no pin of the trust: add the digest in the detail to `pins` if this client is known";
+    SanNotAllowed = "san_not_allowed", Client, "no name in the certificate matches `san` of the trust: issue it with a name that does, or add a rule";
+    NotAuthorized = "not_authorized", Client, "the client is known, and the authorize filter of the chain does not let it pass: see allow and deny there";
     CertificateInvalid = "certificate_invalid", Client, "the client's certificate breaks a rule of X.509 path validation: see the detail";
     VersionMismatch = "version_mismatch", Client, "client and chain share no TLS version: see `versions` of the chain's tls";
     CipherMismatch = "cipher_mismatch", Client, "client and chain share no cipher suite or signature scheme: see `cipher_suites` and the key types of `certificates`";
@@ -93,6 +119,7 @@ reasons! {
     UpstreamNoName = "upstream_no_name", Operator, "the upstream's server_name is \"$sni\" and the client sent none: give the tls.upstream a fixed name";
     LocalResources = "local_resources", Operator, "this machine is out of what the detail names: descriptors (LimitNOFILE), local ports (net.ipv4.ip_local_port_range) or memory";
     // An established session that ended badly.
+    TrustChanged = "trust_changed", Operator, "the trust changed while the session ran, and would no longer let this client in: on_change of the trust says what becomes of such sessions";
     IdleTimeout = "idle_timeout", Client, "no byte in either direction for timeouts.idle: raise it or turn keepalives on in the protocol";
     HalfClosedTimeout = "half_closed_timeout", Client, "one side closed and the other sent nothing for timeouts.half_closed";
     ClientReset = "client_reset", Client, "the client reset the connection";
@@ -114,7 +141,13 @@ impl Reason {
 impl Refusal {
     /// A refusal without an alert.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, alert: None, detail: detail.into() }
+        Self { reason, alert: None, detail: detail.into(), evidence: None }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &str {
+        let own = self.evidence.as_deref().and_then(|evidence| evidence.hint.as_deref());
+        own.unwrap_or(self.reason.hint())
     }
 
     #[must_use]

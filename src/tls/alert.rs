@@ -1,18 +1,11 @@
 //! rustls' errors as refusals: whose fault, which alert, in words that say what to do.
 //!
 //! What a callback found (`handshake_context`) goes before what rustls says about it. Decides
-//! nothing; `handshake` calls it once a handshake has failed.
+//! nothing; `handshake` calls it once a handshake has failed. `diagnosis` words what is wrong with
+//! certificates.
 
-use rustls::{
-    AlertDescription, CertificateError, DistinguishedName, Error, OtherError, PeerIncompatible,
-    RootCertStore,
-};
-use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::FromDer;
-use x509_parser::x509::X509Name;
+use rustls::{AlertDescription, Error, PeerIncompatible};
 
-use super::handshake_context::Failure;
-use super::identity::{Identity, span};
 use crate::core::refusal::{Reason, Refusal};
 
 /// Who is at the other end.
@@ -58,15 +51,17 @@ pub fn alert_name(code: u8) -> &'static str {
 }
 
 /// The refusal for a handshake that ended with `error`, without its alert.
-pub(super) fn refusal(error: &Error, failure: Option<Failure>, peer: Peer) -> Refusal {
-    let (reason, detail) = match failure {
-        Some(Failure { reason, detail }) => (reason, detail),
-        None => (client_reason(error), words(error)),
-    };
+pub(super) fn refusal(error: &Error, failure: Option<Refusal>, peer: Peer) -> Refusal {
+    let refusal = failure.unwrap_or_else(|| Refusal::new(client_reason(error), words(error)));
     match peer {
-        Peer::Client => Refusal::new(reason, detail),
-        Peer::Upstream => Refusal::new(upstream_reason(reason), detail),
+        Peer::Client => refusal,
+        Peer::Upstream => of_upstream(refusal),
     }
+}
+
+/// What is wrong with an upstream, by the reasons for upstreams.
+pub(super) fn of_upstream(refusal: Refusal) -> Refusal {
+    Refusal { reason: upstream_reason(refusal.reason), ..refusal }
 }
 
 /// The alert that rustls sends for `error`, where it is sealed and cannot be read back. `None` when
@@ -99,151 +94,11 @@ pub(super) fn better_alert(reason: Reason, is_tls13: bool) -> Option<u8> {
     }
 }
 
-/// What is wrong with a certificate chain, as a client's reason, naming the certificate.
-pub(super) fn certificate_failure(
-    error: &Error,
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-    now: u64,
-) -> (Reason, String) {
-    let Some(leaf) = Identity::of(end_entity) else {
-        return (Reason::CertificateInvalid, "the leaf certificate cannot be parsed".to_owned());
-    };
-    let Error::InvalidCertificate(error) = error else {
-        return (Reason::CertificateInvalid, format!("{}: {}", leaf.sentence(), words(error)));
-    };
-    let reason = certificate_reason(error);
-    let who = culprit(error, &leaf, intermediates);
-    let what = match error {
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("expired {} ago", span(now.saturating_sub(not_after.as_secs())))
-        }
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("is valid only in {}", span(not_before.as_secs().saturating_sub(now)))
-        }
-        CertificateError::UnknownIssuer => missing_issuer(&leaf, intermediates, roots),
-        other if is_of_version_1(other) => VERSION_1.to_owned(),
-        other => other.to_string(),
-    };
-    (reason, format!("{}: {what}", who.sentence()))
-}
-
-/// `openssl x509 -req` without an extension file makes these, so people do meet it.
-fn is_of_version_1(error: &CertificateError) -> bool {
-    let CertificateError::Other(OtherError(error)) = error else { return false };
-    matches!(error.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
-}
-
-const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
-                         extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
-
-fn certificate_reason(error: &CertificateError) -> Reason {
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            Reason::CertificateExpired
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            Reason::CertificateNotYetValid
-        }
-        CertificateError::Revoked => Reason::CertificateRevoked,
-        CertificateError::UnknownIssuer => Reason::UnknownIssuer,
-        CertificateError::BadSignature => Reason::CertificateSignature,
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            Reason::CertificatePurpose
-        }
-        _ => Reason::CertificateInvalid,
-    }
-}
-
-/// The certificate of the chain that an error of validity is about; else the leaf.
-fn culprit(
-    error: &CertificateError,
-    leaf: &Identity,
-    intermediates: &[CertificateDer<'_>],
-) -> Identity {
-    let is_culprit = |one: &Identity| match error {
-        CertificateError::ExpiredContext { not_after, .. } => one.not_after == not_after.as_secs(),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            one.not_before == not_before.as_secs()
-        }
-        _ => false,
-    };
-    if is_culprit(leaf) {
-        return leaf.clone();
-    }
-    intermediates.iter().filter_map(Identity::of).find(is_culprit).unwrap_or_else(|| leaf.clone())
-}
-
-/// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
-/// as good as always another CA of the same name: `BadSignature` to webpki, unknown CA to the user.
-pub(super) fn has_namesake(
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-) -> bool {
-    let sent: Vec<Identity> = intermediates.iter().filter_map(Identity::of).collect();
-    Identity::of(end_entity)
-        .is_some_and(|leaf| anchor_names(roots).contains(&top(&leaf, &sent).issuer))
-}
-
-/// The certificate that the others lead up to; the leaf, if they do not.
-fn top<'a>(leaf: &'a Identity, sent: &'a [Identity]) -> &'a Identity {
-    let mut last = leaf;
-    for _ in 0..sent.len() {
-        match sent.iter().find(|one| one.subject == last.issuer && one.subject != one.issuer) {
-            Some(next) => last = next,
-            None => break,
-        }
-    }
-    last
-}
-
-fn anchor_names(roots: &RootCertStore) -> Vec<String> {
-    let names = roots.subjects();
-    let text =
-        |name: &DistinguishedName| Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string());
-    names.iter().filter_map(text).collect()
-}
-
-/// Why no path leads to an anchor: self-signed, an intermediate left out, or simply foreign.
-fn missing_issuer(
-    leaf: &Identity,
-    intermediates: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-) -> String {
-    if leaf.subject == leaf.issuer {
-        return "it is self-signed, and no anchor of the trust".to_owned();
-    }
-    let anchors = anchor_names(roots);
-    let sent: Vec<Identity> = intermediates.iter().filter_map(Identity::of).collect();
-    let last = top(leaf, &sent);
-    if anchors.contains(&last.issuer) {
-        return format!(
-            "an anchor is called {} too, but its key did not sign this chain",
-            last.issuer
-        );
-    }
-    let known = match &anchors[..] {
-        [] => "there are none".to_owned(),
-        all if all.len() <= ANCHORS_NAMED_MAX => format!("the anchors are {}", all.join("; ")),
-        all => format!("there are {} anchors", all.len()),
-    };
-    if intermediates.is_empty() {
-        return format!(
-            "{} is no anchor ({known}), and the peer sent only its leaf: if {} is an intermediate, \
-             send leaf + intermediate",
-            leaf.issuer, leaf.issuer
-        );
-    }
-    format!("the chain that was sent ends at {}, which is no anchor ({known})", last.issuer)
-}
-
 fn client_reason(error: &Error) -> Reason {
     match error {
         Error::AlertReceived(_) => Reason::ClientAlert,
         Error::NoCertificatesPresented => Reason::NoCertificate,
-        Error::InvalidCertificate(error) => certificate_reason(error),
+        Error::InvalidCertificate(_) => Reason::CertificateInvalid,
         Error::PeerIncompatible(why) => incompatible(why),
         Error::NoApplicationProtocol => Reason::AlpnMismatch,
         Error::InappropriateMessage { .. }
@@ -289,6 +144,11 @@ fn upstream_reason(reason: Reason) -> Reason {
         | Reason::CertificateSignature
         | Reason::CertificateRevoked
         | Reason::CertificateInvalid
+        | Reason::RevocationUnknown
+        | Reason::RevocationStale
+        | Reason::ChainTooDeep
+        | Reason::NotPinned
+        | Reason::SanNotAllowed
         | Reason::UpstreamUntrusted => Reason::UpstreamUntrusted,
         Reason::Internal => Reason::Internal,
         _ => Reason::UpstreamTls,
@@ -310,12 +170,8 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
-const ANCHORS_NAMED_MAX: usize = 3;
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
@@ -324,13 +180,5 @@ mod tests {
         let error = Error::PeerIncompatible(why);
         assert_eq!(client_reason(&error), Reason::VersionMismatch);
         assert!(words(&error).contains("TLS 1.1 or older"));
-    }
-
-    #[test]
-    fn a_certificate_of_version_1_is_told_from_other_faults() {
-        let other = |error| CertificateError::Other(OtherError(Arc::new(error)));
-        assert!(is_of_version_1(&other(webpki::Error::UnsupportedCertVersion)));
-        assert!(!is_of_version_1(&other(webpki::Error::BadDer)));
-        assert!(!is_of_version_1(&CertificateError::UnknownIssuer));
     }
 }

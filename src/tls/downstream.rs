@@ -6,13 +6,20 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
+use rustls_pki_types::CertificateDer;
 
 use super::alert::{self, Peer};
+use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
-use super::handshake_context::{ExpectedName, HandshakeContext};
-use super::identity::Identity;
+use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
+use super::identity::identify;
+use super::standing::Standing;
+use super::trust::{self, TrustStore};
 use super::wire::Wire;
+use crate::config::plan::Filter;
+use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
+use crate::core::trust::Mode;
 
 /// Everything that a handshake on one (listener, chain) needs; shared by all workers.
 #[derive(Debug)]
@@ -21,6 +28,10 @@ pub struct DownstreamTerms {
     pub(super) config: Arc<ServerConfig>,
     /// The same with ChaCha20 first.
     pub(super) config_chacha: Arc<ServerConfig>,
+    /// Whom clients are verified by; `None`: nobody is asked.
+    pub(super) trust: Option<Arc<TrustStore>>,
+    pub(super) requires_certificate: bool,
+    pub(super) filters: Vec<Filter>,
 }
 
 /// What the peek read in the ClientHello.
@@ -35,6 +46,7 @@ pub struct HelloFacts<'a> {
 /// A handshake with a client, not yet done.
 #[derive(Debug)]
 pub struct ServerHandshake {
+    terms: Arc<DownstreamTerms>,
     /// An error when rustls would not even start.
     inner: Result<Handshake<UnbufferedServerConnection>, Refusal>,
 }
@@ -43,16 +55,47 @@ pub struct ServerHandshake {
 #[derive(Debug, Clone)]
 pub struct ClientFacts {
     pub negotiated: Negotiated,
-    /// `None`: the client presented no certificate (only where it need not).
-    pub identity: Option<Identity>,
-    /// Unix seconds of the client's last full handshake: earlier than now on resumption. `None`
-    /// without a certificate.
-    pub authenticated_at: Option<u64>,
+    /// `None`: the client presented no certificate (only where it need not). Verified only where
+    /// there is a `standing`: a trust that audits lets others in.
+    pub leaf: Option<CertificateDer<'static>>,
+    /// What the client's being let in rests on; `None` without a verified certificate.
+    pub standing: Option<Standing>,
+    /// What a trust in audit mode would have refused.
+    pub audit: Option<Refusal>,
+    /// Whether the chain was verified from memory; `None` where none was, as on resumption.
+    pub memo: Option<Memo>,
+    /// What each authorize filter that does not let this client pass has against it, by its place
+    /// among the chain's filters.
+    pub denials: Vec<(usize, Refusal)>,
+}
+
+impl ClientFacts {
+    /// The client's certificate in words.
+    pub fn identity(&self) -> Option<Identity> {
+        self.leaf.as_deref().and_then(identify)
+    }
+
+    /// The client's certificate, if it was verified.
+    fn verified_leaf(&self) -> Option<&[u8]> {
+        self.leaf.as_deref().filter(|_| self.standing.is_some())
+    }
+
+    /// What the authorize filter at this place among the chain's has against the client.
+    pub fn take_denial(&mut self, filter: usize) -> Option<Refusal> {
+        let at = self.denials.iter().position(|(at, _)| *at == filter)?;
+        Some(self.denials.swap_remove(at).1)
+    }
+
+    /// Unix seconds of the last full handshake: earlier than now on resumption. `None` without a
+    /// verified certificate.
+    pub fn authenticated_at(&self) -> Option<u64> {
+        self.standing.as_ref().map(|standing| standing.at)
+    }
 }
 
 impl DownstreamTerms {
     /// Begins a handshake; nothing is sent before `ServerHandshake::advance`.
-    pub fn start(&self, hello: HelloFacts<'_>) -> ServerHandshake {
+    pub fn start(self: &Arc<Self>, hello: HelloFacts<'_>) -> ServerHandshake {
         let config = if hello.prefers_chacha20 { &self.config_chacha } else { &self.config };
         let expected = hello.sni.map_or(ExpectedName::None, |name| ExpectedName::Name(name.into()));
         let context =
@@ -61,7 +104,29 @@ impl DownstreamTerms {
             Ok(engine) => Ok(Handshake::new(engine, context)),
             Err(error) => Err(alert::refusal(&error, None, Peer::Client)),
         };
-        ServerHandshake { inner }
+        ServerHandshake { terms: Arc::clone(self), inner }
+    }
+
+    /// Whether these terms would let in a client that others let in, and that has been served since.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn reconsider(&self, client: &ClientFacts, now: u64) -> Result<(), Refusal> {
+        let Some(trust) = &self.trust else { return Ok(()) };
+        if trust.mode == Mode::Enforce {
+            trust::reconsider(trust, client.leaf.as_deref(), client.standing.as_ref(), now)?;
+        }
+        let denials = filters::denials(&self.filters, client.verified_leaf());
+        let enforced = |(at, _): &(usize, Refusal)| filters::is_enforced(&self.filters[*at]);
+        match denials.into_iter().find(enforced) {
+            Some((_, refusal)) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// The trust that clients are verified by.
+    pub fn trust(&self) -> Option<&Arc<TrustStore>> {
+        self.trust.as_ref()
     }
 }
 
@@ -80,21 +145,36 @@ impl ServerHandshake {
     /// # Errors
     /// Before `Outcome::Done`, or when rustls keeps the secrets to itself.
     pub fn finish(self) -> Result<(Wire, ClientFacts), Refusal> {
-        let handshake = self.inner?;
+        let Self { terms, inner } = self;
+        let handshake = inner?;
         let negotiated = handshake.negotiated()?;
         let common: &rustls::CommonState = &handshake.engine;
-        let leaf = common.peer_certificates().and_then(<[_]>::first);
-        let identity = leaf.and_then(Identity::of);
-        if leaf.is_some() && identity.is_none() {
-            return Err(Refusal::new(Reason::CertificateInvalid, "the leaf cannot be parsed"));
-        }
+        let chain = common.peer_certificates();
+        let leaf = chain.and_then(<[_]>::first).map(|leaf| leaf.clone().into_owned());
         let Handshake { engine, context, .. } = handshake;
-        let authentication = context.verified.or(context.ticket);
-        let authenticated_at = identity.as_ref().and(authentication).map(|found| found.at);
-        let wire = match negotiated.version {
+        let standing = context.verified.or(context.ticket).filter(|_| leaf.is_some());
+        let audit = match (&context.audit, &leaf, terms.requires_certificate) {
+            (None, None, true) => Some(Refusal::new(Reason::NoCertificate, NO_CERTIFICATE)),
+            _ => context.audit,
+        };
+        if let (Some(_), None, None) = (&leaf, &standing, &audit) {
+            return Err(Refusal::new(Reason::Internal, "a certificate that nobody verified"));
+        }
+        let mut facts = ClientFacts {
+            negotiated,
+            leaf,
+            standing,
+            audit,
+            memo: context.memo,
+            denials: Vec::new(),
+        };
+        facts.denials = filters::denials(&terms.filters, facts.verified_leaf());
+        let wire = match facts.negotiated.version {
             Version::Tls13 => Wire::tls13_server(engine)?,
             Version::Tls12 => Wire::tls12_server(engine),
         };
-        Ok((wire, ClientFacts { negotiated, identity, authenticated_at }))
+        Ok((wire, facts))
     }
 }
+
+const NO_CERTIFICATE: &str = "the client sent no certificate";

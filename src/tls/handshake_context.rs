@@ -6,7 +6,8 @@
 
 use std::cell::RefCell;
 
-use crate::core::refusal::Reason;
+use super::standing::Standing;
+use crate::core::refusal::Refusal;
 
 /// The facts of one handshake.
 #[derive(Debug, Default)]
@@ -14,12 +15,16 @@ pub(super) struct HandshakeContext {
     /// The SNI by which the peek chose the chain; `None` on the upstream side.
     pub expected_name: Option<ExpectedName>,
     /// The first thing that a callback found wrong; rustls' own error is coarser.
-    pub failure: Option<Failure>,
+    pub failure: Option<Refusal>,
+    /// What would have been refused, by a trust that only audits.
+    pub audit: Option<Refusal>,
+    /// Whether the chain was verified from memory; `None` where none was.
+    pub memo: Option<Memo>,
 
     /// Set by the verifier: this handshake authenticated the client afresh.
-    pub verified: Option<Authentication>,
+    pub verified: Option<Standing>,
     /// Set by the ticketer: what the last good ticket says. Dropped unless rustls resumes with it.
-    pub ticket: Option<Authentication>,
+    pub ticket: Option<Standing>,
     /// Tickets tried; each costs one AEAD (threat 19).
     pub tickets_tried: u8,
 }
@@ -31,37 +36,17 @@ pub(super) enum ExpectedName {
     Name(Box<str>),
 }
 
-/// What is wrong, in our terms.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub reason: Reason,
-    pub detail: String,
-}
-
-/// A full authentication: when it was, how long it may be leaned on, who it was. Tickets carry it.
+/// How a chain was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Authentication {
-    /// Unix seconds of the full handshake.
-    pub at: u64,
-    /// Unix seconds: the earliest end of validity in the presented chain.
-    pub not_after: u64,
-    /// SHA-256 of the leaf certificate; zero for a client without one.
-    pub identity: [u8; 32],
-}
-
-impl Authentication {
-    /// A client that showed no certificate where it need not.
-    pub(super) fn anonymous(now: u64) -> Self {
-        Self { at: now, not_after: u64::MAX, identity: [0; 32] }
-    }
+pub enum Memo {
+    Hit,
+    Miss,
 }
 
 impl HandshakeContext {
     /// Keeps the first failure: what comes later follows from it.
-    pub(super) fn fail(&mut self, reason: Reason, detail: String) {
-        if self.failure.is_none() {
-            self.failure = Some(Failure { reason, detail });
-        }
+    pub(super) fn fail(&mut self, refusal: Refusal) {
+        self.failure.get_or_insert(refusal);
     }
 }
 
@@ -113,6 +98,7 @@ thread_local! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::refusal::Reason;
 
     #[test]
     fn context_comes_back_after_a_panic_and_the_cell_is_empty() {
@@ -131,8 +117,8 @@ mod tests {
     #[test]
     fn the_first_failure_is_kept() {
         let mut context = HandshakeContext::default();
-        context.fail(Reason::UnknownIssuer, "first".into());
-        context.fail(Reason::Internal, "second".into());
+        context.fail(Refusal::new(Reason::UnknownIssuer, "first"));
+        context.fail(Refusal::new(Reason::Internal, "second"));
         assert_eq!(context.failure.map(|failure| failure.detail).as_deref(), Some("first"));
     }
 }

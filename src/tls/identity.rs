@@ -1,65 +1,36 @@
-//! A certificate in words: who it is for, who issued it, until when. For logs and refusals.
+//! Reads a certificate into the words of `core::identity`, and digests.
 //!
 //! Decides nothing: `verifier` has verified the chain, or says why not, before anyone reads this.
+//! `leaf` reads what rules are matched against.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
-/// The leaf certificate of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    pub subject: String,
-    /// As `dns:host`, `uri:spiffe://…`, `email:…`, `ip:…`.
-    pub sans: Vec<String>,
-    pub issuer: String,
-    /// Hexadecimal, two digits a byte.
-    pub serial: String,
-    /// Of the whole certificate in DER.
-    pub fingerprint_sha256: [u8; 32],
-    /// Unix seconds.
-    pub not_before: u64,
-    /// Unix seconds.
-    pub not_after: u64,
-}
+use crate::core::identity::Identity;
 
-impl Identity {
-    /// `None` when this is not a certificate. Texts are capped; they come from the peer.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let names = parsed.subject_alternative_name().ok().flatten();
-        let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
-        Some(Self {
-            subject: name(parsed.subject()),
-            sans: sans.iter().take(SANS_MAX).filter_map(san).map(capped).collect(),
-            issuer: name(parsed.issuer()),
-            serial: hex(parsed.raw_serial()),
-            fingerprint_sha256: sha256(certificate),
-            not_before: seconds(parsed.validity().not_before.timestamp()),
-            not_after: seconds(parsed.validity().not_after.timestamp()),
-        })
-    }
-
-    /// `certificate CN=…, serial …, issued by CN=…`.
-    pub fn sentence(&self) -> String {
-        let Self { subject, serial, issuer, .. } = self;
-        format!("certificate {subject}, serial {serial}, issued by {issuer}")
-    }
-}
-
-/// Whether others can have been issued by this certificate, or it is its own anchor.
-pub(super) fn can_be_anchor(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, parsed)| parsed.is_ca() || parsed.subject() == parsed.issuer())
+/// What a certificate says; `None` when it is none. Texts are capped; they come from the peer.
+pub fn identify(certificate: &[u8]) -> Option<Identity> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
+    Some(Identity {
+        subject: name(parsed.subject()),
+        sans: sans.iter().take(SANS_MAX).filter_map(san).map(capped).collect(),
+        issuer: name(parsed.issuer()),
+        serial: hex(parsed.raw_serial()),
+        fingerprint_sha256: sha256(certificate),
+        not_before: seconds(parsed.validity().not_before.timestamp()),
+        not_after: seconds(parsed.validity().not_after.timestamp()),
+    })
 }
 
 /// When a certificate is valid, in Unix seconds, both ends included.
-pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(u64, u64)> {
+pub(super) fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
     Some((seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp())))

@@ -17,10 +17,11 @@ use rustls_pki_types::UnixTime;
 use super::UnixClock;
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
-use super::pem::{self, Bundle, Findings};
+use super::pem::{self, Findings};
 use super::resolver::Resolver;
 use super::stek::StekKeys;
 use super::ticketer::{Scope, ScopeBuilder, TicketPolicy, Ticketer};
+use super::trust::TrustStore;
 use super::upstream::UpstreamTerms;
 use super::verifier::{ClientVerifier, UpstreamVerifier};
 use crate::config::error::Problem;
@@ -36,6 +37,7 @@ pub struct Material {
     /// By listener, then by chain.
     downstream: Vec<Vec<Option<Arc<DownstreamTerms>>>>,
     upstream: Vec<Arc<UpstreamTerms>>,
+    trusts: Vec<Arc<TrustStore>>,
     warnings: Vec<Problem>,
 }
 
@@ -63,6 +65,11 @@ impl Material {
         &self.upstream[usize::from(id.0)]
     }
 
+    /// The trusts, in the order of the plan.
+    pub fn trusts(&self) -> &[Arc<TrustStore>] {
+        &self.trusts
+    }
+
     /// What loads and yet needs someone's attention, as a certificate that has expired.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
@@ -81,7 +88,7 @@ struct Loader<'a> {
 /// The files of one `tls.downstream`, read.
 struct DownstreamFiles {
     keys: Vec<Arc<CertifiedKey>>,
-    trust: Option<Bundle>,
+    trust: Option<Arc<TrustStore>>,
 }
 
 impl Loader<'_> {
@@ -89,10 +96,10 @@ impl Loader<'_> {
         let plan = self.plan;
         let now = (self.clock)();
         // Trusts first, each once, named by several terms or by none.
-        let trusts: Vec<Option<Bundle>> = plan
+        let trusts: Vec<Option<Arc<TrustStore>>> = plan
             .trusts
             .iter()
-            .map(|trust| pem::bundle(&trust.anchors, now, &mut self.findings))
+            .map(|trust| TrustStore::load(trust, now, &mut self.findings))
             .collect();
         let files: Vec<Option<DownstreamFiles>> =
             plan.downstream_tls.iter().map(|terms| self.downstream_files(terms, &trusts)).collect();
@@ -103,16 +110,18 @@ impl Loader<'_> {
         let upstream: Vec<_> =
             plan.upstream_tls.iter().map(|terms| self.upstream(terms, &trusts)).collect();
         let Findings { problems, warnings } = self.findings;
-        let (true, Some(upstream)) = (problems.is_empty(), upstream.into_iter().collect()) else {
+        let upstream = upstream.into_iter().collect::<Option<Vec<_>>>();
+        let trusts = trusts.into_iter().collect::<Option<Vec<_>>>();
+        let (true, Some(upstream), Some(trusts)) = (problems.is_empty(), upstream, trusts) else {
             return Err(problems);
         };
-        Ok(Material { downstream, upstream, warnings })
+        Ok(Material { downstream, upstream, trusts, warnings })
     }
 
     fn downstream_files(
         &mut self,
         terms: &DownstreamTls,
-        trusts: &[Option<Bundle>],
+        trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<DownstreamFiles> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
         let now = (self.clock)();
@@ -124,7 +133,7 @@ impl Loader<'_> {
         let trust = match terms.client_auth {
             ClientAuth::None => None,
             ClientAuth::Optional(trust) | ClientAuth::Require(trust) => {
-                Some(bundle_of(trusts, trust)?)
+                Some(trust_of(trusts, trust)?)
             }
         };
         Some(DownstreamFiles { keys, trust })
@@ -161,7 +170,8 @@ impl Loader<'_> {
                     generation: self.generation,
                     anonymous: !matches!(terms.client_auth, ClientAuth::Require(_)),
                 };
-                Some(Arc::new(Ticketer::new(Arc::clone(self.stek), scope, policy, self.clock)))
+                let (keys, trust) = (Arc::clone(self.stek), files.trust.clone());
+                Some(Arc::new(Ticketer::new(keys, scope, trust, policy, self.clock)))
             }
         };
         let mut config = |order| self.server_config(terms, files, ticketer.clone(), order);
@@ -169,6 +179,9 @@ impl Loader<'_> {
         Some(Arc::new(DownstreamTerms {
             config: Arc::new(policy),
             config_chacha: Arc::new(chacha),
+            trust: files.trust.clone(),
+            requires_certificate: matches!(terms.client_auth, ClientAuth::Require(_)),
+            filters: chain.filters.clone(),
         }))
     }
 
@@ -184,13 +197,7 @@ impl Loader<'_> {
             None => Arc::new(NoClientAuth),
             Some(trust) => {
                 let mandatory = matches!(terms.client_auth, ClientAuth::Require(_));
-                match ClientVerifier::build(trust.clone(), Arc::clone(&provider), mandatory) {
-                    Ok(verifier) => Arc::new(verifier),
-                    Err(error) => {
-                        self.findings.problem(&terms.at, format!("trust: {error}"), "");
-                        return None;
-                    }
-                }
+                Arc::new(ClientVerifier::new(Arc::clone(trust), &provider, mandatory))
             }
         };
         let builder = ServerConfig::builder_with_details(provider, self.time())
@@ -222,7 +229,7 @@ impl Loader<'_> {
     fn upstream(
         &mut self,
         terms: &UpstreamTls,
-        trusts: &[Option<Bundle>],
+        trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<Arc<UpstreamTerms>> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
         let now = (self.clock)();
@@ -230,19 +237,13 @@ impl Loader<'_> {
             .certificate
             .as_ref()
             .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
-        let trust = bundle_of(trusts, terms.trust)?;
-        let verifier: Arc<dyn ServerCertVerifier> =
-            match UpstreamVerifier::build(trust, Arc::clone(&provider)) {
-                Ok(verifier) => Arc::new(verifier),
-                Err(error) => {
-                    self.findings.problem(&terms.at, format!("trust: {error}"), "");
-                    return None;
-                }
-            };
+        let trust = trust_of(trusts, terms.trust)?;
+        let verifier = Arc::new(UpstreamVerifier::new(trust, &provider));
+        let rustls_verifier = Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>;
         let builder = ClientConfig::builder_with_details(provider, self.time())
             .with_protocol_versions(&crypto::versions(&terms.crypto));
         let builder = match builder {
-            Ok(builder) => builder.dangerous().with_custom_certificate_verifier(verifier),
+            Ok(builder) => builder.dangerous().with_custom_certificate_verifier(rustls_verifier),
             Err(error) => {
                 self.findings.problem(&terms.at, format!("crypto: {error}"), CRYPTO_HELP);
                 return None;
@@ -259,7 +260,7 @@ impl Loader<'_> {
         config.enable_early_data = false;
         config.resumption = ClientResumption::disabled();
         let resumes = terms.resumption == Resumption::Tickets;
-        Some(Arc::new(UpstreamTerms { config, resumes, clock: self.clock }))
+        Some(Arc::new(UpstreamTerms { config, verifier, resumes, clock: self.clock }))
     }
 
     fn time(&self) -> Arc<dyn TimeProvider> {
@@ -277,8 +278,8 @@ impl TimeProvider for Clock {
     }
 }
 
-/// Everything that decides whether a client may have this chain. Names and not ids: a reload may
-/// number them anew.
+/// Everything that decides whether a client may have this chain, but for what `TrustStore::reaffirm`
+/// looks up. Names and not ids: a reload may number them anew.
 fn scope(
     listener: &Listener,
     chain: &Chain,
@@ -290,21 +291,24 @@ fn scope(
         ClientAuth::Optional(_) => b"optional",
         ClientAuth::Require(_) => b"require",
     };
-    let anchors = files.trust.as_ref().map(|trust| trust.digest).unwrap_or_default();
+    let rules = files.trust.as_ref().map(|trust| trust.rules_digest).unwrap_or_default();
+    let filters: Vec<_> = chain.filters.iter().map(|filter| &filter.kind).collect();
     let mut parts = ScopeBuilder::default()
-        .part(b"portcullis ticket scope 1")
+        .part(b"portcullis ticket scope 2")
         .part(listener.name.as_bytes())
         .part(chain.name.as_bytes())
         .part(terms.name.as_bytes())
         .part(mode)
-        .part(&anchors);
+        .part(&rules)
+        // `Debug` of our own types is their content, and grows with them.
+        .part(format!("{filters:?}").as_bytes());
     for protocol in &terms.alpn {
         parts = parts.part(protocol.as_bytes());
     }
     parts.finish()
 }
 
-fn bundle_of(trusts: &[Option<Bundle>], id: TrustId) -> Option<Bundle> {
+fn trust_of(trusts: &[Option<Arc<TrustStore>>], id: TrustId) -> Option<Arc<TrustStore>> {
     trusts.get(usize::from(id.0))?.clone()
 }
 

@@ -6,19 +6,27 @@
 
 mod alert;
 mod chain_memo;
+mod crl;
 mod crypto;
+mod diagnosis;
 pub mod downstream;
+pub mod filters;
 pub mod handshake;
 mod handshake_context;
 mod identity;
+mod leaf;
 pub mod material;
+mod path;
 pub mod peer;
 mod pem;
 mod resolver;
+mod revocation;
+mod standing;
 pub mod stek;
 mod ticketer;
 mod tls12;
 mod tls13;
+pub mod trust;
 pub mod upstream;
 mod verifier;
 pub mod wire;
@@ -26,9 +34,12 @@ pub mod wire;
 pub use alert::alert_name;
 pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 pub use handshake::{Advance, Negotiated, Outcome, Version};
-pub use identity::Identity;
+pub use handshake_context::Memo;
+pub use identity::identify;
 pub use material::Material;
+pub use standing::Standing;
 pub use stek::{StekError, StekKeys};
+pub use trust::TrustStore;
 pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
 pub use wire::{
     CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,

@@ -9,21 +9,15 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{Error as PemError, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::identity::{Identity, can_be_anchor, sha256, span};
+use super::crl::RevocationList;
+use super::identity::{identify, span};
 use crate::config::error::{Location, Problem};
 use crate::config::plan::{CertificateFiles, FileRef};
-
-/// A trust bundle: anchors ready for use, and what they are as a digest.
-#[derive(Debug, Clone)]
-pub(super) struct Bundle {
-    pub roots: Arc<RootCertStore>,
-    pub digest: [u8; 32],
-}
 
 /// What came up while files were read.
 #[derive(Debug, Default)]
@@ -46,7 +40,7 @@ impl Findings {
         }
     }
 
-    fn warning(&mut self, at: &Location, message: String, help: &str) {
+    pub(super) fn warning(&mut self, at: &Location, message: String, help: &str) {
         let warning = Problem { at: at.clone(), message, help: help.to_owned() };
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -101,55 +95,110 @@ pub(super) fn certified_key(
     }
 }
 
-/// The anchors of a trust; `None` after a problem.
-pub(super) fn bundle(files: &[FileRef], now: u64, findings: &mut Findings) -> Option<Bundle> {
-    let mut roots = RootCertStore::empty();
-    let mut digests = Vec::new();
+/// The certificates of CAs, each with its file and its number there; `None` after a problem.
+pub(super) fn anchors<'a>(
+    files: &'a [FileRef],
+    now: u64,
+    findings: &mut Findings,
+) -> Option<Vec<((&'a FileRef, usize), CertificateDer<'static>)>> {
     let mut sound = true;
+    let mut all = Vec::new();
     for file in files {
-        let Some(anchors) = certificates(file, findings) else {
+        let Some(found) = certificates(file, findings) else {
             sound = false;
             continue;
         };
-        for (index, anchor) in anchors.into_iter().enumerate() {
+        for (index, anchor) in found.into_iter().enumerate() {
             sound &= check(file, index, &anchor, now, findings);
-            digests.push(sha256(&anchor));
-            if !can_be_anchor(&anchor) {
-                let path = file.path.display();
-                let message = format!(
-                    "certificate {} of {path} is not a CA's: it vouches for nobody",
-                    index + 1
-                );
-                findings.warning(
-                    &file.at,
-                    message,
-                    "an anchor is the certificate of the CA that issued the peers'",
-                );
-            }
-            if let Err(error) = roots.add(anchor) {
-                let path = file.path.display();
-                findings.problem(
-                    &file.at,
-                    format!("certificate {} of {path} cannot be an anchor: {error}", index + 1),
-                    "put X.509 version 3 CA certificates into this file",
-                );
-                sound = false;
+            all.push(((file, index + 1), anchor));
+        }
+    }
+    sound.then_some(all)
+}
+
+/// Revocation lists, PEM or DER; `None` after a problem. One that is out of date loads with a
+/// warning, for `revocation.stale` says what it is worth.
+pub(super) fn revocation_lists<'a>(
+    files: &'a [FileRef],
+    now: u64,
+    findings: &mut Findings,
+) -> Option<Vec<(&'a FileRef, RevocationList)>> {
+    let mut sound = true;
+    let mut all = Vec::new();
+    for file in files {
+        let Some(found) = lists_of(file, findings) else {
+            sound = false;
+            continue;
+        };
+        for der in found {
+            match RevocationList::parse(&der) {
+                Ok(list) => {
+                    check_list(file, &list, now, findings);
+                    all.push((file, list));
+                }
+                Err(why) => {
+                    let path = file.path.display();
+                    let message = format!("the revocation list {path} cannot be used: {why}");
+                    findings.problem(
+                        &file.at,
+                        message,
+                        "openssl crl -noout -text -in FILE shows it",
+                    );
+                    sound = false;
+                }
             }
         }
     }
-    if !sound {
-        return None;
+    sound.then_some(all)
+}
+
+fn lists_of(
+    file: &FileRef,
+    findings: &mut Findings,
+) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    let path = file.path.display();
+    let text = read(file, CRL_BYTES_MAX, findings)?;
+    if matches!(Content::of(&text), Content::Der) {
+        return Some(vec![CertificateRevocationListDer::from(text.to_vec())]);
     }
-    // The order of files says nothing about whom to believe.
-    digests.sort_unstable();
-    digests.dedup();
-    Some(Bundle { roots: Arc::new(roots), digest: sha256(digests.as_flattened()) })
+    let help = "it must be a CRL, in PEM with -----BEGIN X509 CRL----- lines, or in DER";
+    match CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if found.is_empty() => {
+            findings.problem(&file.at, format!("{path} holds no revocation list"), help);
+            None
+        }
+        Ok(found) => Some(found),
+        Err(error) => {
+            let message = format!("{path} is not sound PEM: {}", unsound(&error));
+            findings.problem(&file.at, message, help);
+            None
+        }
+    }
+}
+
+fn check_list(file: &FileRef, list: &RevocationList, now: u64, findings: &mut Findings) {
+    let (path, issuer) = (file.path.display(), &list.issuer_text);
+    if list.next_update < now {
+        let ago = span(now - list.next_update);
+        findings.warning(
+            &file.at,
+            format!("the revocation list {path} of {issuer} is out of date since {ago}"),
+            "fetch the current one, or check this machine's clock",
+        );
+    } else if list.this_update > now {
+        let ahead = span(list.this_update - now);
+        findings.warning(
+            &file.at,
+            format!("the revocation list {path} of {issuer} begins only in {ahead}"),
+            "check this machine's clock",
+        );
+    }
 }
 
 /// All certificates of a file, at least one.
 fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<CertificateDer<'static>>> {
     let path = file.path.display();
-    let text = read(file, findings)?;
+    let text = read(file, FILE_BYTES_MAX, findings)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if found.is_empty() => {
@@ -180,7 +229,7 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
 }
 
 fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<'static>> {
-    let text = read(file, findings)?;
+    let text = read(file, FILE_BYTES_MAX, findings)?;
     check_mode(file, findings);
     let path = file.path.display();
     match PrivateKeyDer::from_pem_slice(&text) {
@@ -258,14 +307,14 @@ fn unsound(error: &PemError) -> &'static str {
 }
 
 /// Key files are read here too, so the bytes are wiped.
-fn read(file: &FileRef, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
+fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
     let path = file.path.display();
     let mut bytes = Zeroizing::new(Vec::new());
     let read = File::open(&file.path)
-        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        .and_then(|opened| opened.take(bytes_max + 1).read_to_end(&mut bytes));
     match read {
-        Ok(length) if length as u64 > FILE_BYTES_MAX => {
-            let message = format!("{path} is longer than {FILE_BYTES_MAX} bytes");
+        Ok(length) if length as u64 > bytes_max => {
+            let message = format!("{path} is longer than {bytes_max} bytes");
             findings.problem(&file.at, message, "is this the right file?");
             None
         }
@@ -307,7 +356,7 @@ fn check(
     findings: &mut Findings,
 ) -> bool {
     let path = file.path.display();
-    let Some(identity) = Identity::of(certificate) else {
+    let Some(identity) = identify(certificate) else {
         findings.problem(
             &file.at,
             format!("certificate {} of {path} cannot be parsed", index + 1),
@@ -337,3 +386,6 @@ const DER_SEQUENCE: u8 = 0x30;
 
 /// A bundle of every public CA is a quarter of a mebibyte.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Threat 14: two and a half million entries take 100 MiB.
+const CRL_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureAlgorithm};
 
 use super::handshake_context::{self, ExpectedName};
-use crate::core::refusal::Reason;
+use crate::core::refusal::{Reason, Refusal};
 
 /// Certificates of one chain; ECDSA and Ed25519 before RSA, whose signatures cost six times as much.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl ResolvesServerCert for Resolver {
         if found.is_none() {
             let detail = "the client takes signatures of none of this chain's certificates";
             handshake_context::with(|context| {
-                context.fail(Reason::CipherMismatch, detail.to_owned());
+                context.fail(Refusal::new(Reason::CipherMismatch, detail));
             });
         }
         found
@@ -60,7 +60,7 @@ fn name_is_expected(seen: Option<&str>) -> bool {
                 context.expected_name.as_ref().and_then(ExpectedName::as_str),
                 seen
             );
-            context.fail(Reason::SniMismatch, detail);
+            context.fail(Refusal::new(Reason::SniMismatch, detail));
         }
         same
     });

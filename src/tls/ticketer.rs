@@ -1,8 +1,10 @@
 //! Session tickets that are good in one scope only and never outlive what they stand for.
 //!
-//! A ticket is `version | key id | nonce | AES-256-GCM(authentication, generation, rustls' state)`.
-//! The scope (chain, terms, client authentication, anchors, ALPN) is associated data, so a ticket of
-//! another chain does not decrypt and the handshake is a full one (threat 20). Keys come from `stek`.
+//! A ticket is `version | key id | nonce | AES-256-GCM(standing, generation, rustls' state)`. The scope
+//! (chain, terms, client authentication, rules of trust and filters, ALPN) is associated data, so a
+//! ticket of another chain, or from before a rule changed, does not decrypt and the handshake is a full
+//! one (threat 20). Anchors, revocation lists and times are looked up at each resumption; what does not
+//! hold there is a full handshake too, which then says why. Keys come from `stek`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,14 +13,18 @@ use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use rustls::server::ProducesTickets;
 
 use super::UnixClock;
-use super::handshake_context::{self, Authentication};
+use super::handshake_context;
 use super::identity::sha256;
+use super::standing::{AnchorKey, CertificateKey, Standing, Verified};
 use super::stek::{KEY_ID_BYTES, StekKeys};
+use super::trust::TrustStore;
 
 /// Seals and opens the tickets of one scope.
 pub(super) struct Ticketer {
     keys: Arc<StekKeys>,
     scope: Scope,
+    /// Whom clients are measured by; `None` where nobody is asked for a certificate.
+    trust: Option<Arc<TrustStore>>,
     /// Seconds since the last full authentication.
     lifetime: u32,
     generation: u64,
@@ -59,30 +65,39 @@ impl Ticketer {
     pub(super) fn new(
         keys: Arc<StekKeys>,
         scope: Scope,
+        trust: Option<Arc<TrustStore>>,
         policy: TicketPolicy,
         clock: UnixClock,
     ) -> Self {
         let TicketPolicy { lifetime, generation, anonymous } = policy;
-        Self { keys, scope, lifetime, generation, anonymous, clock }
+        Self { keys, scope, trust, lifetime, generation, anonymous, clock }
     }
 
     /// Whose ticket this is: what the verifier found, or what the ticket said that is being renewed.
-    fn authentication(&self) -> Option<Authentication> {
-        let known = handshake_context::with(|context| context.verified.or(context.ticket))?;
-        known.or_else(|| self.anonymous.then(|| Authentication::anonymous((self.clock)())))
+    /// Nobody's where a trust that only audits let the client in: each time is to be counted.
+    fn standing(&self) -> Option<Standing> {
+        let (known, is_audited) = handshake_context::with(|context| {
+            let known = context.verified.as_ref().or(context.ticket.as_ref()).cloned();
+            (known, context.audit.is_some())
+        })?;
+        if is_audited {
+            return None;
+        }
+        known.or_else(|| self.anonymous.then(|| Standing::anonymous((self.clock)())))
     }
 
     fn seal(&self, state: &[u8]) -> Option<Vec<u8>> {
-        let authentication = self.authentication()?;
+        let standing = self.standing()?;
         let keys = self.keys.keys();
         let stek = keys.current()?;
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let mut ticket = Vec::with_capacity(PREFIX + CLAIMS + state.len() + TAG);
+        let claims = CLAIMS + CLAIMS_A_CERTIFICATE * standing.verified.path.len();
+        let mut ticket = Vec::with_capacity(PREFIX + claims + state.len() + TAG);
         ticket.push(FORMAT);
         ticket.extend_from_slice(&stek.id);
         ticket.extend_from_slice(&nonce);
-        write_claims(&mut ticket, authentication, self.generation);
+        write_claims(&mut ticket, &standing, self.generation)?;
         ticket.extend_from_slice(state);
         let tag = stek
             .key
@@ -96,7 +111,7 @@ impl Ticketer {
         Some(ticket)
     }
 
-    fn open(&self, ticket: &[u8]) -> Option<(Authentication, Vec<u8>)> {
+    fn open(&self, ticket: &[u8]) -> Option<(Standing, Vec<u8>)> {
         if ticket.len() > TICKET_BYTES_MAX {
             return None;
         }
@@ -111,16 +126,22 @@ impl Ticketer {
         let mut plain = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let opened = stek.key.open_in_place(nonce, Aad::from(self.scope.0), &mut plain).ok()?;
-        let (authentication, state) = read_claims(opened)?;
+        let (standing, state) = read_claims(opened)?;
         let state = state.to_vec();
-        Some((authentication, state))
+        Some((standing, state))
     }
 
-    /// A clock that was set back does not make a ticket older than it is, nor invalid.
-    fn is_live(&self, authentication: Authentication) -> bool {
+    /// Whether the client that this ticket stands for would be let in now. A clock that was set back
+    /// does not make a ticket older than it is, nor invalid.
+    fn holds(&self, standing: &Standing) -> bool {
         let now = (self.clock)();
-        now.saturating_sub(authentication.at) <= u64::from(self.lifetime)
-            && now <= authentication.not_after
+        let is_known = |trust: &TrustStore| trust.reaffirm(&standing.verified, now).is_ok();
+        now.saturating_sub(standing.at) <= u64::from(self.lifetime)
+            && now <= standing.verified.until
+            && match &self.trust {
+                Some(trust) => is_known(trust),
+                None => standing.verified.is_anonymous(),
+            }
     }
 }
 
@@ -147,11 +168,11 @@ impl ProducesTickets for Ticketer {
         if may_try != Some(true) {
             return None;
         }
-        let (authentication, state) = self.open(cipher)?;
-        if !self.is_live(authentication) {
+        let (standing, state) = self.open(cipher)?;
+        if !self.holds(&standing) {
             return None;
         }
-        handshake_context::with(|context| context.ticket = Some(authentication));
+        handshake_context::with(|context| context.ticket = Some(standing));
         Some(state)
     }
 }
@@ -162,27 +183,55 @@ impl fmt::Debug for Ticketer {
     }
 }
 
-fn write_claims(out: &mut Vec<u8>, authentication: Authentication, generation: u64) {
-    let Authentication { at, not_after, identity } = authentication;
+/// `None` for a path that is longer than webpki follows.
+fn write_claims(out: &mut Vec<u8>, standing: &Standing, generation: u64) -> Option<()> {
+    let Standing { at, verified } = standing;
+    let Verified { from, until, identity, anchor, path } = &**verified;
     out.extend_from_slice(&at.to_be_bytes());
-    out.extend_from_slice(&not_after.to_be_bytes());
+    out.extend_from_slice(&from.to_be_bytes());
+    out.extend_from_slice(&until.to_be_bytes());
     out.extend_from_slice(&generation.to_be_bytes());
-    out.extend_from_slice(&identity);
+    out.extend_from_slice(identity);
+    out.extend_from_slice(&anchor.0);
+    out.push(u8::try_from(path.len()).ok()?);
+    for certificate in path {
+        out.extend_from_slice(&certificate.issuer.to_be_bytes());
+        out.extend_from_slice(&certificate.serial.to_be_bytes());
+    }
+    Some(())
 }
 
-fn read_claims(plain: &[u8]) -> Option<(Authentication, &[u8])> {
+fn read_claims(plain: &[u8]) -> Option<(Standing, &[u8])> {
     let (&at, rest) = plain.split_first_chunk()?;
-    let (&not_after, rest) = rest.split_first_chunk()?;
+    let (&from, rest) = rest.split_first_chunk()?;
+    let (&until, rest) = rest.split_first_chunk()?;
     let (_generation, rest) = rest.split_first_chunk::<8>()?;
-    let (&identity, state) = rest.split_first_chunk()?;
-    let (at, not_after) = (u64::from_be_bytes(at), u64::from_be_bytes(not_after));
-    Some((Authentication { at, not_after, identity }, state))
+    let (&identity, rest) = rest.split_first_chunk()?;
+    let (&anchor, rest) = rest.split_first_chunk()?;
+    let (&count, mut rest) = rest.split_first()?;
+    let mut path = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let (&issuer, after) = rest.split_first_chunk()?;
+        let (&serial, after) = after.split_first_chunk()?;
+        let (issuer, serial) = (u64::from_be_bytes(issuer), u128::from_be_bytes(serial));
+        path.push(CertificateKey { issuer, serial });
+        rest = after;
+    }
+    let verified = Verified {
+        from: u64::from_be_bytes(from),
+        until: u64::from_be_bytes(until),
+        identity,
+        anchor: AnchorKey(anchor),
+        path: path.into(),
+    };
+    Some((Standing { at: u64::from_be_bytes(at), verified: Arc::new(verified) }, rest))
 }
 
 /// Changes whenever the layout does: an older ticket is then a foreign one.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const PREFIX: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
-const CLAIMS: usize = 8 + 8 + 8 + 32;
+const CLAIMS: usize = 8 + 8 + 8 + 8 + 32 + 16 + 1;
+const CLAIMS_A_CERTIFICATE: usize = 8 + 16;
 const TAG: usize = 16;
 /// A client chain of 32 KiB and room for the rest of the state.
 const TICKET_BYTES_MAX: usize = 40 * 1024;
@@ -200,7 +249,7 @@ mod tests {
     fn ticketer(keys: &Arc<StekKeys>, scope: &[u8]) -> Ticketer {
         let scope = ScopeBuilder::default().part(scope).finish();
         let policy = TicketPolicy { lifetime: 3600, generation: 1, anonymous: false };
-        Ticketer::new(Arc::clone(keys), scope, policy, || NOW)
+        Ticketer::new(Arc::clone(keys), scope, None, policy, || NOW)
     }
 
     fn fresh_keys() -> Arc<StekKeys> {
@@ -208,8 +257,8 @@ mod tests {
         Arc::new(StekKeys::random(hour, hour, NOW).unwrap())
     }
 
-    fn sealed(ticketer: &Ticketer, authentication: Authentication) -> Vec<u8> {
-        let verified = Some(authentication);
+    fn sealed(ticketer: &Ticketer, standing: Standing) -> Vec<u8> {
+        let verified = Some(standing);
         let mut context = HandshakeContext { verified, ..HandshakeContext::default() };
         handshake_context::enter(&mut context, || ticketer.encrypt(b"state")).unwrap()
     }
@@ -219,26 +268,58 @@ mod tests {
         handshake_context::enter(&mut context, || ticketer.decrypt(ticket))
     }
 
-    fn authentication() -> Authentication {
-        Authentication { at: NOW, not_after: NOW + 100, identity: [7; 32] }
+    fn standing(at: u64, until: u64) -> Standing {
+        let verified = Verified {
+            from: 0,
+            until,
+            identity: [7; 32],
+            anchor: AnchorKey([9; 16]),
+            path: Box::default(),
+        };
+        Standing { at, verified: Arc::new(verified) }
+    }
+
+    #[test]
+    fn claims_are_read_as_they_were_written() {
+        let path = [(1, 2), (u64::MAX, u128::MAX)]
+            .map(|(issuer, serial)| CertificateKey { issuer, serial });
+        let verified = Verified {
+            path: path.into(),
+            ..Verified {
+                path: Box::default(),
+                from: 3,
+                until: 4,
+                identity: [5; 32],
+                anchor: AnchorKey([6; 16]),
+            }
+        };
+        let standing = Standing { at: 7, verified: Arc::new(verified) };
+        let mut claims = Vec::new();
+        write_claims(&mut claims, &standing, 8).unwrap();
+        assert_eq!(claims.len(), CLAIMS + 2 * CLAIMS_A_CERTIFICATE);
+        for cut in 0..claims.len() {
+            assert!(read_claims(&claims[..cut]).is_none(), "{cut}");
+        }
+        claims.extend_from_slice(b"state");
+        assert_eq!(read_claims(&claims), Some((standing, &b"state"[..])));
     }
 
     #[test]
     fn ticket_opens_in_its_scope_and_tells_whose_it_is() {
         let keys = fresh_keys();
-        let ticket = sealed(&ticketer(&keys, b"a"), authentication());
+        let ticket = sealed(&ticketer(&keys, b"a"), standing(NOW, NOW + 100));
         let mut context = HandshakeContext::default();
         let another_worker = ticketer(&keys, b"a");
         let state = handshake_context::enter(&mut context, || another_worker.decrypt(&ticket));
         assert_eq!(state.as_deref(), Some(&b"state"[..]));
-        assert_eq!(context.ticket, Some(authentication()));
+        assert_eq!(context.ticket, Some(standing(NOW, NOW + 100)));
     }
 
     // threat 20
     #[test]
     fn ticket_of_another_scope_or_other_keys_is_none() {
         let keys = fresh_keys();
-        let ticket = sealed(&ticketer(&keys, b"a"), authentication());
+        let ticket = sealed(&ticketer(&keys, b"a"), standing(NOW, NOW + 100));
         assert!(opened(&ticketer(&keys, b"b"), &ticket).is_none());
         assert!(opened(&ticketer(&fresh_keys(), b"a"), &ticket).is_none());
     }
@@ -248,7 +329,7 @@ mod tests {
     fn ticket_that_is_cut_or_altered_anywhere_is_none() {
         let keys = fresh_keys();
         let ticketer = ticketer(&keys, b"a");
-        let ticket = sealed(&ticketer, authentication());
+        let ticket = sealed(&ticketer, standing(NOW, NOW + 100));
         for at in 0..ticket.len() {
             assert!(opened(&ticketer, &ticket[..at]).is_none(), "cut at {at}");
             let mut altered = ticket.clone();
@@ -263,16 +344,16 @@ mod tests {
         let keys = fresh_keys();
         let ticketer = ticketer(&keys, b"a");
         let cases = [
-            (Authentication { at: NOW - 3600, ..authentication() }, true),
-            (Authentication { at: NOW - 3601, ..authentication() }, false),
-            (Authentication { not_after: NOW, ..authentication() }, true),
-            (Authentication { not_after: NOW - 1, ..authentication() }, false),
+            (standing(NOW - 3600, NOW + 100), true),
+            (standing(NOW - 3601, NOW + 100), false),
+            (standing(NOW, NOW), true),
+            (standing(NOW, NOW - 1), false),
             // The clock was set back since (threat 38).
-            (Authentication { at: NOW + 1000, ..authentication() }, true),
+            (standing(NOW + 1000, NOW + 100), true),
         ];
-        for (authentication, lives) in cases {
-            let ticket = sealed(&ticketer, authentication);
-            assert_eq!(opened(&ticketer, &ticket).is_some(), lives, "{authentication:?}");
+        for (standing, lives) in cases {
+            let ticket = sealed(&ticketer, standing.clone());
+            assert_eq!(opened(&ticketer, &ticket).is_some(), lives, "{standing:?}");
         }
     }
 
@@ -281,7 +362,7 @@ mod tests {
     fn only_so_many_tickets_are_tried_in_one_handshake() {
         let keys = fresh_keys();
         let ticketer = ticketer(&keys, b"a");
-        let ticket = sealed(&ticketer, authentication());
+        let ticket = sealed(&ticketer, standing(NOW, NOW + 100));
         let mut context = HandshakeContext::default();
         handshake_context::enter(&mut context, || {
             for _ in 0..TICKETS_TRIED_MAX {

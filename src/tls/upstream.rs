@@ -3,17 +3,21 @@
 //! `material` builds the terms; `handshake` drives; what comes out is a `wire`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::client::{ClientSessionMemoryCache, Resumption, UnbufferedClientConnection};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::UnixClock;
 use super::alert::{self, Peer};
 use super::handshake::{Advance, Handshake, Negotiated, Version};
-use super::handshake_context::HandshakeContext;
-use super::identity::Identity;
+use super::handshake_context::{self, HandshakeContext, Memo};
+use super::identity::identify;
+use super::path::Chain;
+use super::verifier::UpstreamVerifier;
 use super::wire::Wire;
+use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
 
 /// Everything that a handshake with an upstream needs; shared by all workers.
@@ -21,6 +25,7 @@ use crate::core::refusal::{Reason, Refusal};
 pub struct UpstreamTerms {
     /// Without a session store; each dialler adds its own.
     pub(super) config: ClientConfig,
+    pub(super) verifier: Arc<UpstreamVerifier>,
     pub(super) resumes: bool,
     pub(super) clock: UnixClock,
 }
@@ -30,6 +35,7 @@ pub struct UpstreamTerms {
 #[derive(Debug)]
 pub struct Dialler {
     config: Arc<ClientConfig>,
+    verifier: Arc<UpstreamVerifier>,
     clock: UnixClock,
 }
 
@@ -37,6 +43,8 @@ pub struct Dialler {
 #[derive(Debug)]
 pub struct ClientHandshake {
     inner: Handshake<UnbufferedClientConnection>,
+    name: ServerName<'static>,
+    verifier: Arc<UpstreamVerifier>,
     clock: UnixClock,
 }
 
@@ -44,7 +52,18 @@ pub struct ClientHandshake {
 #[derive(Debug, Clone)]
 pub struct UpstreamFacts {
     pub negotiated: Negotiated,
-    pub identity: Option<Identity>,
+    pub leaf: Option<CertificateDer<'static>>,
+    /// What a trust in audit mode would have refused.
+    pub audit: Option<Refusal>,
+    /// Whether the chain was verified from memory.
+    pub memo: Option<Memo>,
+}
+
+impl UpstreamFacts {
+    /// The upstream's certificate in words.
+    pub fn identity(&self) -> Option<Identity> {
+        self.leaf.as_deref().and_then(identify)
+    }
 }
 
 impl UpstreamTerms {
@@ -56,7 +75,11 @@ impl UpstreamTerms {
         } else {
             Resumption::disabled()
         };
-        Dialler { config: Arc::new(config), clock: self.clock }
+        Dialler {
+            config: Arc::new(config),
+            verifier: Arc::clone(&self.verifier),
+            clock: self.clock,
+        }
     }
 }
 
@@ -70,10 +93,11 @@ impl Dialler {
             let detail = format!("{server_name:?} is neither a DNS name nor an IP address");
             return Err(Refusal::new(Reason::UpstreamTls, detail));
         };
-        let engine = UnbufferedClientConnection::new(Arc::clone(&self.config), name.to_owned())
+        let name = name.to_owned();
+        let engine = UnbufferedClientConnection::new(Arc::clone(&self.config), name.clone())
             .map_err(|error| alert::refusal(&error, None, Peer::Upstream))?;
         let inner = Handshake::new(engine, HandshakeContext::default());
-        Ok(ClientHandshake { inner, clock: self.clock })
+        Ok(ClientHandshake { inner, name, verifier: Arc::clone(&self.verifier), clock: self.clock })
     }
 }
 
@@ -86,24 +110,40 @@ impl ClientHandshake {
     /// The established connection.
     ///
     /// # Errors
-    /// Before `Outcome::Done`; when a resumed upstream's certificate has expired since.
-    pub fn finish(self) -> Result<(Wire, UpstreamFacts), Refusal> {
+    /// Before `Outcome::Done`; when a resumed upstream's certificate is not good any more. rustls asks
+    /// the verifier in full handshakes only, so a resumed one is verified here, by the same code.
+    pub fn finish(mut self) -> Result<(Wire, UpstreamFacts), Refusal> {
         let negotiated = self.inner.negotiated()?;
-        let common: &rustls::CommonState = &self.inner.engine;
-        let identity = common.peer_certificates().and_then(<[_]>::first).and_then(Identity::of);
-        if let Some(identity) = &identity
-            && negotiated.resumed
-            && identity.not_after < (self.clock)()
-        {
-            let detail = format!("{}: expired since it was verified", identity.sentence());
-            return Err(Refusal::new(Reason::UpstreamUntrusted, detail));
-        }
-        let engine = self.inner.engine;
+        let leaf = if negotiated.resumed { self.verify_again()? } else { self.leaf() };
+        let Handshake { engine, context, .. } = self.inner;
         let wire = match negotiated.version {
             Version::Tls13 => Wire::tls13_client(engine)?,
             Version::Tls12 => Wire::tls12_client(engine),
         };
-        Ok((wire, UpstreamFacts { negotiated, identity }))
+        let HandshakeContext { audit, memo, .. } = context;
+        Ok((wire, UpstreamFacts { negotiated, leaf, audit, memo }))
+    }
+
+    fn leaf(&self) -> Option<CertificateDer<'static>> {
+        let common: &rustls::CommonState = &self.inner.engine;
+        let leaf = common.peer_certificates().and_then(<[_]>::first)?;
+        Some(leaf.clone().into_owned())
+    }
+
+    fn verify_again(&mut self) -> Result<Option<CertificateDer<'static>>, Refusal> {
+        let Self { inner: Handshake { engine, context, .. }, name, verifier, clock } = self;
+        let common: &rustls::CommonState = engine;
+        let Some((leaf, intermediates)) = common.peer_certificates().and_then(<[_]>::split_first)
+        else {
+            let detail = "the resumed session has no certificate";
+            return Err(Refusal::new(Reason::UpstreamUntrusted, detail));
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs((clock)()));
+        let verify = || verifier.verify(Chain { leaf, intermediates }, name, now);
+        match handshake_context::enter(context, verify) {
+            Ok(()) => Ok(Some(leaf.clone().into_owned())),
+            Err(found) => Err(alert::of_upstream(found.refusal)),
+        }
     }
 }
 

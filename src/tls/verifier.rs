@@ -1,79 +1,111 @@
-//! Whether a peer's certificate chain is good: webpki decides, this file bounds the work, spares
-//! what `chain_memo` remembers, and keeps the precise reason.
+//! rustls' two verifiers over `path`: spares what `chain_memo` remembers, keeps the precise reason, and
+//! lets through what a trust in audit mode only counts.
 //!
-//! Never loosens what webpki says. What was found goes into the `handshake_context`; `alert` turns
-//! rustls' error and that into a refusal.
+//! Never loosens what webpki says. What was found goes into the `handshake_context`.
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::alert::{certificate_failure, has_namesake};
-use super::chain_memo::{self, ChainKey, Validity};
-use super::handshake_context::{self, Authentication};
-use super::identity::{Identity, sha256};
-use super::pem::Bundle;
-use crate::core::refusal::Reason;
+use super::chain_memo::{self, ChainKey};
+use super::diagnosis::{self, Diagnosis};
+use super::handshake_context::{self, Memo};
+use super::path::{self, Chain, Fault, Purpose};
+use super::standing::{Standing, Verified};
+use super::trust::TrustStore;
+use crate::core::trust::Mode;
 
 /// Verifies clients of one chain.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    inner: Arc<dyn ClientCertVerifier>,
-    trust: Bundle,
+    trust: Arc<TrustStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+    root_hints: Vec<DistinguishedName>,
+    mandatory: bool,
 }
 
 /// Verifies upstreams under one `tls.upstream`.
 #[derive(Debug)]
 pub(super) struct UpstreamVerifier {
-    inner: Arc<WebPkiServerVerifier>,
-    trust: Bundle,
+    trust: Arc<TrustStore>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientVerifier {
-    /// Over webpki's verifier for `trust`; `mandatory`: a client without a certificate is refused.
-    ///
-    /// # Errors
-    /// webpki's, when there are no anchors.
-    pub(super) fn build(
-        trust: Bundle,
-        provider: Arc<CryptoProvider>,
-        mandatory: bool,
-    ) -> Result<Self, VerifierBuilderError> {
-        let roots = Arc::clone(&trust.roots);
-        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-        let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
-        Ok(Self { inner: builder.build()?, trust })
+    /// `mandatory`: a client without a certificate is refused, unless the trust only audits.
+    pub(super) fn new(trust: Arc<TrustStore>, provider: &CryptoProvider, mandatory: bool) -> Self {
+        Self {
+            algorithms: provider.signature_verification_algorithms,
+            root_hints: trust.roots.subjects(),
+            mandatory: mandatory && trust.mode == Mode::Enforce,
+            trust,
+        }
     }
 }
 
 impl UpstreamVerifier {
-    /// Over webpki's verifier for `trust`.
+    pub(super) fn new(trust: Arc<TrustStore>, provider: &CryptoProvider) -> Self {
+        Self { trust, algorithms: provider.signature_verification_algorithms }
+    }
+
+    /// Verifies an upstream's chain for `name`: in a full handshake by rustls' call, in a resumed one
+    /// by the dialler's.
     ///
     /// # Errors
-    /// webpki's, when there are no anchors.
-    pub(super) fn build(
-        trust: Bundle,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, VerifierBuilderError> {
-        let roots = Arc::clone(&trust.roots);
-        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(Self { inner, trust })
+    /// What is wrong with it, worded.
+    pub(super) fn verify(
+        &self,
+        chain: Chain<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Box<Diagnosis>> {
+        let purpose = Purpose::Server(name);
+        match verify(&self.trust, &self.algorithms, chain, purpose, now) {
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                let found = diagnosis::diagnose(&fault, chain, &self.trust, now.as_secs());
+                if self.trust.mode == Mode::Audit {
+                    handshake_context::with(|context| context.audit = Some(found.refusal));
+                    return Ok(());
+                }
+                Err(Box::new(found))
+            }
+        }
     }
+}
+
+/// As `path::verify`, or from memory.
+fn verify(
+    trust: &TrustStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    chain: Chain<'_>,
+    purpose: Purpose<'_>,
+    now: UnixTime,
+) -> Result<Arc<Verified>, Fault> {
+    // A chain beyond the bounds is not even digested.
+    path::bound(chain)?;
+    let key = ChainKey::new(trust, chain, purpose);
+    if let Some(known) = chain_memo::recall(key, trust, now.as_secs()) {
+        handshake_context::with(|context| context.memo = Some(Memo::Hit));
+        return Ok(known);
+    }
+    handshake_context::with(|context| context.memo = Some(Memo::Miss));
+    let verified = path::verify(trust, algorithms, chain, purpose, now)?;
+    chain_memo::remember(key, &verified);
+    Ok(verified)
 }
 
 impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        &self.root_hints
     }
 
     fn verify_client_cert(
@@ -82,25 +114,24 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        bound(end_entity, intermediates)?;
-        let key = ChainKey::new(&self.trust.digest, b"client", end_entity, intermediates);
-        let known = match chain_memo::recall(key, now.as_secs()) {
-            Some(known) => Some(known),
-            None => {
-                self.inner
-                    .verify_client_cert(end_entity, intermediates, now)
-                    .map_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
-                memorise(key, end_entity, intermediates)
+        let chain = Chain { leaf: end_entity, intermediates };
+        match verify(&self.trust, &self.algorithms, chain, Purpose::Client, now) {
+            Ok(verified) => {
+                let standing = Standing { at: now.as_secs(), verified };
+                handshake_context::with(|context| context.verified = Some(standing));
+                Ok(ClientCertVerified::assertion())
             }
-        };
-        let authentication = Authentication {
-            at: now.as_secs(),
-            // Without a known end the ticket is worth nothing.
-            not_after: known.map_or(0, |known| known.until),
-            identity: sha256(end_entity),
-        };
-        handshake_context::with(|context| context.verified = Some(authentication));
-        Ok(ClientCertVerified::assertion())
+            Err(fault) => {
+                let Diagnosis { refusal, error } =
+                    diagnosis::diagnose(&fault, chain, &self.trust, now.as_secs());
+                if self.trust.mode == Mode::Audit {
+                    handshake_context::with(|context| context.audit = Some(refusal));
+                    return Ok(ClientCertVerified::assertion());
+                }
+                handshake_context::with(|context| context.fail(refusal));
+                Err(error)
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -109,9 +140,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls12_signature(message, cert, dss)
-            .inspect_err(|_| proof_failed(cert, Reason::CertificateSignature))
+        tls12_signature(&self.algorithms, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -120,13 +149,11 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls13_signature(message, cert, dss)
-            .inspect_err(|_| proof_failed(cert, Reason::CertificateSignature))
+        tls13_signature(&self.algorithms, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -136,19 +163,18 @@ impl ServerCertVerifier for UpstreamVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        bound(end_entity, intermediates)?;
-        let name = server_name.to_str();
-        let key = ChainKey::new(&self.trust.digest, name.as_bytes(), end_entity, intermediates);
-        if chain_memo::recall(key, now.as_secs()).is_none() {
-            self.inner
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map_err(|error| explain(error, end_entity, intermediates, &self.trust, now))?;
-            memorise(key, end_entity, intermediates);
+        let chain = Chain { leaf: end_entity, intermediates };
+        match self.verify(chain, server_name, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(found) => {
+                let Diagnosis { refusal, error } = *found;
+                handshake_context::with(|context| context.fail(refusal));
+                Err(error)
+            }
         }
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -157,9 +183,7 @@ impl ServerCertVerifier for UpstreamVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls12_signature(message, cert, dss)
-            .inspect_err(|_| proof_failed(cert, Reason::UpstreamUntrusted))
+        tls12_signature(&self.algorithms, message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -168,72 +192,36 @@ impl ServerCertVerifier for UpstreamVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
-            .verify_tls13_signature(message, cert, dss)
-            .inspect_err(|_| proof_failed(cert, Reason::UpstreamUntrusted))
+        tls13_signature(&self.algorithms, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-/// Threat 11: before anything is parsed.
-fn bound(end_entity: &[u8], intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
-    let count = 1 + intermediates.len();
-    let bytes = end_entity.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
-    let detail = if count > CHAIN_CERTIFICATES_MAX {
-        format!("the peer sent {count} certificates, more than {CHAIN_CERTIFICATES_MAX}")
-    } else if bytes > CHAIN_BYTES_MAX {
-        format!("the peer sent {bytes} bytes of certificates, more than {CHAIN_BYTES_MAX}")
-    } else {
-        return Ok(());
-    };
-    handshake_context::with(|context| context.fail(Reason::CertificateInvalid, detail));
-    Err(CertificateError::BadEncoding.into())
+/// Proof of possession; never remembered.
+fn tls12_signature(
+    algorithms: &WebPkiSupportedAlgorithms,
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        .inspect_err(|_| note_failed_proof(certificate))
 }
 
-fn memorise(
-    key: ChainKey,
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-) -> Option<Validity> {
-    let known = Validity::of(end_entity, intermediates);
-    if let Some(known) = known {
-        chain_memo::remember(key, known);
-    }
-    known
+fn tls13_signature(
+    algorithms: &WebPkiSupportedAlgorithms,
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        .inspect_err(|_| note_failed_proof(certificate))
 }
 
-/// Writes down what is wrong with a chain, and returns the error from which rustls takes its alert.
-fn explain(
-    error: Error,
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    trust: &Bundle,
-    now: UnixTime,
-) -> Error {
-    let error = match error {
-        Error::InvalidCertificate(CertificateError::BadSignature)
-            if has_namesake(end_entity, intermediates, &trust.roots) =>
-        {
-            CertificateError::UnknownIssuer.into()
-        }
-        other => other,
-    };
-    let (reason, detail) =
-        certificate_failure(&error, end_entity, intermediates, &trust.roots, now.as_secs());
-    handshake_context::with(|context| context.fail(reason, detail));
-    error
+fn note_failed_proof(certificate: &CertificateDer<'_>) {
+    let refusal = diagnosis::proof_failed(certificate);
+    handshake_context::with(|context| context.fail(refusal));
 }
-
-fn proof_failed(certificate: &CertificateDer<'_>, reason: Reason) {
-    let who = Identity::of(certificate)
-        .map_or_else(|| "the certificate".to_owned(), |identity| identity.sentence());
-    let detail = format!("{who}: the peer could not prove that it holds the private key");
-    handshake_context::with(|context| context.fail(reason, detail));
-}
-
-/// Root, eight levels below, leaf: more than any PKI that a person understands.
-const CHAIN_CERTIFICATES_MAX: usize = 10;
-const CHAIN_BYTES_MAX: usize = 32 * 1024;

@@ -19,13 +19,13 @@ use super::mailbox::Arrival;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::upstream::{Cluster, Connected};
-use super::{ChainCounters, Worker, handshake, limits, stream};
+use super::{ChainCounters, Worker, filters, handshake, limits, stream};
 use crate::config::plan::Chain;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::session::{Deadlines, Event, Session, Wish};
 use crate::sys::clock;
-use crate::tls::{ClientFacts, HelloFacts};
+use crate::tls::{ClientFacts, HelloFacts, Memo};
 
 /// A client and what is known of it.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) notes: HelloNotes,
     session: Session,
     client: Option<Box<ClientFacts>>,
+    /// What trusts and filters in audit mode would have refused.
+    audits: Vec<Refusal>,
     upstream: Option<Connected>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<usize>>,
@@ -100,6 +102,7 @@ impl Connection {
             notes: HelloNotes::default(),
             session: Session::new(deadlines, accepted),
             client: None,
+            audits: Vec::new(),
             upstream: None,
             tried: RefCell::new(Vec::new()),
         }
@@ -171,7 +174,7 @@ impl Connection {
             return Event::Refused(refusal);
         }
         match shake.finish() {
-            Ok((wire, facts)) => {
+            Ok((wire, mut facts)) => {
                 if let Some(counters) = self.chain_counters() {
                     let resumed = facts.negotiated.resumed;
                     let kind = match resumed {
@@ -179,10 +182,22 @@ impl Connection {
                         false => &counters.handshakes_full,
                     };
                     kind.increment();
+                    match facts.memo {
+                        Some(Memo::Hit) => counters.chain_memo_hits.increment(),
+                        Some(Memo::Miss) => counters.chain_memo_misses.increment(),
+                        None => {}
+                    }
                 }
                 self.down.wire = wire;
+                let filters = self.chain().map(|chain| &chain.filters[..]).unwrap_or_default();
+                let passage = filters::pass(filters, &mut facts);
+                self.audits.extend(facts.audit.take());
+                self.audits.extend(passage.audits);
                 self.client = Some(Box::new(facts));
-                Event::Secured
+                match passage.refusal {
+                    Some(refusal) => Event::Refused(refusal),
+                    None => Event::Secured,
+                }
             }
             Err(refusal) => Event::Refused(refusal),
         }
@@ -236,14 +251,17 @@ impl Connection {
         let worker = Rc::clone(&self.worker);
         let goodbye = async {
             if self.down.wire.has_close_semantics() {
-                // Authenticated, but not served: the client must not take it for a clean end.
-                let sent =
-                    poll_fn(|cx| Poll::Ready(self.down.send_alert(&worker, INTERNAL_ERROR, cx)));
+                // Authenticated, but not served: the client must not take it for a clean end. An alert
+                // that an upstream got is none for the client.
+                let own = refusal.alert.filter(|_| refusal.reason.blame() == Blame::Client);
+                let alert = own.unwrap_or(INTERNAL_ERROR);
+                refusal.alert = None;
+                let sent = poll_fn(|cx| Poll::Ready(self.down.send_alert(&worker, alert, cx)));
                 if !sent.await {
                     stream::reset(&self.down.stream);
                     return Ok(());
                 }
-                refusal.alert = Some(INTERNAL_ERROR);
+                refusal.alert = Some(alert);
             } else if let Some(alert) =
                 refusal.alert.filter(|_| self.session.marks().hello.is_none())
             {
@@ -264,6 +282,9 @@ impl Connection {
         };
         if let Some(reason) = reason {
             self.worker.counters.refused(self.listener, reason);
+        }
+        for audit in &self.audits {
+            self.worker.counters.audited(self.listener, audit.reason);
         }
         if let Some(counters) = self.chain_counters() {
             counters.bytes_received.add(self.down.received);
@@ -293,6 +314,7 @@ impl Connection {
             }),
             server_name: self.notes.server_name,
             client: self.client,
+            audits: self.audits,
             ending,
         }
     }

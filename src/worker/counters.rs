@@ -31,6 +31,8 @@ pub struct WorkerCounters {
     pub listeners: Vec<Gauge>,
     /// One a `Reason`, by its index, for each listener.
     pub refusals: Vec<Vec<Counter>>,
+    /// The same for what trusts and filters in audit mode would have refused.
+    pub audits: Vec<Vec<Counter>>,
     /// One a chain, in the flat order of `Snapshot::chain_index`.
     pub chains: Vec<ChainCounters>,
     /// One a cluster.
@@ -41,6 +43,9 @@ pub struct WorkerCounters {
 pub struct ChainCounters {
     pub handshakes_full: Counter,
     pub handshakes_resumed: Counter,
+    /// Full handshakes whose chain was verified from memory, and those whose was not there.
+    pub chain_memo_hits: Counter,
+    pub chain_memo_misses: Counter,
     pub sessions: Counter,
     pub open: Gauge,
     /// Payload from clients to upstreams, and back.
@@ -54,6 +59,11 @@ pub struct ClusterCounters {
     pub dial_failures: Counter,
     pub handshakes_full: Counter,
     pub handshakes_resumed: Counter,
+    /// Handshakes whose chain was verified from memory, and those whose was not there.
+    pub chain_memo_hits: Counter,
+    pub chain_memo_misses: Counter,
+    /// Upstreams that a trust in audit mode would have refused.
+    pub audits: Counter,
     /// Sessions that took a connection made ahead of need, and those that had to dial.
     pub ready_hits: Counter,
     pub ready_misses: Counter,
@@ -108,6 +118,7 @@ impl WorkerCounters {
             handshaking: Gauge::default(),
             listeners: (0..listeners).map(|_| Gauge::default()).collect(),
             refusals: (0..listeners).map(|_| reasons()).collect(),
+            audits: (0..listeners).map(|_| reasons()).collect(),
             chains: (0..chains).map(|_| ChainCounters::default()).collect(),
             clusters: (0..clusters).map(|_| ClusterCounters::default()).collect(),
         }
@@ -115,5 +126,9 @@ impl WorkerCounters {
 
     pub fn refused(&self, listener: usize, reason: Reason) {
         self.refusals[listener][reason.index()].increment();
+    }
+
+    pub fn audited(&self, listener: usize, reason: Reason) {
+        self.audits[listener][reason.index()].increment();
     }
 }

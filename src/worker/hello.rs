@@ -63,9 +63,8 @@ impl Connection {
             }
             Peek::Reject(reason) => {
                 let refusal = Refusal {
-                    reason: reason.reason(),
                     alert: reason.alert(),
-                    detail: reason.to_string(),
+                    ..Refusal::new(reason.reason(), reason.to_string())
                 };
                 if self.down.partial.first() == Some(&HANDSHAKE_RECORD) {
                     return Some(Event::Refused(refusal));

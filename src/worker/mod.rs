@@ -6,6 +6,7 @@
 mod accept;
 mod connection;
 mod counters;
+mod filters;
 mod flow;
 mod handshake;
 mod hello;

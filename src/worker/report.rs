@@ -32,6 +32,8 @@ pub struct Report {
     /// Payload from the client, and to it.
     pub bytes_received: u64,
     pub bytes_sent: u64,
+    /// What would have been refused, by trusts and filters in audit mode.
+    pub audits: Vec<Refusal>,
     pub ending: Ending,
 }
 

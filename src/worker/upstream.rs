@@ -23,7 +23,7 @@ use crate::core::balance::{LeastConnections, RoundRobin};
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
-use crate::tls::{Dialler, UpstreamFacts};
+use crate::tls::{Dialler, Memo, UpstreamFacts};
 
 /// The clusters as one worker sees them.
 #[derive(Debug)]
@@ -207,10 +207,19 @@ impl Cluster {
         let active = Active::new(self, endpoint);
         let connected = self.open(worker, sni, active).await?;
         dialling.has_failed = false;
-        match &connected.facts {
-            Some(facts) if facts.negotiated.resumed => counters.handshakes_resumed.increment(),
-            Some(_) => counters.handshakes_full.increment(),
-            None => {}
+        if let Some(facts) = &connected.facts {
+            match facts.negotiated.resumed {
+                true => counters.handshakes_resumed.increment(),
+                false => counters.handshakes_full.increment(),
+            }
+            match facts.memo {
+                Some(Memo::Hit) => counters.chain_memo_hits.increment(),
+                Some(Memo::Miss) => counters.chain_memo_misses.increment(),
+                None => {}
+            }
+            if facts.audit.is_some() {
+                counters.audits.increment();
+            }
         }
         Ok(connected)
     }

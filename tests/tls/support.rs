@@ -240,7 +240,7 @@ pub(crate) fn give(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<()
 
 /// A whole handshake under `terms`; the client's error comes with the server's refusal.
 pub(crate) fn handshake(
-    terms: &DownstreamTerms,
+    terms: &Arc<DownstreamTerms>,
     client: &mut ClientConnection,
     name: &str,
 ) -> Result<Established, (Refusal, Option<rustls::Error>)> {

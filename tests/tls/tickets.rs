@@ -31,7 +31,7 @@ fn tenants() -> Tenants {
     Tenants { servers, server, first, second, alice }
 }
 
-fn resumed(terms: &DownstreamTerms, config: &Arc<ClientConfig>) -> bool {
+fn resumed(terms: &Arc<DownstreamTerms>, config: &Arc<ClientConfig>) -> bool {
     let mut peer = client(config, NAME);
     let done = handshake(terms, &mut peer, NAME).map_err(|error| error.0).unwrap();
     let resumed = done.facts.negotiated.resumed;
@@ -123,13 +123,10 @@ fn one_ticketer_for_two_configurations_would_let_the_stranger_in() {
 // threat 20
 #[test]
 fn another_policy_makes_every_ticket_a_full_handshake() {
-    let Tenants { servers, server, first, second, alice } = tenants();
+    let Tenants { servers, server, first, alice, .. } = tenants();
     for version in VERSIONS {
         let changes: [&dyn Fn(&mut World); 4] = [
-            &|world| {
-                let path = first.write("more", "crt", &(first.ca_pem() + &second.ca_pem()));
-                world.plan.trusts[0].anchors = vec![file(&path)];
-            },
+            &|world| world.plan.trusts[0].depth_max = 1,
             &|world| {
                 let ClientAuth::Optional(trust) = world.plan.downstream_tls[0].client_auth else {
                     panic!("optional")
@@ -149,6 +146,21 @@ fn another_policy_makes_every_ticket_a_full_handshake() {
             change(&mut world);
             assert!(!resumed(&world.terms(chain), &config), "{version:?} change {index}");
         }
+    }
+}
+
+#[test]
+fn another_anchor_beside_the_one_that_vouched_leaves_tickets_good() {
+    let Tenants { servers, server, first, second, alice } = tenants();
+    for version in VERSIONS {
+        let mut world = World::new();
+        let trust = world.trust(&first);
+        let chain = world.chain("a", &server, ClientAuth::Require(trust));
+        let config = Arc::new(client_config(servers.roots(), version, Some(&alice)));
+        assert!(!resumed(&world.terms(chain), &config));
+        let path = first.write("more", "crt", &(first.ca_pem() + &second.ca_pem()));
+        world.plan.trusts[0].anchors = vec![file(&path)];
+        assert!(resumed(&world.terms(chain), &config), "{version:?}");
     }
 }
 
@@ -265,8 +277,8 @@ fn a_resumed_client_is_known_by_its_first_handshake() {
     let again = handshake(&world.terms(chain), &mut client(&config, NAME), NAME);
     let again = again.map_err(|error| error.0).unwrap().facts;
     assert!(again.negotiated.resumed);
-    assert_eq!(full.identity, again.identity);
-    assert_eq!(full.authenticated_at, again.authenticated_at);
+    assert_eq!(full.identity(), again.identity());
+    assert_eq!(full.authenticated_at(), again.authenticated_at());
 }
 
 /// Whether the hello that this client would send next carries a ticket. Asking takes one of the

@@ -73,7 +73,7 @@ fn upstreams_are_resumed_by_the_dialler_that_knows_them_and_by_no_other() {
         for resumed in [false, true, true] {
             let (_, facts) = connect(&dialler, NAME, &config).unwrap();
             assert_eq!(facts.negotiated.resumed, resumed, "{version:?}");
-            assert_eq!(facts.identity.unwrap().subject, format!("CN={NAME}"));
+            assert_eq!(facts.identity().unwrap().subject, format!("CN={NAME}"));
         }
         let (_, facts) = connect(&terms.dialler(), NAME, &config).unwrap();
         assert!(!facts.negotiated.resumed, "{version:?}");

@@ -1,5 +1,7 @@
 //! The `authorize` filter: who of the verified clients of a chain may pass.
 
+use std::fmt;
+
 use super::Mode;
 use super::policy::LeafFacts;
 use super::rule::NameRule;
@@ -51,6 +53,20 @@ impl Matcher {
             Self::Serial(serial) => {
                 let leading = client.serial.iter().take_while(|byte| **byte == 0).count();
                 client.serial[leading..] == **serial
+            }
+        }
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(rule) => rule.fmt(f),
+            Self::Serial(serial) => {
+                f.write_str("serial = \"")?;
+                serial.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                f.write_str("\"")
             }
         }
     }

@@ -59,6 +59,14 @@ impl LeafPolicy {
     /// The first rule that it breaks: key, then pins, then names.
     pub fn check(&self, leaf: &LeafFacts<'_>) -> Result<(), Violation> {
         self.check_key(leaf.key)?;
+        self.check_identity(leaf)
+    }
+
+    /// `check`, but for the key.
+    ///
+    /// # Errors
+    /// As for `check`.
+    pub fn check_identity(&self, leaf: &LeafFacts<'_>) -> Result<(), Violation> {
         let pinned = |pin: &Pin| pin.0 == leaf.fingerprint || pin.0 == leaf.spki;
         if !self.pins.is_empty() && !self.pins.iter().any(pinned) {
             return Err(Violation::Pin);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender, TryRecvError};
 
-use self::record::Record;
+use self::record::{Identities, Record};
 use self::sink::Sink;
 use crate::config::plan::{AccessLogSink, LogFormat};
 use crate::worker::Report;
@@ -181,7 +181,8 @@ impl Writer {
     }
 
     fn format(&mut self, report: &Report) {
-        let record = Record::of(report);
+        let identities = Identities::of(report);
+        let record = Record::of(report, &identities);
         match self.format {
             LogFormat::Json => json::write(&record, &mut self.batch),
             LogFormat::Text => text::write(&record, &mut self.batch),

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::core::refusal::Reason;
+use crate::core::identity::Identity;
+use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{ClosedBy, Closing};
 use crate::telemetry::timestamp::Timestamp;
-use crate::tls::{ClientFacts, Identity, Negotiated, alert_name};
+use crate::tls::{ClientFacts, Negotiated, alert_name};
 use crate::worker::{Ending, Report};
 
 /// One connection.
@@ -29,8 +30,12 @@ pub(super) struct Record<'a> {
     /// "refused": never served; "closed": served, then over.
     pub outcome: &'static str,
     pub reason: Option<&'static str>,
-    pub hint: Option<&'static str>,
+    pub hint: Option<Text<'a>>,
     pub detail: Option<Text<'a>>,
+    /// The key of the configuration that decided.
+    pub rule: Option<Text<'a>>,
+    /// The certificate that it is about.
+    pub certificate: Option<Certificate<'a>>,
     /// TLS alert that was sent to the client.
     pub alert: Option<u8>,
     pub alert_name: Option<&'static str>,
@@ -44,6 +49,8 @@ pub(super) struct Record<'a> {
     pub handshake_ms: Option<Milliseconds>,
     pub connected_ms: Option<Milliseconds>,
     pub client: Option<Client<'a>>,
+    /// What a trust or filter in audit mode would have refused.
+    pub audit: Option<Vec<Audit<'a>>>,
     pub tls: Option<Tls<'a>>,
     pub cluster: Option<&'a str>,
     pub upstream: Option<SocketAddr>,
@@ -53,7 +60,32 @@ pub(super) struct Record<'a> {
     pub bytes_sent: u64,
 }
 
-/// The client's certificate.
+/// The certificates of a report in words. Made on the log's thread: a worker formats nothing.
+#[derive(Debug)]
+pub(super) struct Identities {
+    pub client: Option<Identity>,
+}
+
+/// The certificate that a refusal is about.
+#[derive(Debug, Serialize)]
+pub(super) struct Certificate<'a> {
+    /// "downstream" | "upstream"
+    pub side: &'static str,
+    /// In the chain that was sent: 0 is the leaf.
+    pub depth: u8,
+    #[serde(flatten)]
+    pub description: Client<'a>,
+}
+
+/// One thing that would have been refused.
+#[derive(Debug, Serialize)]
+pub(super) struct Audit<'a> {
+    pub reason: &'static str,
+    pub rule: Option<Text<'a>>,
+    pub detail: Text<'a>,
+}
+
+/// A certificate.
 #[derive(Debug, Serialize)]
 pub(super) struct Client<'a> {
     pub subject: Text<'a>,
@@ -97,15 +129,23 @@ pub(super) const TEXT_CHARS_MAX: usize = 256;
 /// A detail is a sentence of ours that names several things of the peer, and ends with the advice.
 pub(super) const DETAIL_CHARS_MAX: usize = 1024;
 
+impl Identities {
+    pub(super) fn of(report: &Report) -> Self {
+        Self { client: report.client.as_deref().and_then(ClientFacts::identity) }
+    }
+}
+
 impl<'a> Record<'a> {
-    pub(super) fn of(report: &'a Report) -> Self {
-        let (reason, detail, alert, closed) = match &report.ending {
+    pub(super) fn of(report: &'a Report, identities: &'a Identities) -> Self {
+        let (reason, detail, alert, closed, refusal) = match &report.ending {
             Ending::Refused(refusal) => {
-                (Some(refusal.reason), &refusal.detail, refusal.alert, None)
+                (Some(refusal.reason), &refusal.detail, refusal.alert, None, Some(refusal))
             }
-            Ending::Closed(outcome, detail) => (outcome.reason, detail, None, Some(outcome)),
+            Ending::Closed(outcome, detail) => (outcome.reason, detail, None, Some(outcome), None),
         };
         let client = report.client.as_deref();
+        let evidence = refusal.and_then(|refusal| refusal.evidence.as_deref());
+        let hint = refusal.map(Refusal::hint).or(reason.map(Reason::hint));
         let upstream = report.upstream.as_ref();
         Self {
             time: Timestamp::new(report.accepted),
@@ -117,8 +157,10 @@ impl<'a> Record<'a> {
             chain: report.chain.as_deref(),
             outcome: if closed.is_some() { "closed" } else { "refused" },
             reason: reason.map(Reason::code),
-            hint: reason.map(Reason::hint),
+            hint: hint.map(Text::detail),
             detail: Some(&**detail).filter(|detail| !detail.is_empty()).map(Text::detail),
+            rule: evidence.and_then(|evidence| evidence.rule.as_deref()).map(Text::from),
+            certificate: refusal.and_then(Certificate::of),
             alert,
             alert_name: alert.map(alert_name),
             closed_by: closed.map(|outcome| closed_by(outcome.closed_by)),
@@ -127,7 +169,9 @@ impl<'a> Record<'a> {
             hello_ms: report.marks.hello.map(Milliseconds),
             handshake_ms: report.marks.handshake.map(Milliseconds),
             connected_ms: report.marks.connected.map(Milliseconds),
-            client: client.and_then(Client::of),
+            client: refused_client(refusal).or(identities.client.as_ref()).map(Client::of),
+            audit: (!report.audits.is_empty())
+                .then(|| report.audits.iter().map(Audit::of).collect()),
             tls: client.map(|facts| Tls::of(&facts.negotiated)),
             cluster: report.cluster.as_deref(),
             upstream: upstream.map(|upstream| upstream.address),
@@ -141,18 +185,47 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The certificate of a client that was refused for it.
+fn refused_client(refusal: Option<&Refusal>) -> Option<&Identity> {
+    refusal.filter(|refusal| !is_of_upstream(refusal))?.evidence.as_deref()?.leaf.as_ref()
+}
+
+fn is_of_upstream(refusal: &Refusal) -> bool {
+    refusal.reason.blame() == Blame::Upstream
+}
+
+impl<'a> Certificate<'a> {
+    fn of(refusal: &'a Refusal) -> Option<Self> {
+        let evidence = refusal.evidence.as_deref()?;
+        let side = if is_of_upstream(refusal) { "upstream" } else { "downstream" };
+        let identity = evidence.at_depth.as_ref().or(evidence.leaf.as_ref())?;
+        Some(Self { side, depth: evidence.depth, description: Client::of(identity) })
+    }
+}
+
+impl<'a> Audit<'a> {
+    fn of(refusal: &'a Refusal) -> Self {
+        let rule = refusal.evidence.as_deref().and_then(|evidence| evidence.rule.as_deref());
+        Self {
+            reason: refusal.reason.code(),
+            rule: rule.map(Text::from),
+            detail: Text::detail(&refusal.detail),
+        }
+    }
+}
+
 impl<'a> Client<'a> {
-    fn of(facts: &'a ClientFacts) -> Option<Self> {
+    fn of(identity: &'a Identity) -> Self {
         let Identity { subject, sans, issuer, serial, fingerprint_sha256, not_after, .. } =
-            facts.identity.as_ref()?;
-        Some(Self {
+            identity;
+        Self {
             subject: Text::from(&**subject),
             sans: sans.iter().map(|san| Text::from(&**san)).collect(),
             serial,
             issuer: Text::from(&**issuer),
             fingerprint: Fingerprint(fingerprint_sha256),
             not_after: Timestamp::from_seconds(*not_after),
-        })
+        }
     }
 }
 

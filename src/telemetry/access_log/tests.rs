@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::record::{DETAIL_CHARS_MAX, TEXT_CHARS_MAX};
 use super::*;
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::identity::Identity;
+use crate::core::refusal::{Evidence, Reason, Refusal};
 use crate::core::relay::{ClosedBy, Closing, Outcome};
 use crate::core::session::Marks;
-use crate::tls::{ClientFacts, Identity, Negotiated, UpstreamFacts, Version};
+use crate::tls::{ClientFacts, Negotiated, UpstreamFacts, Version};
 use crate::worker::{Ending, UpstreamReport};
 
 fn negotiated() -> Negotiated {
@@ -43,12 +44,17 @@ fn identity() -> Identity {
 fn served() -> Report {
     let client = ClientFacts {
         negotiated: negotiated(),
-        identity: Some(identity()),
-        authenticated_at: Some(1_795_327_462),
+        leaf: None,
+        standing: None,
+        audit: None,
+        memo: None,
+        denials: Vec::new(),
     };
     let upstream = UpstreamFacts {
         negotiated: Negotiated { resumed: true, group: None, alpn: None, ..negotiated() },
-        identity: None,
+        leaf: None,
+        audit: None,
+        memo: None,
     };
     Report {
         id: 0x0001_0000_0000_002a,
@@ -71,6 +77,7 @@ fn served() -> Report {
             ready: true,
             tls: Some(Box::new(upstream)),
         }),
+        audits: Vec::new(),
         bytes_received: 1_234,
         bytes_sent: 56_789,
         ending: Ending::Closed(
@@ -97,13 +104,75 @@ fn refused() -> Report {
     }
 }
 
+/// The line of a report whose client, where it was served, is `identity()`.
 fn line(report: &Report, format: LogFormat) -> String {
+    let client = report.client.is_some().then(identity);
+    line_of(report, &Identities { client }, format)
+}
+
+fn line_of(report: &Report, identities: &Identities, format: LogFormat) -> String {
     let mut out = Vec::new();
+    let record = Record::of(report, identities);
     match format {
-        LogFormat::Json => json::write(&Record::of(report), &mut out),
-        LogFormat::Text => text::write(&Record::of(report), &mut out),
+        LogFormat::Json => json::write(&record, &mut out),
+        LogFormat::Text => text::write(&record, &mut out),
     }
     String::from_utf8(out).expect("UTF-8")
+}
+
+/// A refusal for what is wrong with the certificate of a CA above the client's.
+fn refused_for_a_certificate() -> Report {
+    let above = Identity { subject: "CN=Partners CA".to_owned(), ..identity() };
+    let evidence = Evidence {
+        leaf: Some(identity()),
+        depth: 1,
+        at_depth: Some(above),
+        rule: Some("trust.partners.crls".to_owned()),
+        hint: Some("ask the partner".to_owned()),
+    };
+    let refusal = Refusal {
+        evidence: Some(Box::new(evidence)),
+        ..Refusal::new(Reason::CertificateRevoked, "revoked").with_alert(44)
+    };
+    Report { ending: Ending::Refused(refusal), ..refused() }
+}
+
+#[test]
+fn a_refusal_for_a_certificate_describes_it_and_the_client_and_names_the_rule() {
+    let json = line(&refused_for_a_certificate(), LogFormat::Json);
+    let parsed: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(parsed["rule"], "trust.partners.crls");
+    assert_eq!(parsed["hint"], "ask the partner");
+    assert_eq!(parsed["certificate"]["side"], "downstream");
+    assert_eq!(parsed["certificate"]["depth"], 1);
+    assert_eq!(parsed["certificate"]["subject"], "CN=Partners CA");
+    assert_eq!(parsed["client"]["subject"], "CN=orders-api");
+    let text = line(&refused_for_a_certificate(), LogFormat::Text);
+    assert!(text.contains(" rule=\"trust.partners.crls\" certificate_side=downstream "), "{text}");
+    assert!(text.contains(" subject=\"CN=orders-api\" "), "{text}");
+}
+
+#[test]
+fn the_certificate_of_an_upstream_is_not_taken_for_the_clients() {
+    let mut report = refused_for_a_certificate();
+    if let Ending::Refused(refusal) = &mut report.ending {
+        refusal.reason = Reason::UpstreamUntrusted;
+    }
+    let parsed: Value = serde_json::from_str(&line(&report, LogFormat::Json)).expect("JSON");
+    assert_eq!(parsed["certificate"]["side"], "upstream");
+    assert_eq!(parsed["client"], Value::Null);
+}
+
+#[test]
+fn what_was_only_audited_stands_beside_a_session_that_was_served() {
+    let refusal = Refusal::new(Reason::SanNotAllowed, "no rule");
+    let report = Report { audits: vec![refusal], ..served() };
+    let parsed: Value = serde_json::from_str(&line(&report, LogFormat::Json)).expect("JSON");
+    assert_eq!(parsed["outcome"], "closed");
+    assert_eq!(parsed["audit"][0]["reason"], "san_not_allowed");
+    assert_eq!(parsed["audit"][0]["detail"], "no rule");
+    let text = line(&report, LogFormat::Text);
+    assert!(text.contains(" audit=san_not_allowed audit_detail=\"no rule\" "), "{text}");
 }
 
 #[test]
@@ -115,14 +184,14 @@ fn json_lines_keep_their_schema() {
 
 #[test]
 fn the_page_lists_exactly_the_fields_of_a_line() {
-    let json = line(&served(), LogFormat::Json);
+    let Report { ending, .. } = refused_for_a_certificate();
+    let json = line(&Report { ending, ..served() }, LogFormat::Json);
     let parsed: Value = serde_json::from_str(&json).expect("JSON");
     let mut fields = Vec::new();
     for (name, value) in parsed.as_object().expect("an object") {
         fields.push(name.clone());
-        if name == "client" || name == "tls" {
-            let inner = value.as_object().expect("an object").keys();
-            fields.extend(inner.map(|key| format!("{name}.{key}")));
+        if let Some(inner) = value.as_object().filter(|_| name != "upstream_tls") {
+            fields.extend(inner.keys().map(|key| format!("{name}.{key}")));
         }
     }
     let page = include_str!("../../../docs/access-log.md");
@@ -169,16 +238,17 @@ proptest! {
         let mut report = served();
         report.server_name = Some(name.clone().into());
         let mut client = report.client.take().expect("a client");
-        client.identity = Some(Identity {
+        let identity = Identity {
             subject: subject.clone(), sans: vec![name.clone()], ..identity()
-        });
+        };
+        let identities = Identities { client: Some(identity) };
         client.negotiated.alpn = Some(name.clone().into_bytes());
         report.client = Some(client);
         report.ending = Ending::Refused(Refusal::new(Reason::NotTls, detail.clone()));
         let cut = |text: &str, max| text.chars().take(max).collect::<String>();
         let capped = |text: &str| cut(text, TEXT_CHARS_MAX);
 
-        let json = line(&report, LogFormat::Json);
+        let json = line_of(&report, &identities, LogFormat::Json);
         prop_assert!(is_one_line(&json), "{json:?}");
         let parsed: Value = serde_json::from_str(&json).expect("JSON");
         prop_assert_eq!(parsed["sni"].as_str(), Some(&*capped(&name)));
@@ -189,7 +259,7 @@ proptest! {
             prop_assert_eq!(parsed["detail"].as_str(), Some(&*cut(&detail, DETAIL_CHARS_MAX)));
         }
 
-        let text = line(&report, LogFormat::Text);
+        let text = line_of(&report, &identities, LogFormat::Text);
         prop_assert!(is_one_line(&text), "{text:?}");
         // What stands outside of quotes is what stands there with a harmless peer.
         let mut harmless = served();
@@ -358,14 +428,14 @@ const QUEUE_BYTES_MAX: usize = 4 << 20;
 const SERVED_JSON: &str = concat!(
     r#"{"time":"2026-11-22T06:04:22.123Z","id":"000100000000002a","listener":"edge","#,
     r#""source":"192.0.2.7:40123","local":"192.0.2.1:8443","sni":"orders.example.com","#,
-    r#""chain":"orders","outcome":"closed","reason":null,"hint":null,"detail":null,"#,
+    r#""chain":"orders","outcome":"closed","reason":null,"hint":null,"detail":null,"rule":null,"certificate":null,"#,
     r#""alert":null,"alert_name":null,"closed_by":"downstream","closing":"clean","#,
     r#""duration_ms":61002.345,"hello_ms":0.21,"handshake_ms":1.48,"connected_ms":1.5,"#,
     r#""client":{"subject":"CN=orders-api","#,
     r#""sans":["uri:spiffe://example.org/orders","dns:orders.internal"],"serial":"0a1b2c","#,
     r#""issuer":"CN=Partners CA","#,
     r#""fingerprint":"abababababababababababababababababababababababababababababababab","#,
-    r#""not_after":"2027-01-15T08:00:00.000Z"},"#,
+    r#""not_after":"2027-01-15T08:00:00.000Z"},"audit":null,"#,
     r#""tls":{"version":"TLSv1.3","suite":"TLS_AES_128_GCM_SHA256","group":"X25519MLKEM768","#,
     r#""alpn":"postgresql","resumed":false,"hello_retry":false},"cluster":"orders-db","#,
     r#""upstream":"127.0.0.1:6432","upstream_ready":true,"upstream_tls":{"version":"TLSv1.3","#,
@@ -378,10 +448,10 @@ const REFUSED_JSON: &str = concat!(
     r#"{"time":"2026-11-22T06:04:22.123Z","id":"000100000000002a","listener":"edge","#,
     r#""source":"192.0.2.7:40123","local":"192.0.2.1:8443","sni":"orders.example.com","#,
     r#""chain":"orders","outcome":"refused","reason":"no_certificate","hint":"HINT","#,
-    r#""detail":"the client sent no certificate","alert":116,"#,
+    r#""detail":"the client sent no certificate","rule":null,"certificate":null,"alert":116,"#,
     r#""alert_name":"certificate_required","closed_by":null,"closing":null,"#,
     r#""duration_ms":1.25,"hello_ms":0.21,"handshake_ms":null,"connected_ms":null,"#,
-    r#""client":null,"tls":null,"cluster":null,"upstream":null,"upstream_ready":null,"#,
+    r#""client":null,"audit":null,"tls":null,"cluster":null,"upstream":null,"upstream_ready":null,"#,
     r#""upstream_tls":null,"bytes_received":0,"bytes_sent":0}"#,
     "\n"
 );

@@ -52,7 +52,17 @@ fn write_line(record: &Record<'_>, line: &mut Line<'_>) -> io::Result<()> {
         line.pair("serial", Some(serial))?;
     }
     line.quoted("detail", record.detail)?;
-    line.quoted("hint", record.hint.map(Text::from))?;
+    line.quoted("rule", record.rule)?;
+    if let Some(certificate) = &record.certificate {
+        line.pair("certificate_side", Some(certificate.side))?;
+        line.pair("certificate_depth", Some(certificate.depth))?;
+    }
+    for audit in record.audit.iter().flatten() {
+        line.pair("audit", Some(audit.reason))?;
+        line.quoted("audit_rule", audit.rule)?;
+        line.quoted("audit_detail", Some(audit.detail))?;
+    }
+    line.quoted("hint", record.hint)?;
     writeln!(line.out, " id={id}")
 }
 

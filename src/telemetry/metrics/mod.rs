@@ -86,6 +86,7 @@ impl Collector for Gateway {
         let mut families = Families::new(&mut encoder);
         self.connections(&mut families)?;
         self.refusals(&mut families)?;
+        self.audits(&mut families)?;
         self.sessions(&mut families)?;
         self.upstreams(&mut families)?;
         self.logs(&mut families)?;
@@ -146,6 +147,23 @@ impl Gateway {
         Ok(())
     }
 
+    fn audits(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let mut audits = families.counter(
+            "portcullis_audits",
+            "Clients let in that a trust or filter in audit mode would have refused, by reason",
+        )?;
+        for (at, listener) in self.names.listeners.iter().enumerate() {
+            for reason in Reason::ALL {
+                let count = self.sum(|worker| worker.audits[at][reason.index()].value());
+                if count > 0 {
+                    let labels = [("listener", listener.as_str()), ("reason", reason.code())];
+                    audits.sample(&labels, count)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn sessions(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let mut handshakes =
             families.counter("portcullis_handshakes", "TLS handshakes done with clients")?;
@@ -153,6 +171,14 @@ impl Gateway {
             handshakes
                 .sample(&chain.with("resumed", "false"), sum(|c| c.handshakes_full.value()))?;
             handshakes.sample(&chain.with("resumed", "true"), sum(|c| c.handshakes_resumed.value()))
+        })?;
+        let mut memo = families.counter(
+            "portcullis_chain_memo",
+            "Full handshakes by whether the client's chain was verified from memory",
+        )?;
+        self.by_chain(|chain, sum| {
+            memo.sample(&chain.with("found", "true"), sum(|c| c.chain_memo_hits.value()))?;
+            memo.sample(&chain.with("found", "false"), sum(|c| c.chain_memo_misses.value()))
         })?;
         let mut sessions = families
             .counter("portcullis_sessions", "Sessions begun: clients joined to an upstream")?;
@@ -180,6 +206,14 @@ impl Gateway {
             handshakes.sample(&[cluster, ("resumed", "false")], full)?;
             let resumed = sum(|c| c.handshakes_resumed.value());
             handshakes.sample(&[cluster, ("resumed", "true")], resumed)
+        })?;
+        let mut memo = families.counter(
+            "portcullis_upstream_chain_memo",
+            "Handshakes by whether the upstream's chain was verified from memory",
+        )?;
+        self.by_cluster(|cluster, sum| {
+            memo.sample(&[cluster, ("found", "true")], sum(|c| c.chain_memo_hits.value()))?;
+            memo.sample(&[cluster, ("found", "false")], sum(|c| c.chain_memo_misses.value()))
         })?;
         for (name, help, value) in CLUSTER_GAUGES {
             let mut family = families.gauge(name, help)?;
@@ -249,6 +283,11 @@ const CLUSTER_COUNTERS: &[ClusterFamily] = &[
     ("portcullis_upstream_ready_hits", "Sessions that got a ready upstream connection", |c| {
         c.ready_hits.value()
     }),
+    (
+        "portcullis_upstream_audits",
+        "Upstreams that a trust in audit mode would have refused",
+        |c| c.audits.value(),
+    ),
     ("portcullis_upstream_ready_misses", "Sessions that had to dial", |c| c.ready_misses.value()),
     ("portcullis_upstream_ready_discarded", "Ready connections found dead or too old", |c| {
         c.ready_discarded.value()

@@ -51,6 +51,7 @@ fn scrape(peers: &Arc<[Peer]>, snapshot: &Snapshot) -> String {
 fn full_scrape() -> String {
     let (peers, snapshot) = gateway();
     peers[0].counters.refused(0, Reason::NotTls);
+    peers[0].counters.audited(0, Reason::SanNotAllowed);
     scrape(&peers, &snapshot)
 }
 

@@ -1,0 +1,404 @@
+//! A fault of a certificate chain in words: whose certificate, which rule, what to do; and the alert
+//! that RFC 8446 §6.2 has for it.
+//!
+//! Decides nothing: `path` found the fault. `verifier` passes the result on, `explain` prints it.
+
+use std::sync::Arc;
+
+use rustls::{CertificateError, DistinguishedName, Error, OtherError, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
+
+use super::identity::{identify, span};
+use super::leaf::Leaf;
+use super::path::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault};
+use super::revocation::{RevocationFault, RevocationFaultKind};
+use super::trust::TrustStore;
+use crate::core::identity::Identity;
+use crate::core::refusal::{Evidence, Reason, Refusal};
+use crate::core::trust::Violation;
+
+/// A refusal, and the error from which rustls takes the alert for it.
+#[derive(Debug)]
+pub(super) struct Diagnosis {
+    pub refusal: Refusal,
+    pub error: Error,
+}
+
+/// What is found about a fault, before it is put together.
+struct Finding {
+    reason: Reason,
+    alert: CertificateError,
+    depth: u8,
+    /// What is wrong, behind the certificate's name.
+    what: String,
+    /// The key of the trust that decided.
+    rule: Option<&'static str>,
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn new(reason: Reason, alert: CertificateError, what: impl Into<String>) -> Self {
+        Self { reason, alert, depth: 0, what: what.into(), rule: None, hint: None }
+    }
+
+    fn rule(self, rule: &'static str) -> Self {
+        Self { rule: Some(rule), ..self }
+    }
+
+    fn depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// What `fault` means for the peer that sent `chain`, at `now` in Unix seconds.
+pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now: u64) -> Diagnosis {
+    let sent = Sent::of(chain);
+    let finding = match fault {
+        Fault::TooMany(_) | Fault::TooLong(_) | Fault::Unreadable => unread(fault),
+        Fault::Path(error) => path(error, &sent, &trust.roots, now),
+        Fault::Revocation(fault) => revocation(*fault, trust, now),
+        Fault::TooDeep { intermediates } => {
+            let what = format!(
+                "{intermediates} intermediates stand between it and the anchor, depth_max is {}",
+                trust.depth_max
+            );
+            Finding::new(Reason::ChainTooDeep, unspecified("too deep"), what).rule("depth_max")
+        }
+        Fault::Rule(violation) => rule(violation, chain, trust),
+    };
+    let Finding { reason, alert, depth, what, rule, hint } = finding;
+    let at_depth = sent.at(depth).filter(|_| depth > 0).cloned();
+    let who = at_depth.as_ref().or(sent.leaf.as_ref());
+    let detail = match who {
+        Some(who) if !what.is_empty() => format!("{}: {what}", who.sentence()),
+        Some(_) | None => what,
+    };
+    let rule = rule.map(|rule| format!("trust.{}.{rule}", trust.name));
+    let evidence = Evidence { leaf: sent.leaf.clone(), depth, at_depth, rule, hint };
+    let refusal = Refusal { evidence: Some(Box::new(evidence)), ..Refusal::new(reason, detail) };
+    Diagnosis { refusal, error: alert.into() }
+}
+
+/// The certificates of a chain in words, in the order of the path as far as names lead.
+struct Sent {
+    leaf: Option<Identity>,
+    /// What issued the leaf, what issued that, and so on.
+    above: Vec<Identity>,
+    /// All that came with the leaf.
+    intermediates: Vec<Identity>,
+}
+
+impl Sent {
+    fn of(chain: Chain<'_>) -> Self {
+        let few = chain.intermediates.iter().take(CHAIN_CERTIFICATES_MAX);
+        let intermediates: Vec<_> = few.filter_map(|der| identify(der)).collect();
+        let leaf = identify(chain.leaf);
+        let mut above: Vec<Identity> = Vec::new();
+        while above.len() < intermediates.len()
+            && let Some(last) = above.last().or(leaf.as_ref())
+            && let Some(next) = intermediates
+                .iter()
+                .find(|one| one.subject == last.issuer && one.subject != one.issuer)
+        {
+            above.push(next.clone());
+        }
+        Self { leaf, above, intermediates }
+    }
+
+    fn at(&self, depth: u8) -> Option<&Identity> {
+        match usize::from(depth).checked_sub(1) {
+            None => self.leaf.as_ref(),
+            Some(above) => self.above.get(above),
+        }
+    }
+
+    /// The depth of the first certificate that `is_it`.
+    fn depth_of(&self, is_it: impl Fn(&Identity) -> bool) -> u8 {
+        let all = self.leaf.iter().chain(&self.above);
+        let found = all.enumerate().find(|(_, one)| is_it(one));
+        found.and_then(|(depth, _)| u8::try_from(depth).ok()).unwrap_or(0)
+    }
+
+    /// The issuer that the chain ends at.
+    fn top_issuer(&self) -> Option<&str> {
+        self.above.last().or(self.leaf.as_ref()).map(|one| one.issuer.as_str())
+    }
+}
+
+fn unread(fault: &Fault) -> Finding {
+    let what = match fault {
+        Fault::TooMany(count) => {
+            format!("the peer sent {count} certificates, more than {CHAIN_CERTIFICATES_MAX}")
+        }
+        Fault::TooLong(bytes) => {
+            format!("the peer sent {bytes} bytes of certificates, more than {CHAIN_BYTES_MAX}")
+        }
+        _ => "the leaf certificate cannot be parsed".to_owned(),
+    };
+    Finding::new(Reason::CertificateInvalid, CertificateError::BadEncoding, what)
+}
+
+/// What webpki says about a path.
+fn path(error: &webpki::Error, sent: &Sent, roots: &RootCertStore, now: u64) -> Finding {
+    use webpki::Error as Webpki;
+    match error {
+        Webpki::CertExpired { not_after, .. } => {
+            let since = now.saturating_sub(not_after.as_secs());
+            let what = format!("expired {} ago", span(since));
+            let alert = CertificateError::Expired;
+            Finding::new(Reason::CertificateExpired, alert, what)
+                .depth(sent.depth_of(|one| one.not_after == not_after.as_secs()))
+        }
+        Webpki::CertNotValidYet { not_before, .. } => {
+            let ahead = not_before.as_secs().saturating_sub(now);
+            let what = format!("is valid only in {}", span(ahead));
+            let alert = CertificateError::NotValidYet;
+            Finding::new(Reason::CertificateNotYetValid, alert, what)
+                .depth(sent.depth_of(|one| one.not_before == not_before.as_secs()))
+        }
+        Webpki::UnknownIssuer => unknown_issuer(sent, roots),
+        Webpki::InvalidSignatureForPublicKey if has_namesake(sent, roots) => {
+            unknown_issuer(sent, roots)
+        }
+        Webpki::InvalidSignatureForPublicKey => Finding::new(
+            Reason::CertificateSignature,
+            CertificateError::BadEncoding,
+            "a signature in the chain is wrong",
+        ),
+        Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension => {
+            let alert = CertificateError::InvalidPurpose;
+            Finding::new(Reason::CertificatePurpose, alert, purpose(error))
+        }
+        Webpki::UnsupportedCertVersion => {
+            Finding::new(Reason::CertificateInvalid, unspecified("version"), VERSION_1)
+        }
+        Webpki::CertNotValidForName(names) => {
+            let what = format!(
+                "is for {}, not for {}",
+                listed(&names.presented, "no name at all"),
+                names.expected.to_str()
+            );
+            Finding::new(Reason::CertificateInvalid, CertificateError::NotValidForName, what)
+        }
+        other => Finding::new(Reason::CertificateInvalid, unspecified("path"), breach(other)),
+    }
+}
+
+fn purpose(error: &webpki::Error) -> String {
+    let webpki::Error::RequiredEkuNotFoundContext(context) = error else {
+        return "its extended key usage is empty".to_owned();
+    };
+    let named = |oid: &[usize]| match oid {
+        [1, 3, 6, 1, 5, 5, 7, 3, 1] => "serverAuth".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 2] => "clientAuth".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 3] => "codeSigning".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 4] => "emailProtection".to_owned(),
+        other => other.iter().map(ToString::to_string).collect::<Vec<_>>().join("."),
+    };
+    let present: Vec<String> = context.present.iter().map(|oid| named(oid)).collect();
+    let required: Vec<usize> = context.required.oid_values().collect();
+    let required = named(&required);
+    format!("may be used for {}, not for {required}", listed(&present, "nothing"))
+}
+
+/// The rules of RFC 5280 that people do break, and webpki's own word for the others.
+fn breach(error: &webpki::Error) -> String {
+    use webpki::Error as Webpki;
+    match error {
+        Webpki::NameConstraintViolation => {
+            "a name in it is outside what a CA above may issue for (name constraints)".to_owned()
+        }
+        Webpki::PathLenConstraintViolated => {
+            "more CAs stand between it and one above than that one allows (pathLenConstraint)"
+                .to_owned()
+        }
+        Webpki::EndEntityUsedAsCa => {
+            "a certificate above it is not a CA's (basicConstraints)".to_owned()
+        }
+        Webpki::CaUsedAsEndEntity => {
+            "it is a CA's certificate, and so no client's or server's own".to_owned()
+        }
+        Webpki::UnsupportedCriticalExtension => {
+            "it has a critical extension that is not understood here".to_owned()
+        }
+        Webpki::UnsupportedSignatureAlgorithmContext(_)
+        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "it is signed with an algorithm that is not accepted here, as SHA-1".to_owned()
+        }
+        Webpki::InvalidCertValidity => "it ends before it begins".to_owned(),
+        Webpki::MaximumSignatureChecksExceeded
+        | Webpki::MaximumPathBuildCallsExceeded
+        | Webpki::MaximumPathDepthExceeded
+        | Webpki::MaximumNameConstraintComparisonsExceeded => {
+            format!("the search for a path took too long and was given up ({error:?})")
+        }
+        other => format!("it breaks a rule of X.509 ({other:?})"),
+    }
+}
+
+/// Why no path leads to an anchor: self-signed, an intermediate left out, or simply foreign.
+fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
+    let finding = |what: String| {
+        Finding::new(Reason::UnknownIssuer, CertificateError::UnknownIssuer, what).rule("anchors")
+    };
+    let (Some(leaf), Some(last)) = (&sent.leaf, sent.top_issuer()) else {
+        return finding("its issuer is unknown".to_owned());
+    };
+    if leaf.subject == leaf.issuer {
+        return finding("it is self-signed, and no anchor of the trust".to_owned()).hint(
+            "issue the certificate by a CA of the trust, or add this certificate to anchors",
+        );
+    }
+    let anchors = anchor_names(roots);
+    if anchors.iter().any(|anchor| anchor == last) {
+        let what = format!("an anchor is called {last} too, but its key did not sign this chain");
+        return finding(what).hint(format!(
+            "two CAs are called {last}: add the other one's certificate to anchors, or issue the \
+             certificate anew"
+        ));
+    }
+    let known = match &anchors[..] {
+        [] => "there are none".to_owned(),
+        all if all.len() <= ANCHORS_NAMED_MAX => format!("the anchors are {}", all.join("; ")),
+        all => format!("there are {} anchors", all.len()),
+    };
+    if sent.intermediates.is_empty() {
+        let issuer = &leaf.issuer;
+        let what = format!(
+            "{issuer} is no anchor ({known}), and the peer sent only its leaf: if {issuer} is an \
+             intermediate, send leaf + intermediate"
+        );
+        return finding(what).hint(format!(
+            "if {issuer} is an intermediate, append its certificate to the peer's chain file; if it \
+             is a CA to be trusted, add it to anchors"
+        ));
+    }
+    let what = format!("the chain that was sent ends at {last}, which is no anchor ({known})");
+    finding(what).hint(format!("add the certificate of {last} to anchors, if it is to be trusted"))
+}
+
+/// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
+/// as good as always another CA of the same name: a bad signature to webpki, an unknown CA to people.
+fn has_namesake(sent: &Sent, roots: &RootCertStore) -> bool {
+    sent.top_issuer().is_some_and(|top| anchor_names(roots).iter().any(|anchor| anchor == top))
+}
+
+fn anchor_names(roots: &RootCertStore) -> Vec<String> {
+    let names = roots.subjects();
+    let text =
+        |name: &DistinguishedName| Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string());
+    names.iter().filter_map(text).collect()
+}
+
+fn revocation(fault: RevocationFault, trust: &TrustStore, now: u64) -> Finding {
+    let lists = trust.revocation.as_ref().map(|revocation| revocation.lists()).unwrap_or_default();
+    let list = fault.list.and_then(|at| lists.get(at));
+    let of = list.map_or_else(String::new, |list| format!(" of {}", list.issuer_text));
+    let finding = match fault.kind {
+        RevocationFaultKind::Revoked => {
+            let what = format!("it is revoked by the list{of}");
+            Finding::new(Reason::CertificateRevoked, CertificateError::Revoked, what).rule("crls")
+        }
+        RevocationFaultKind::Stale => {
+            let since = list.map_or(0, |list| now.saturating_sub(list.next_update));
+            let what = format!("the revocation list{of} is out of date since {}", span(since));
+            Finding::new(Reason::RevocationStale, unspecified("stale list"), what)
+                .rule("revocation.stale")
+        }
+        RevocationFaultKind::Unknown
+        | RevocationFaultKind::Foreign
+        | RevocationFaultKind::MayNotSign => {
+            let what = match fault.kind {
+                RevocationFaultKind::Foreign => {
+                    format!("the revocation list{of} is signed by another key than its issuer's")
+                }
+                RevocationFaultKind::MayNotSign => {
+                    format!("the issuer of the list{of} may not sign lists: it lacks cRLSign")
+                }
+                _ => "no revocation list covers it".to_owned(),
+            };
+            Finding::new(Reason::RevocationUnknown, unspecified("no list"), what)
+                .rule("revocation.unknown")
+        }
+    };
+    finding.depth(fault.depth)
+}
+
+/// A rule about the leaf that it does not keep.
+fn rule(violation: &Violation, chain: Chain<'_>, trust: &TrustStore) -> Finding {
+    let leaf = Leaf::parse(chain.leaf);
+    match violation {
+        Violation::Key(kind) => {
+            let rules: Vec<_> = trust.leaf.keys.iter().map(ToString::to_string).collect();
+            let what = format!("its key is {kind}, and not {}", listed(&rules, "any"));
+            // RFC 8446 §6.2: "a certificate was of an unsupported type".
+            Finding::new(Reason::KeyNotAllowed, CertificateError::InvalidPurpose, what)
+                .rule("client_keys")
+        }
+        Violation::Pin => {
+            let facts = leaf.as_ref().map(Leaf::facts);
+            let hex = |digest: [u8; 32]| digest.map(|byte| format!("{byte:02x}")).concat();
+            let what = facts.map_or_else(String::new, |facts| {
+                let (certificate, key) = (hex(facts.fingerprint), hex(facts.spki));
+                format!("no pin is that of the certificate ({certificate}) or of its key ({key})")
+            });
+            let alert = CertificateError::ApplicationVerificationFailure;
+            Finding::new(Reason::NotPinned, alert, what).rule("pins")
+        }
+        Violation::San => {
+            let names = identify(chain.leaf).map(|leaf| leaf.sans).unwrap_or_default();
+            let rules: Vec<_> = trust.leaf.san.iter().map(ToString::to_string).collect();
+            let what = format!(
+                "its names are {}, and none matches {}",
+                listed(&names, "none"),
+                listed(&rules, "any rule")
+            );
+            let alert = CertificateError::ApplicationVerificationFailure;
+            Finding::new(Reason::SanNotAllowed, alert, what).rule("san")
+        }
+    }
+}
+
+/// A few of many, for a sentence.
+fn listed(all: &[String], none: &str) -> String {
+    match all {
+        [] => none.to_owned(),
+        all if all.len() <= LISTED_MAX => all.join(", "),
+        all => {
+            format!("{} and {} more", all[..LISTED_MAX].join(", "), all.len() - LISTED_MAX)
+        }
+    }
+}
+
+/// `certificate_unknown`: "some other (unspecified) issue arose" (RFC 8446 §6.2).
+fn unspecified(what: &'static str) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(Unspecified(what))))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unspecified(&'static str);
+
+/// `openssl x509 -req` without an extension file makes these, so people do meet it.
+const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
+                         extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
+const ANCHORS_NAMED_MAX: usize = 3;
+const LISTED_MAX: usize = 6;
+
+/// What is wrong with a signature that was to prove possession of the key.
+pub(super) fn proof_failed(certificate: &CertificateDer<'_>) -> Refusal {
+    let leaf = identify(certificate);
+    let who = leaf.as_ref().map_or_else(|| "the certificate".to_owned(), Identity::sentence);
+    let detail = format!("{who}: the peer could not prove that it holds the private key");
+    let evidence = Evidence { leaf, depth: 0, at_depth: None, rule: None, hint: None };
+    Refusal {
+        evidence: Some(Box::new(evidence)),
+        ..Refusal::new(Reason::CertificateSignature, detail)
+    }
+}

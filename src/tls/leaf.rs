@@ -1,0 +1,126 @@
+//! What trust rules are matched against, read out of a leaf certificate: its names by kind, its key,
+//! its digests. Complete and uncapped, unlike `identity`: a rule must see every name.
+//!
+//! Decides nothing; `core::trust` does.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
+    OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+};
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::identity::sha256;
+use crate::core::trust::{KeyKind, LeafFacts, Names};
+
+/// A parsed leaf; `facts` borrows from it.
+#[derive(Debug)]
+pub(super) struct Leaf<'a> {
+    parsed: X509Certificate<'a>,
+    der: &'a [u8],
+}
+
+impl<'a> Leaf<'a> {
+    /// `None` when this is no certificate, or says two things about its names.
+    pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        parsed.subject_alternative_name().ok()?;
+        Some(Self { parsed, der })
+    }
+
+    /// The kind of the key, which is asked before anything is verified.
+    pub(super) fn key(&self) -> KeyKind {
+        key_kind(self.parsed.public_key())
+    }
+
+    pub(super) fn facts(&self) -> LeafFacts<'_> {
+        LeafFacts {
+            names: self.names(),
+            key: self.key(),
+            fingerprint: sha256(self.der),
+            spki: sha256(self.parsed.public_key().raw),
+            serial: self.parsed.raw_serial(),
+        }
+    }
+
+    /// Names that are not what their type allows (a DNS name that is not ASCII) are in no list, and
+    /// so match nothing.
+    fn names(&self) -> Names<'_> {
+        let mut names = Names::default();
+        let subject = self.parsed.subject();
+        names.common_names.extend(subject.iter_common_name().filter_map(|cn| cn.as_str().ok()));
+        let Ok(Some(sans)) = self.parsed.subject_alternative_name() else { return names };
+        for san in &sans.value.general_names {
+            match san {
+                GeneralName::DNSName(name) => names.dns.push(name),
+                GeneralName::URI(uri) => names.uris.push(uri),
+                GeneralName::RFC822Name(address) => names.emails.push(address),
+                GeneralName::IPAddress(octets) => names.ips.extend(ip(octets)),
+                _ => {}
+            }
+        }
+        names
+    }
+}
+
+fn ip(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Some(Ipv4Addr::from(octets).into());
+    }
+    <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).into())
+}
+
+pub(super) fn key_kind(key: &SubjectPublicKeyInfo<'_>) -> KeyKind {
+    let algorithm = &key.algorithm.algorithm;
+    if *algorithm == OID_SIG_ED25519 {
+        return KeyKind::Ed25519;
+    }
+    if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
+        let curve = key.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+        return match curve {
+            Some(curve) if curve == OID_EC_P256 => KeyKind::EcdsaP256,
+            Some(curve) if curve == OID_NIST_EC_P384 => KeyKind::EcdsaP384,
+            Some(curve) if curve == OID_NIST_EC_P521 => KeyKind::EcdsaP521,
+            _ => KeyKind::Other,
+        };
+    }
+    if *algorithm == OID_PKCS1_RSAENCRYPTION
+        && let Ok(PublicKey::RSA(rsa)) = key.parsed()
+    {
+        return KeyKind::Rsa(bits(rsa.modulus));
+    }
+    KeyKind::Other
+}
+
+/// Length of a big-endian number; x509-parser's own counts whole bytes and always drops the first.
+fn bits(number: &[u8]) -> u32 {
+    let leading = number.iter().take_while(|byte| **byte == 0).count();
+    let Some((first, rest)) = number[leading..].split_first() else { return 0 };
+    let rest = u32::try_from(rest.len()).unwrap_or(u32::MAX / 8);
+    rest.saturating_mul(8).saturating_add(8 - first.leading_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modulus_is_as_long_as_its_highest_bit_says() {
+        for (number, expected) in [
+            (&[][..], 0),
+            (&[0][..], 0),
+            (&[1][..], 1),
+            (&[0, 0x80][..], 8),
+            (&[0x80, 0][..], 16),
+            (&[0, 1, 0][..], 9),
+        ] {
+            assert_eq!(bits(number), expected, "{number:?}");
+        }
+        assert_eq!(bits(&[0xff; 256]), 2048);
+    }
+}

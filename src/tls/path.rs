@@ -1,0 +1,153 @@
+//! Verifying one presented chain by one trust: webpki builds and checks the path, this file bounds the
+//! work and asks what webpki does not: depth, revocation, and the rules about the leaf.
+//!
+//! Remembers nothing and words nothing: `chain_memo` and `diagnosis` do. `verifier` and `explain` ask.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+
+use super::identity::{sha256, validity};
+use super::leaf::Leaf;
+use super::revocation::RevocationFault;
+use super::standing::{CertificateKey, Verified};
+use super::trust::TrustStore;
+use crate::core::trust::Violation;
+
+/// A chain as the peer sent it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain<'a> {
+    pub leaf: &'a CertificateDer<'a>,
+    pub intermediates: &'a [CertificateDer<'a>],
+}
+
+/// What the chain must be good for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    Client,
+    Server(&'a ServerName<'a>),
+}
+
+/// Why a chain is not accepted.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// More certificates than anybody needs, or larger ones (threat 11).
+    TooMany(usize),
+    TooLong(usize),
+    /// The leaf is no certificate.
+    Unreadable,
+    /// What webpki says.
+    Path(webpki::Error),
+    Revocation(RevocationFault),
+    TooDeep {
+        intermediates: usize,
+    },
+    Rule(Violation),
+}
+
+/// Verifies a chain. What it finds is good until `Verified::until` and while `trust` stays as it is.
+///
+/// # Errors
+/// The first fault, in this order: size, key, path with depth and revocation, name, rules.
+pub(super) fn verify(
+    trust: &TrustStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    chain: Chain<'_>,
+    purpose: Purpose<'_>,
+    now: UnixTime,
+) -> Result<Arc<Verified>, Fault> {
+    bound(chain)?;
+    let leaf = Leaf::parse(chain.leaf).ok_or(Fault::Unreadable)?;
+    if let Purpose::Client = purpose {
+        // Before a signature is looked at: a large key costs most there (threat 12).
+        trust.leaf.check_key(leaf.key()).map_err(Fault::Rule)?;
+    }
+    let end_entity = EndEntityCert::try_from(chain.leaf).map_err(Fault::Path)?;
+    let usage = match purpose {
+        Purpose::Client => KeyUsage::client_auth(),
+        Purpose::Server(_) => KeyUsage::server_auth(),
+    };
+    // webpki goes on to another path where one is turned down, and returns its own error in the end.
+    let turned_down = RefCell::new(None);
+    let judge = |path: &VerifiedPath<'_>| {
+        judge(trust, path, now.as_secs()).map_err(|fault| {
+            turned_down.replace(Some(fault));
+            STAND_IN
+        })
+    };
+    let path = end_entity
+        .verify_for_usage(
+            algorithms.all,
+            &trust.roots.roots,
+            chain.intermediates,
+            now,
+            usage,
+            None,
+            Some(&judge),
+        )
+        .map_err(|error| match turned_down.take() {
+            Some(fault) if error == STAND_IN => fault,
+            _ => Fault::Path(error),
+        })?;
+    if let Purpose::Server(name) = purpose {
+        end_entity.verify_is_valid_for_subject_name(name).map_err(Fault::Path)?;
+    }
+    trust.leaf.check_identity(&leaf.facts()).map_err(Fault::Rule)?;
+    verified(trust, chain.leaf, &path).map(Arc::new).ok_or(Fault::Unreadable)
+}
+
+/// What webpki leaves to its caller on a path that holds.
+fn judge(trust: &TrustStore, path: &VerifiedPath<'_>, now: u64) -> Result<(), Fault> {
+    let intermediates = path.intermediate_certificates().count();
+    if intermediates > usize::from(trust.depth_max) {
+        return Err(Fault::TooDeep { intermediates });
+    }
+    let (Some(revocation), Some(anchor)) = (&trust.revocation, trust.anchor_of(path)) else {
+        return Ok(());
+    };
+    revocation.check(path, anchor.spki(), now).map_err(Fault::Revocation)
+}
+
+/// `None` where x509-parser cannot read what webpki could.
+fn verified(trust: &TrustStore, leaf: &[u8], path: &VerifiedPath<'_>) -> Option<Verified> {
+    let certificates = || {
+        let leaf = std::iter::once(&**path.end_entity());
+        leaf.chain(path.intermediate_certificates())
+    };
+    let (mut from, mut until) = (0, u64::MAX);
+    for certificate in certificates() {
+        let (not_before, not_after) = validity(&certificate.der())?;
+        (from, until) = (from.max(not_before), until.min(not_after));
+    }
+    Some(Verified {
+        from,
+        until,
+        identity: sha256(leaf),
+        anchor: trust.anchor_of(path)?.key,
+        path: certificates().map(|one| CertificateKey::new(one.issuer(), one.serial())).collect(),
+    })
+}
+
+/// What webpki is told where `judge` turns a path down: it never finds this by itself here, as it is
+/// given no lists, and ranks it above what other paths fail for.
+const STAND_IN: webpki::Error = webpki::Error::CertRevoked;
+
+/// Threat 11: before anything is parsed.
+pub(super) fn bound(chain: Chain<'_>) -> Result<(), Fault> {
+    let count = 1 + chain.intermediates.len();
+    let bytes = chain.leaf.len() + chain.intermediates.iter().map(|der| der.len()).sum::<usize>();
+    if count > CHAIN_CERTIFICATES_MAX {
+        return Err(Fault::TooMany(count));
+    }
+    if bytes > CHAIN_BYTES_MAX {
+        return Err(Fault::TooLong(bytes));
+    }
+    Ok(())
+}
+
+/// Root, eight levels below, leaf: more than any PKI that a person understands.
+pub(super) const CHAIN_CERTIFICATES_MAX: usize = 10;
+pub(super) const CHAIN_BYTES_MAX: usize = 32 * 1024;

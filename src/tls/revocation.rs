@@ -1,0 +1,208 @@
+//! Whether a certificate is revoked, by the lists of one trust: in full on a path that webpki has
+//! verified, and by look-up alone for whoever was let in before.
+//!
+//! The rules are RFC 5280 §6.3.3's for complete lists of the certificates' own issuers. `crl` is one
+//! list; `path` asks in full, `trust` by look-up.
+
+use std::collections::HashMap;
+
+use webpki::{Cert, VerifiedPath};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{DistributionPointName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+
+use super::crl::{self, RevocationList};
+use super::standing::{CertificateKey, issuer_key};
+use crate::config::plan::{self, RevocationCheck, Uncertain};
+
+/// The lists of a trust, and how they are used.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    /// Newest first.
+    lists: Vec<RevocationList>,
+    /// Indexes of `lists`.
+    by_issuer: HashMap<u64, Vec<usize>>,
+    settings: plan::Revocation,
+}
+
+/// Why a path is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RevocationFault {
+    pub kind: RevocationFaultKind,
+    /// Of the certificate that it is about.
+    pub depth: u8,
+    /// The list that decided; an index for `list`.
+    pub list: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RevocationFaultKind {
+    Revoked,
+    /// No list covers the certificate.
+    Unknown,
+    /// A list of the issuer's name is there, signed by another key.
+    Foreign,
+    /// The issuer's certificate does not say that it may sign lists.
+    MayNotSign,
+    /// Every list that covers it is past its next update.
+    Stale,
+}
+
+impl Revocation {
+    pub(super) fn new(mut lists: Vec<RevocationList>, settings: plan::Revocation) -> Self {
+        lists.sort_by_key(|list| std::cmp::Reverse(list.this_update));
+        let mut by_issuer = HashMap::<u64, Vec<usize>>::new();
+        for (at, list) in lists.iter().enumerate() {
+            by_issuer.entry(issuer_key(&list.issuer)).or_default().push(at);
+        }
+        Self { lists, by_issuer, settings }
+    }
+
+    pub(super) fn lists(&self) -> &[RevocationList] {
+        &self.lists
+    }
+
+    /// Checks a path that holds. `anchor_spki` is the anchor's SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// The certificate nearest to the anchor that is revoked, or not known not to be.
+    pub(super) fn check(
+        &self,
+        path: &VerifiedPath<'_>,
+        anchor_spki: &[u8],
+        now: u64,
+    ) -> Result<(), RevocationFault> {
+        let certificates: Vec<&Cert<'_>> =
+            std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates()).collect();
+        for depth in (0..self.checked(certificates.len())).rev() {
+            let issuer = certificates.get(depth + 1).copied();
+            let fault = match issuer {
+                Some(issuer) => {
+                    let spki = issuer.subject_public_key_info();
+                    let signs = || may_sign_lists(&issuer.der());
+                    self.check_one(certificates[depth], depth > 0, &spki, signs, now)
+                }
+                None => self.check_one(certificates[depth], depth > 0, anchor_spki, || true, now),
+            };
+            if let Err((kind, list)) = fault {
+                let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+                return Err(RevocationFault { kind, depth, list });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_one(
+        &self,
+        certificate: &Cert<'_>,
+        is_authority: bool,
+        issuer_spki: &[u8],
+        issuer_may_sign: impl Fn() -> bool,
+        now: u64,
+    ) -> Result<(), (RevocationFaultKind, Option<usize>)> {
+        let key = CertificateKey::new(certificate.issuer(), certificate.serial());
+        let mut uncertain = (RevocationFaultKind::Unknown, None);
+        let mut covering = Vec::new();
+        for &at in self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default() {
+            let list = &self.lists[at];
+            if *list.issuer != *certificate.issuer() || !covers(list, certificate, is_authority) {
+                continue;
+            }
+            if !list.is_signed_by(issuer_spki) {
+                uncertain = (RevocationFaultKind::Foreign, Some(at));
+            } else if !issuer_may_sign() {
+                uncertain = (RevocationFaultKind::MayNotSign, Some(at));
+            } else {
+                covering.push(at);
+            }
+        }
+        if let Some(at) = covering.iter().find(|at| self.lists[**at].revokes(key)) {
+            return Err((RevocationFaultKind::Revoked, Some(*at)));
+        }
+        let Some(newest) = covering.first() else {
+            return match self.settings.unknown {
+                Uncertain::Refuse => Err(uncertain),
+                Uncertain::Accept => Ok(()),
+            };
+        };
+        let is_stale = covering.iter().all(|at| self.lists[*at].next_update < now);
+        if is_stale && self.settings.stale == Uncertain::Refuse {
+            return Err((RevocationFaultKind::Stale, Some(*newest)));
+        }
+        Ok(())
+    }
+
+    /// Whether a path that was accepted before still stands, by look-up. What cannot be told here is
+    /// an error too: a full authentication tells.
+    ///
+    /// # Errors
+    /// As for `check`.
+    pub(super) fn reaffirm(
+        &self,
+        path: &[CertificateKey],
+        now: u64,
+    ) -> Result<(), RevocationFault> {
+        for (depth, key) in path[..self.checked(path.len())].iter().enumerate() {
+            let lists = self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default();
+            let fault = |kind, list| {
+                let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+                Err(RevocationFault { kind, depth, list })
+            };
+            if let Some(at) = lists.iter().find(|at| self.lists[**at].revokes(*key)) {
+                return fault(RevocationFaultKind::Revoked, Some(*at));
+            }
+            if lists.is_empty() && self.settings.unknown == Uncertain::Refuse {
+                return fault(RevocationFaultKind::Unknown, None);
+            }
+            let stale = lists.iter().find(|at| self.lists[**at].next_update < now);
+            if let (Some(at), Uncertain::Refuse) = (stale, self.settings.stale) {
+                return fault(RevocationFaultKind::Stale, Some(*at));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many certificates of a path are looked at, from the leaf on.
+    fn checked(&self, path: usize) -> usize {
+        match self.settings.check {
+            RevocationCheck::Off => 0,
+            RevocationCheck::Leaf => path.min(1),
+            RevocationCheck::Chain => path,
+        }
+    }
+}
+
+/// Whether a list speaks for this certificate of its issuer (RFC 5280 §6.3.3 (b)).
+fn covers(list: &RevocationList, certificate: &Cert<'_>, is_authority: bool) -> bool {
+    if list.scope.users_only && is_authority || list.scope.authorities_only && !is_authority {
+        return false;
+    }
+    let Some(of_list) = &list.scope.points else { return true };
+    let der = certificate.der();
+    let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return false };
+    let points =
+        parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::CRLDistributionPoints(points) => Some(points),
+            _ => None,
+        });
+    // A certificate that names no point is covered by whatever its issuer publishes.
+    let Some(points) = points else { return true };
+    points.iter().any(|point| {
+        // Another issuer's lists, and lists for some reasons only, are not used.
+        let is_usual = point.crl_issuer.is_none() && point.reasons.is_none();
+        let Some(DistributionPointName::FullName(names)) = &point.distribution_point else {
+            return false;
+        };
+        is_usual && crl::point_names(names).iter().any(|name| of_list.contains(name))
+    })
+}
+
+/// RFC 5280 §4.2.1.3: where key usage is stated, it must say cRLSign.
+fn may_sign_lists(der: &[u8]) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else { return false };
+    match parsed.key_usage() {
+        Ok(Some(usage)) => usage.value.crl_sign(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,279 @@
+//! One `[trust.NAME]` ready for use: anchors, revocation lists and rules in memory.
+//!
+//! Built off the workers and never changed after. `path` verifies chains by it, `ticketer` and live
+//! sessions ask whether they still stand by it; `pem` reads its files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use webpki::VerifiedPath;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::crl::RevocationList;
+use super::identity::{identify, sha256};
+use super::leaf::Leaf;
+use super::pem::{self, Findings};
+use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
+use super::standing::{AnchorKey, Standing, Verified};
+use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
+use crate::core::identity::Identity;
+use crate::core::refusal::{Reason, Refusal};
+use crate::core::trust::{LeafPolicy, Mode};
+
+/// Anchors, lists and rules of one trust.
+#[derive(Debug)]
+pub struct TrustStore {
+    pub name: Arc<str>,
+    pub mode: Mode,
+    pub on_change: OnChange,
+    pub(super) roots: Arc<RootCertStore>,
+    /// In the order of `roots`.
+    anchors: Vec<Anchor>,
+    by_key: HashMap<AnchorKey, usize>,
+    pub(super) revocation: Option<Revocation>,
+    pub(super) depth_max: u8,
+    pub(super) leaf: LeafPolicy,
+    /// Of all rules: who was let in under others must be looked at anew.
+    pub(super) rules_digest: [u8; 32],
+    /// Of rules, anchors and lists: two stores with the same digest decide the same.
+    pub(super) digest: [u8; 32],
+}
+
+/// A trust anchor.
+#[derive(Debug)]
+pub struct Anchor {
+    pub identity: Identity,
+    pub(super) key: AnchorKey,
+    /// SubjectPublicKeyInfo in DER.
+    spki: Box<[u8]>,
+}
+
+/// Why somebody who was let in before is not any more, as far as look-ups tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lapse {
+    Expired,
+    AnchorGone,
+    Revocation(RevocationFault),
+}
+
+impl TrustStore {
+    /// Reads the files of a trust; `None` after a problem.
+    pub(super) fn load(trust: &Trust, now: u64, findings: &mut Findings) -> Option<Arc<Self>> {
+        let anchors = pem::anchors(&trust.anchors, now, findings);
+        let lists = pem::revocation_lists(&trust.crls, now, findings);
+        let (anchors, lists) = (anchors?, lists?);
+        let mut roots = RootCertStore::empty();
+        let mut known = Vec::with_capacity(anchors.len());
+        for (file, der) in anchors {
+            known.push(anchor(&mut roots, file, der, findings)?);
+        }
+        if !lists_are_of_anchors(&lists, &roots, &known, findings) {
+            return None;
+        }
+        let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
+        let rules_digest = rules_digest(trust, &lists);
+        let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
+        parts.extend(lists.iter().map(|list| list.digest));
+        // The order of files says nothing about whom to believe.
+        parts.sort_unstable();
+        parts.dedup();
+        parts.push(rules_digest);
+        let is_checked = trust.revocation.check != RevocationCheck::Off;
+        Some(Arc::new(Self {
+            name: Arc::clone(&trust.name),
+            mode: trust.mode,
+            on_change: trust.on_change,
+            roots: Arc::new(roots),
+            by_key: known.iter().enumerate().map(|(at, anchor)| (anchor.key, at)).collect(),
+            anchors: known,
+            revocation: is_checked.then(|| Revocation::new(lists, trust.revocation)),
+            depth_max: trust.depth_max,
+            leaf: trust.leaf.clone(),
+            rules_digest,
+            digest: sha256(parts.as_flattened()),
+        }))
+    }
+
+    /// The anchors, in the order of their files.
+    pub fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    /// Where in `anchors` one is.
+    pub(super) fn anchor_at(&self, key: AnchorKey) -> Option<usize> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The anchor at the end of a path that was verified with `roots`.
+    pub(super) fn anchor_of(&self, path: &VerifiedPath<'_>) -> Option<&Anchor> {
+        let found = path.anchor();
+        let is_it = |root: &rustls_pki_types::TrustAnchor<'_>| {
+            root.subject == found.subject
+                && root.subject_public_key_info == found.subject_public_key_info
+                && root.name_constraints == found.name_constraints
+        };
+        self.anchors.get(self.roots.roots.iter().position(is_it)?)
+    }
+
+    /// Whether a chain that was found good, perhaps by another generation with the same rules, is
+    /// still good: by look-ups alone, 0.2 µs for a path of two.
+    ///
+    /// # Errors
+    /// What has changed since; a full authentication says it in detail.
+    pub(super) fn reaffirm(&self, verified: &Verified, now: u64) -> Result<(), Lapse> {
+        if now > verified.until {
+            return Err(Lapse::Expired);
+        }
+        if verified.is_anonymous() {
+            return Ok(());
+        }
+        if !self.by_key.contains_key(&verified.anchor) {
+            return Err(Lapse::AnchorGone);
+        }
+        match &self.revocation {
+            None => Ok(()),
+            Some(revocation) => revocation.reaffirm(&verified.path, now).map_err(Lapse::Revocation),
+        }
+    }
+}
+
+impl Anchor {
+    pub(super) fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+}
+
+fn anchor(
+    roots: &mut RootCertStore,
+    (file, index): (&FileRef, usize),
+    der: CertificateDer<'static>,
+    findings: &mut Findings,
+) -> Option<Anchor> {
+    let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
+        let spki = Box::<[u8]>::from(parsed.public_key().raw);
+        (spki, parsed.is_ca() || parsed.subject() == parsed.issuer())
+    });
+    let identity = identify(&der);
+    let path = file.path.display();
+    let error = match roots.add(der) {
+        Ok(()) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    let (Some((spki, can_vouch)), Some(identity), None) = (parsed, identity, &error) else {
+        let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
+        findings.problem(
+            &file.at,
+            format!("certificate {index} of {path} cannot be an anchor: {why}"),
+            "put X.509 version 3 CA certificates into this file",
+        );
+        return None;
+    };
+    if !can_vouch {
+        findings.warning(
+            &file.at,
+            format!("certificate {index} of {path} is not a CA's: it vouches for nobody"),
+            "an anchor is the certificate of the CA that issued the peers'",
+        );
+    }
+    let root = roots.roots.last()?;
+    let mut key = Vec::new();
+    for part in [&*root.subject, &*root.subject_public_key_info] {
+        key.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        key.extend_from_slice(part);
+    }
+    key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
+    let key = sha256(&key).first_chunk().copied().unwrap_or_default();
+    Some(Anchor { identity, key: AnchorKey(key), spki })
+}
+
+/// A list that has the name of an anchor and was not signed by one of that name would refuse every
+/// client of it, or none: a mistake either way.
+fn lists_are_of_anchors(
+    lists: &[(&FileRef, RevocationList)],
+    roots: &RootCertStore,
+    anchors: &[Anchor],
+    findings: &mut Findings,
+) -> bool {
+    let mut sound = true;
+    for (file, list) in lists {
+        let namesakes: Vec<_> = roots
+            .roots
+            .iter()
+            .zip(anchors)
+            .filter(|(root, _)| *root.subject == *list.issuer)
+            .collect();
+        let is_signed = namesakes.iter().filter(|(_, anchor)| list.is_signed_by(&anchor.spki));
+        if !namesakes.is_empty() && is_signed.count() == 0 {
+            let (path, issuer) = (file.path.display(), &list.issuer_text);
+            findings.problem(
+                &file.at,
+                format!("the revocation list {path} is not signed by the anchor {issuer}"),
+                "fetch it again, or take the list of the CA whose certificate is in `anchors`",
+            );
+            sound = false;
+        }
+    }
+    sound
+}
+
+fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
+    let mut issuers: Vec<_> = lists.iter().map(|list| &list.issuer).collect();
+    issuers.sort_unstable();
+    issuers.dedup();
+    // `Debug` of our own types is their content, and grows with them.
+    let Trust { revocation, depth_max, leaf, mode, .. } = trust;
+    sha256(format!("{revocation:?} {depth_max} {leaf:?} {mode:?} {issuers:?}").as_bytes())
+}
+
+/// Whether a client whom some other trust, perhaps this one before a change, let in would be let in by
+/// `trust`: look-ups, and the rules about its leaf. A path to an anchor that is new is not searched:
+/// the client's next handshake does that.
+///
+/// # Errors
+/// Why not, with reason `TrustChanged`.
+pub(super) fn reconsider(
+    trust: &TrustStore,
+    leaf: Option<&[u8]>,
+    standing: Option<&Standing>,
+    now: u64,
+) -> Result<(), Refusal> {
+    let (Some(leaf), Some(standing)) = (leaf, standing) else {
+        return Err(changed(
+            "the client has no verified certificate, and the trust now asks for one",
+        ));
+    };
+    let lapse = trust.reaffirm(&standing.verified, now).err();
+    let what = match lapse {
+        // That time passes is no change: expiry ends no session.
+        None | Some(Lapse::Expired) => None,
+        Some(Lapse::AnchorGone) => Some("the anchor that vouched for it is gone".to_owned()),
+        Some(Lapse::Revocation(fault)) => match fault.kind {
+            RevocationFaultKind::Revoked if fault.depth == 0 => Some("it is revoked".to_owned()),
+            RevocationFaultKind::Revoked => Some("a CA above it is revoked".to_owned()),
+            _ => None,
+        },
+    };
+    let rules = || {
+        let facts = Leaf::parse(leaf);
+        let broken = facts.as_ref().map(|leaf| trust.leaf.check(&leaf.facts()));
+        match broken {
+            Some(Ok(())) => None,
+            Some(Err(rule)) => Some(format!("it does not keep trust.{}.{rule}", trust.name)),
+            None => Some("it cannot be parsed".to_owned()),
+        }
+    };
+    match what.or_else(rules) {
+        None => Ok(()),
+        Some(what) => {
+            let who = identify(leaf).map_or_else(String::new, |leaf| leaf.sentence());
+            Err(changed(format!("{who}: {what}")))
+        }
+    }
+}
+
+fn changed(detail: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::TrustChanged, detail)
+}
