@@ -1,6 +1,7 @@
 //! What `pki` refuses, and what it prints. Whether others can use its certificates: `tests/pki.rs`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -68,7 +69,7 @@ fn what_was_made_is_printed_with_the_next_step() {
 fn the_toml_that_is_printed_is_toml() {
     let directory = tempfile::tempdir().unwrap();
     let odd = directory.path().join("a \"quoted\" \\ directory");
-    for words in ["init", "server localhost", "client alice"] {
+    for words in ["init", "server localhost", "client alice", "crl"] {
         let printed = run_in(&odd, words).unwrap();
         let indented = printed.lines().filter_map(|line| line.strip_prefix("    "));
         let is_command =
@@ -152,7 +153,18 @@ fn arguments_that_make_no_certificate_are_explained() {
         ("pki client a --uri no-scheme", "spiffe://"),
         ("pki client a --email nobody", "alice@example.com"),
         ("pki init --days 0", "1..=36500"),
-        ("pki init --key dsa", "ecdsa, rsa"),
+        ("pki init --key dsa", "ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096"),
+        ("pki client a --spiffe https://example.org", "spiffe://example.org/"),
+        ("pki client a --spiffe spiffe://example.org", "has a path"),
+        ("pki client a --spiffe spiffe://example.org/a --uri urn:b", "cannot be used with"),
+        ("pki client a --spiffe spiffe://a/b --spiffe spiffe://a/c", "cannot be used multiple"),
+        ("pki client a --expired --not-yet-valid", "cannot be used with"),
+        ("pki client a --days 3 --valid-for 3d", "cannot be used with"),
+        ("pki client a --valid-for 3", "a number and a unit"),
+        ("pki client a --purpose mail", "client, server, both, none"),
+        ("pki intermediate a --permit-dns *.example.com", "leave `*.` out"),
+        ("pki crl --expired --next-update 3d", "cannot be used with"),
+        ("pki show", "FILE"),
     ] {
         let error = Cli::try_parse_from(words.split(' ')).unwrap_err().to_string();
         assert!(error.contains(hint), "{words}: {error}");
