@@ -53,7 +53,8 @@ enum Action {
 /// made and what to do with it.
 ///
 /// # Errors
-/// See `PkiError`. No file is left behind, unless only the printing failed.
+/// See `PkiError`. No file is left behind, unless only the printing failed; a revocation that was
+/// written down stays so, and is in the next list.
 pub fn run(command: &PkiCommand, now: SystemTime, out: &mut dyn Write) -> Result<(), PkiError> {
     let report = match &command.action {
         Action::Init(init) => init.run(now)?,

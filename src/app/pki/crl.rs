@@ -81,7 +81,7 @@ impl Crl {
             shown(&issuing.name),
             record.revoked.len(),
             moment(window.until),
-            self.next(&authority, &list),
+            self.next(&authority, &issuing, &list),
         ))
     }
 
@@ -124,7 +124,8 @@ impl Crl {
         authority: &Pair,
         issuing: &Issuing,
     ) -> Result<(Serial, String), PkiError> {
-        let named = file_stem(text).map(|stem| self.place.dir.join(format!("{stem}.crt")));
+        let stem = file_stem(text.strip_suffix(".crt").unwrap_or(text));
+        let named = stem.map(|stem| self.place.dir.join(format!("{stem}.crt")));
         let files = named.into_iter().chain([PathBuf::from(text)]);
         if let Some(path) = files.into_iter().find(|path| path.is_file()) {
             return issued_by(&path, authority, issuing);
@@ -140,36 +141,39 @@ impl Crl {
     }
 
     /// What to do with the list.
-    fn next(&self, authority: &Pair, list: &Path) -> String {
+    fn next(&self, authority: &Pair, issuing: &Issuing, list: &Path) -> String {
         let root = self.place.root();
         let (dir, crl, ca) = (self.place.dir.display(), list.display(), root.certificate.display());
-        let again = match &self.issuer {
-            Some(name) => format!("--issuer {name} --dir {dir}"),
-            None => format!("--dir {dir}"),
+        let renew = |issuer: Option<&str>| {
+            let issuer = issuer.map_or(String::new(), |name| format!(" --issuer {name}"));
+            format!("    portcullis pki crl{issuer} --dir {dir}\n")
         };
-        let mut lists = toml_path(list);
+        let mut lists = vec![toml_path(list)];
         let mut check = format!("openssl verify -crl_check -CRLfile {crl} -CAfile {ca}");
         let mut note = String::new();
         if !authority.is_root() {
-            lists = format!("{}, {lists}", toml_path(&root.beside("crl")));
             check += &format!(" -untrusted {}", authority.certificate.display());
-            note = format!(
-                "The CAs above have lists of their own, of the intermediates that they revoked:\n\n    \
-                 portcullis pki crl --dir {dir}\n\n"
-            );
+            note += "The CAs above have lists of their own, for the CAs that they revoked:\n\n";
+            for stem in issuing.line.iter().skip(1).filter_map(|name| file_stem(name)) {
+                lists.push(toml_path(&self.place.dir.join(format!("{stem}.crl"))));
+                note += &renew(Some(&stem));
+            }
+            lists.push(toml_path(&root.beside("crl")));
+            note += &renew(None);
+            note.push('\n');
         }
         let toml = toml_lines(&[
             "[trust.development]",
             &root.anchors(),
-            &format!("crls = [{lists}]"),
+            &format!("crls = [{}]", lists.join(", ")),
             r#"revocation = { check = "chain" }"#,
         ]);
         format!(
             "{note}In the configuration:\n\n\
              {toml}\n\
-             To renew it, and to ask OpenSSL about a certificate (of lists in PEM):\n\n    \
-             portcullis pki crl {again}\n    \
-             {check} {dir}/NAME.crt\n",
+             To renew it, and to ask OpenSSL about a certificate (of lists in PEM):\n\n\
+             {}    {check} {dir}/NAME.crt\n",
+            renew(self.issuer.as_deref()),
         )
     }
 }

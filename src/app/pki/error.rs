@@ -28,7 +28,10 @@ pub enum PkiError {
     NotAKey { path: PathBuf, source: rcgen::Error },
     #[error("{} is not the private key of {}", key.display(), certificate.display())]
     Mismatch { certificate: PathBuf, key: PathBuf },
-    #[error("the CA in {} expired on {date}: make a new one in another --dir", path.display())]
+    #[error(
+        "the CA in {} expired on {date}: make a new one in another --dir, or of another name",
+        path.display()
+    )]
     Expired { path: PathBuf, date: String },
     #[error(
         "the CA in {} ends on {date}, before the certificate would begin: use a CA that lasts \
@@ -37,8 +40,8 @@ pub enum PkiError {
     )]
     EndsBefore { path: PathBuf, date: String },
     #[error(
-        "{} may have {allowed} CAs below one another: choose a CA further up with --under, or make \
-         one with a larger --path-length",
+        "below {} may stand {allowed} CAs in a row: choose one further up with --under, or make one \
+         with a larger --path-length",
         path.display()
     )]
     TooDeep { path: PathBuf, allowed: u32 },
@@ -87,7 +90,7 @@ pub enum PkiError {
     Record(#[from] toml::ser::Error),
     #[error("the clock stands before 1970")]
     Clock,
-    #[error("cannot make a serial number: the system gives no randomness")]
+    #[error("cannot make a key or a serial number: the system gives no randomness")]
     NoRandomness,
     #[error("cannot issue the certificate")]
     Issue(#[from] rcgen::Error),

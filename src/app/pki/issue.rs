@@ -79,6 +79,8 @@ pub(super) struct Issuing {
     pub(super) key_identifier: Option<Vec<u8>>,
     /// PEM of what stands between the leaf and the root: empty when the CA is the root.
     intermediates: String,
+    /// The names of those, from this CA upward.
+    pub(super) line: Vec<String>,
     not_after: u64,
     path_length: Option<u32>,
     /// Of each CA that constrains names, the domains that it permits.
@@ -139,13 +141,16 @@ impl Issuing {
             return Err(PkiError::Expired { path: files.certificate.clone(), date: date(until) });
         }
         let between = parsed.iter().zip(&blocks).filter(|(one, _)| one.subject() != one.issuer());
+        let (line, intermediates): (Vec<_>, Vec<_>) =
+            between.map(|(one, block)| (name(one), format!("{block}\n"))).unzip();
         Ok(Self {
             issuer: Issuer::from_ca_cert_der(&ders[0], key)?,
             path: files.certificate.clone(),
             name: name(own),
             subject: own.subject().as_raw().to_vec(),
             key_identifier: key_identifier(own),
-            intermediates: between.map(|(_, block)| format!("{block}\n")).collect(),
+            intermediates: intermediates.concat(),
+            line,
             not_after: until,
             path_length: constraints.path_len_constraint,
             permitted_dns: parsed.iter().filter_map(permitted_dns).collect(),

@@ -128,9 +128,11 @@ fn purpose(parsed: &X509Certificate<'_>) -> String {
     if let Ok(Some(constraints)) = parsed.basic_constraints()
         && constraints.value.ca
     {
-        let below = constraints.value.path_len_constraint;
-        let below = below.map_or("any number of".to_owned(), |count| format!("at most {count}"));
-        return format!("CA, with {below} CAs below one another");
+        return match constraints.value.path_len_constraint {
+            None => "CA, of leaves and of CAs".to_owned(),
+            Some(0) => "CA, of leaves only".to_owned(),
+            Some(count) => format!("CA, of leaves and of CAs, {count} in a row"),
+        };
     }
     let Ok(extension) = parsed.extended_key_usage() else {
         return "(cannot be parsed)".to_owned();
