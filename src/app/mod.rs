@@ -33,8 +33,8 @@ enum Command {
     Check(check::CheckCommand),
     /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
     Demo(demo::DemoCommand),
-    /// Make certificates for development: a CA, servers, clients
-    Pki(pki::PkiCommand),
+    /// Make certificates for development and tests: CAs, servers, clients, revocation lists
+    Pki(Box<pki::PkiCommand>),
     /// Print a page of the documentation that is made from the code
     #[command(hide = true)]
     Docs(docs::DocsCommand),

@@ -11,7 +11,7 @@ mod load;
 mod merge;
 mod node;
 pub mod plan;
-mod quantity;
+pub(crate) mod quantity;
 mod raw;
 mod render;
 mod source;

@@ -14,7 +14,7 @@ pub(super) struct Size(pub(super) u64);
 
 /// Why a text is not a quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QuantityError {
+pub(crate) enum QuantityError {
     /// No digits, or something else before them (a sign, a space, a fraction).
     Number,
     UnitMissing,
@@ -22,7 +22,7 @@ pub(super) enum QuantityError {
     TooLarge,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, QuantityError> {
+pub(crate) fn duration(text: &str) -> Result<Duration, QuantityError> {
     let unit_millis = |unit: &str| match unit {
         "ms" => Some(1),
         "s" => Some(1_000),

@@ -1,4 +1,5 @@
-//! Writing certificates and keys: all or nothing, and never over what is there.
+//! Writing certificates and keys: all or nothing, and never over what is there. Only `replace` does
+//! that, for revocation lists.
 //!
 //! Every text is first written whole to a temporary file beside its destination, created with
 //! O_EXCL and its final mode; only when all of them are on disk they get their names, in one step
@@ -42,7 +43,8 @@ pub(super) fn refuse_existing<'a>(
 pub(super) fn write_all(files: &[NewFile<'_>], option: &'static str) -> Result<(), PkiError> {
     let mut staged = Vec::with_capacity(files.len());
     for file in files {
-        staged.push(stage(file).map_err(|source| failed(file, source, option))?);
+        let temporary = stage(file.path, file.text.as_bytes(), file.mode);
+        staged.push(temporary.map_err(|source| failed(file, source, option))?);
     }
     for (done, (file, temporary)) in files.iter().zip(staged).enumerate() {
         if let Err(error) = temporary.persist_noclobber(file.path) {
@@ -56,15 +58,25 @@ pub(super) fn write_all(files: &[NewFile<'_>], option: &'static str) -> Result<(
     Ok(())
 }
 
-fn stage(file: &NewFile<'_>) -> io::Result<NamedTempFile> {
-    let directory = file.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+/// Writes a file in the place of the one that may be there; whoever reads sees either whole.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
+    let written = stage(path, bytes, mode)
+        .and_then(|temporary| temporary.persist(path).map_err(|error| error.error));
+    match written {
+        Ok(_) => Ok(()),
+        Err(source) => Err(PkiError::Write { path: path.to_owned(), source }),
+    }
+}
+
+fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).create(directory)?;
     let mut temporary = Builder::new()
         .prefix(".portcullis-pki-")
-        .permissions(Permissions::from_mode(file.mode))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)?;
-    temporary.write_all(file.text.as_bytes())?;
+    temporary.write_all(bytes)?;
     temporary.as_file().sync_all()?;
     Ok(temporary)
 }
@@ -103,6 +115,19 @@ mod tests {
         let file = NewFile { path: &link, text: "a", mode: 0o600 };
         assert!(matches!(write_all(&[file], "--dir").unwrap_err(), PkiError::Exists { .. }));
         assert!(!directory.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crl");
+        for text in ["a longer text", "short"] {
+            replace(&path, text.as_bytes(), 0o644).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let error = replace(directory.path(), b"", 0o644).unwrap_err();
+        assert!(matches!(error, PkiError::Write { .. }), "{error}");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! the former.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rcgen::SanType;
+use x509_parser::extensions::GeneralName;
 
 /// A subject alternative name (RFC 5280 §4.2.1.6) in a form that can be encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,32 @@ impl AlternativeName {
             Self::Uri(uri) => SanType::URI(uri.as_str().try_into()?),
             Self::Email(address) => SanType::Rfc822Name(address.as_str().try_into()?),
         })
+    }
+}
+
+impl AlternativeName {
+    /// A name out of a certificate, as it stands there; `None` for the kinds that are of no use here.
+    pub(super) fn decode(name: &GeneralName<'_>) -> Option<Self> {
+        Some(match name {
+            GeneralName::DNSName(name) => Self::Dns((*name).to_owned()),
+            GeneralName::URI(uri) => Self::Uri((*uri).to_owned()),
+            GeneralName::RFC822Name(address) => Self::Email((*address).to_owned()),
+            GeneralName::IPAddress(octets) => Self::Ip(match **octets {
+                [a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
+                _ => Ipv6Addr::from(<[u8; 16]>::try_from(*octets).ok()?).into(),
+            }),
+            _ => return None,
+        })
+    }
+
+    /// As rules of the configuration call it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "dns",
+            Self::Ip(_) => "ip",
+            Self::Uri(_) => "uri",
+            Self::Email(_) => "email",
+        }
     }
 }
 
@@ -78,6 +105,26 @@ pub(super) fn uri(text: &str) -> Result<AlternativeName, String> {
     Ok(AlternativeName::Uri(text.to_owned()))
 }
 
+/// The SPIFFE id of a workload: a trust domain and a path (SPIFFE-ID §2, X509-SVID §2).
+pub(super) fn spiffe(text: &str) -> Result<AlternativeName, String> {
+    let Some(id) = text.strip_prefix("spiffe://") else {
+        return Err("a SPIFFE id looks like `spiffe://example.org/ns/orders/sa/web`".to_owned());
+    };
+    if !id.contains('/') {
+        return Err("a workload's SPIFFE id has a path after the trust domain".to_owned());
+    }
+    check_spiffe(id)?;
+    Ok(AlternativeName::Uri(text.to_owned()))
+}
+
+/// A domain that a CA may issue names at and below.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    if text.starts_with("*.") {
+        return Err("names below a domain are permitted with it: leave `*.` out".to_owned());
+    }
+    dns_name(text).map(|name| name.to_string())
+}
+
 /// `local@domain` in ASCII.
 pub(super) fn email(text: &str) -> Result<AlternativeName, String> {
     match text.rsplit_once('@') {
@@ -120,7 +167,11 @@ fn check_label(label: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What follows `spiffe://`.
 fn check_spiffe(id: &str) -> Result<(), String> {
+    if id.len() + "spiffe://".len() > SPIFFE_LENGTH_MAX {
+        return Err(format!("a SPIFFE id has at most {SPIFFE_LENGTH_MAX} characters"));
+    }
     let (domain, path) =
         id.split_once('/').map_or((id, None), |(domain, path)| (domain, Some(path)));
     let in_domain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
@@ -129,6 +180,11 @@ fn check_spiffe(id: &str) -> Result<(), String> {
             "a SPIFFE trust domain is made of lower-case letters, digits, `.`, `-` and `_`"
                 .to_owned(),
         );
+    }
+    if domain.len() > SPIFFE_DOMAIN_LENGTH_MAX {
+        return Err(format!(
+            "a SPIFFE trust domain has at most {SPIFFE_DOMAIN_LENGTH_MAX} characters"
+        ));
     }
     let in_segment = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let is_segment = |part: &str| {
@@ -146,12 +202,16 @@ fn check_spiffe(id: &str) -> Result<(), String> {
 /// RFC 1035 §2.3.4, without the length bytes and the root.
 const NAME_LENGTH_MAX: usize = 253;
 const LABEL_LENGTH_MAX: usize = 63;
+/// SPIFFE-ID §2.3.
+const SPIFFE_LENGTH_MAX: usize = 2048;
+const SPIFFE_DOMAIN_LENGTH_MAX: usize = 255;
 /// With an extension and in UTF-8 this stays below the 255 bytes of Linux file systems.
 const FILE_STEM_MAX: usize = 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn dns_names_are_lower_cased_and_wildcards_stand_first() {
@@ -215,6 +275,61 @@ mod tests {
             "spiffe://example.org/ü",
         ] {
             uri(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn spiffe_ids_of_workloads_have_a_domain_in_lower_case_and_a_path() {
+        let longest = format!("spiffe://a/{}", "b".repeat(2048 - 11));
+        for right in ["spiffe://example.org/a", "spiffe://a_b-c.d/E/f.g", &longest] {
+            assert_eq!(spiffe(right), Ok(AlternativeName::Uri(right.to_owned())));
+        }
+        let domain = format!("spiffe://{}/a", "b".repeat(256));
+        let longer = format!("{longest}b");
+        for wrong in [
+            "",
+            "example.org/a",
+            "SPIFFE://example.org/a",
+            "spiffe:example.org/a",
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe:///a",
+            "spiffe://Example.org/a",
+            "spiffe://example.org:8443/a",
+            "spiffe://user@example.org/a",
+            "spiffe://example.org//a",
+            "spiffe://example.org/a/",
+            "spiffe://example.org/./a",
+            "spiffe://example.org/a/..",
+            "spiffe://example.org/a?b",
+            "spiffe://example.org/a#b",
+            "spiffe://example.org/%61",
+            &domain,
+            &longer,
+        ] {
+            spiffe(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn domains_of_cas_have_no_wildcard() {
+        assert_eq!(domain("Example.com"), Ok("example.com".to_owned()));
+        for wrong in ["*.example.com", ".example.com", "", "10.0.0.0/8"] {
+            domain(wrong).expect_err(wrong);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_name_or_explained(text in ".{0,40}", path in "[a-z/.%A-Z]{0,12}") {
+            for parser in [dns_name, server_name, uri, spiffe, email] {
+                if let Err(why) = parser(&text) {
+                    prop_assert!(!why.is_empty());
+                }
+            }
+            // What is taken for a SPIFFE id is a URI too.
+            let id = format!("spiffe://example.org/{path}");
+            prop_assert!(spiffe(&id).is_err() || uri(&id).is_ok());
         }
     }
 
