@@ -71,9 +71,9 @@ mod tls;
 mod trust;
 
 pub(super) use self::cluster::{RawCluster, RawEndpoint};
-pub(super) use self::listener::{RawChain, RawListener, RawMatch};
+pub(super) use self::listener::{RawChain, RawFilter, RawListener, RawMatch};
 pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawTls, RawUpstreamTls};
-pub(super) use self::trust::RawTrust;
+pub(super) use self::trust::{RawIdentity, RawRevocation, RawTrust};
 
 /// A table of the file.
 pub(super) trait Table {

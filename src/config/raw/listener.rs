@@ -64,7 +64,8 @@ tables! {
         cluster: String,
         /// Several clusters by weight, instead of `cluster`.
         clusters: List<RawWeightedCluster>,
-        /// Network filters, in order.
+        /// Network filters, asked in order: after the handshake, and before any byte goes to the
+        /// upstream. Default: [].
         filters: List<RawFilter>,
     }
 
@@ -90,7 +91,7 @@ tables! {
 
     /// `listener.NAME.chain.NAME.filters[]`
     RawFilter {
-        /// "connection_limit", "rate_limit" or "authorize".
+        /// "connection_limit", "rate_limit" or "authorize". Must be written.
         kind as "type": String,
         /// For "connection_limit": open connections.
         connections: u64,
@@ -100,11 +101,15 @@ tables! {
         rate: String,
         /// For "rate_limit": how many may come at once.
         burst: u64,
-        /// For "authorize": clients that are let in.
+        /// For "authorize": clients that are let in, if any one element matches. Left out: all that
+        /// are not denied. One of `allow` and `deny` must be written, and the chain's `tls` must ask
+        /// for certificates; a client without one matches nothing.
         allow: List<RawIdentity>,
-        /// For "authorize": clients that are refused.
+        /// For "authorize": clients that are refused, whatever `allow` says. A name that is not in
+        /// plain form (see `uri`) is not on a list: to be sure, write whom to allow.
         deny: List<RawIdentity>,
-        /// For "authorize": "enforce" or "audit".
+        /// For "authorize": "enforce", or "audit", which lets in, logs and counts whom it would
+        /// refuse. Default: "enforce".
         mode: String,
     }
 }

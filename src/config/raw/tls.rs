@@ -15,10 +15,11 @@ tables! {
 
     /// `[tls.downstream.NAME]`
     RawDownstreamTls {
-        /// Certificates of the gateway, chosen by the client's SNI and signature algorithms. Must
-        /// be written.
+        /// Certificates of the gateway, chosen by the client's SNI and signature algorithms. This or
+        /// `certificate_dir` must be written.
         certificates: List<RawCertificate>,
-        /// A directory of certificates, instead of `certificates`.
+        /// A directory of certificates and keys, relative to this file, chosen by the client's SNI,
+        /// instead of `certificates`.
         certificate_dir: String,
         /// "require", "optional" or "none". Default: "require".
         client_auth: String,
@@ -46,7 +47,8 @@ tables! {
         chain: String,
         /// PEM file of the private key, relative to this file. Must be written.
         key: String,
-        /// File of a stapled OCSP answer.
+        /// File of an OCSP response in DER, relative to this file, which is stapled for clients that
+        /// ask. Default: none.
         ocsp: String,
     }
 

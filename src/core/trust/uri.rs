@@ -15,7 +15,7 @@ pub const URI_BYTES_MAX: usize = 2048;
 const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 
 /// A URI in which segments of the path may be open: `*` takes one segment, or one character or more
-/// within a segment, `**` takes any number of segments, none included.
+/// within a segment, `**` takes any number of segments, or none.
 ///
 /// Scheme and authority are literal and compared without case, the path with it (RFC 3986 §6.2.2.1).
 /// No wildcard takes an empty segment, so that only a rule with a slash at its end takes a URI with
