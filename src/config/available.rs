@@ -21,17 +21,17 @@ pub(super) enum Refused {
     Always,
     /// These texts; others are taken, or are mistakes that `convert` reports.
     Texts(&'static [&'static str]),
+    /// As `Texts`, of a key that says what the table around it is.
+    Kinds(&'static [&'static str]),
     /// All but this text.
     Except(&'static str),
     /// All but this number.
     ExceptNumber(u64),
     /// All but `[]`.
     ExceptEmpty,
-    /// All but a table in which `check` is "off".
-    ExceptUnchecked,
 }
 
-use Refused::{Always, Except, ExceptEmpty, ExceptNumber, ExceptUnchecked, Texts};
+use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Kinds, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
@@ -43,19 +43,9 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.proxy_protocol", refused: Always },
     Unavailable { key: "listener.*.prelude", refused: Always },
-    Unavailable { key: "listener.*.chain.*.filters", refused: ExceptEmpty },
+    Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
-    Unavailable { key: "tls.downstream.*.certificates.ocsp", refused: Always },
-    Unavailable { key: "tls.downstream.*.certificate_dir", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
-    Unavailable { key: "trust.*.crls", refused: ExceptEmpty },
-    Unavailable { key: "trust.*.revocation", refused: ExceptUnchecked },
-    Unavailable { key: "trust.*.depth_max", refused: Always },
-    Unavailable { key: "trust.*.client_keys", refused: Always },
-    Unavailable { key: "trust.*.san", refused: ExceptEmpty },
-    Unavailable { key: "trust.*.pins", refused: ExceptEmpty },
-    Unavailable { key: "trust.*.mode", refused: Texts(&["audit"]) },
-    Unavailable { key: "trust.*.on_change", refused: Texts(&["drain", "close"]) },
     Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },
     Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
     Unavailable { key: "cluster.*.balance", refused: Texts(&["random", "maglev"]) },
@@ -90,15 +80,14 @@ impl Refused {
     fn refuses(self, value: &DeValue<'_>) -> bool {
         match self {
             Self::Always => true,
-            Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
+            Self::Texts(texts) | Self::Kinds(texts) => {
+                value.as_str().is_some_and(|text| texts.contains(&text))
+            }
             Self::Except(text) => value.as_str() != Some(text),
             Self::ExceptNumber(number) => value.as_integer().is_none_or(|integer| {
                 u64::from_str_radix(integer.as_str(), integer.radix()) != Ok(number)
             }),
             Self::ExceptEmpty => value.as_array().is_none_or(|array| !array.is_empty()),
-            Self::ExceptUnchecked => {
-                value.get("check").is_none_or(|check| check.get_ref().as_str() != Some("off"))
-            }
         }
     }
 
@@ -106,22 +95,23 @@ impl Refused {
     fn is_for_tables(self) -> bool {
         match self {
             Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
-            Self::Texts(_) | Self::ExceptUnchecked => false,
+            Self::Texts(_) | Self::Kinds(_) => false,
         }
     }
 
     fn note(self) -> String {
         let taken = match self {
             Self::Always => return "Not available yet.".to_owned(),
-            Self::Texts([text]) => return format!("`\"{text}\"` is not available yet."),
-            Self::Texts(texts) => {
+            Self::Texts([text]) | Self::Kinds([text]) => {
+                return format!("`\"{text}\"` is not available yet.");
+            }
+            Self::Texts(texts) | Self::Kinds(texts) => {
                 let texts: Vec<_> = texts.iter().map(|text| format!("`\"{text}\"`")).collect();
                 return format!("{} are not available yet.", texts.join(" and "));
             }
             Self::Except(text) => format!("\"{text}\""),
             Self::ExceptNumber(number) => number.to_string(),
             Self::ExceptEmpty => "[]".to_owned(),
-            Self::ExceptUnchecked => "{ check = \"off\" }".to_owned(),
         };
         format!("Not available yet, but for `{taken}`.")
     }
@@ -133,10 +123,10 @@ impl Refused {
                 let text = value.as_str().unwrap_or_default();
                 return format!("use another value than {text:?}, or leave this key out");
             }
+            Self::Kinds(_) => return "leave this table out".to_owned(),
             Self::Except(text) => format!("{text:?}"),
             Self::ExceptNumber(number) => number.to_string(),
             Self::ExceptEmpty => "[]".to_owned(),
-            Self::ExceptUnchecked => "{ check = \"off\" }".to_owned(),
         };
         format!("leave this key out, or write {instead}")
     }

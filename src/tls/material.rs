@@ -26,7 +26,7 @@ use super::upstream::UpstreamTerms;
 use super::verifier::{ClientVerifier, UpstreamVerifier};
 use crate::config::error::Problem;
 use crate::config::plan::{
-    Chain, ClientAuth, DownstreamTls, Listener, Plan, Resumption, TrustId, UpstreamTls,
+    Chain, ClientAuth, DownstreamTls, FilterKind, Listener, Plan, Resumption, TrustId, UpstreamTls,
     UpstreamTlsId,
 };
 use crate::core::route::ChainId;
@@ -292,16 +292,18 @@ fn scope(
         ClientAuth::Require(_) => b"require",
     };
     let rules = files.trust.as_ref().map(|trust| trust.rules_digest).unwrap_or_default();
-    let filters: Vec<_> = chain.filters.iter().map(|filter| &filter.kind).collect();
     let mut parts = ScopeBuilder::default()
         .part(b"portcullis ticket scope 2")
         .part(listener.name.as_bytes())
         .part(chain.name.as_bytes())
         .part(terms.name.as_bytes())
         .part(mode)
-        .part(&rules)
-        // `Debug` of our own types is their content, and grows with them.
-        .part(format!("{filters:?}").as_bytes());
+        .part(&rules);
+    for filter in &chain.filters {
+        let FilterKind::Authorize(authorize) = &filter.kind;
+        parts = parts.part(b"authorize").part(authorize.describe().as_bytes());
+    }
+    parts = parts.part(b"alpn");
     for protocol in &terms.alpn {
         parts = parts.part(protocol.as_bytes());
     }

@@ -223,9 +223,10 @@ fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
     let mut issuers: Vec<_> = lists.iter().map(|list| &list.issuer).collect();
     issuers.sort_unstable();
     issuers.dedup();
-    // `Debug` of our own types is their content, and grows with them.
     let Trust { revocation, depth_max, leaf, mode, .. } = trust;
-    sha256(format!("{revocation:?} {depth_max} {leaf:?} {mode:?} {issuers:?}").as_bytes())
+    // `Debug` of enums and numbers of ours is their content.
+    let others = format!("{revocation:?} {depth_max} {mode:?} {issuers:?}\n");
+    sha256((others + &leaf.describe()).as_bytes())
 }
 
 /// Whether a client whom some other trust, perhaps this one before a change, let in would be let in by

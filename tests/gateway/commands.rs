@@ -98,13 +98,13 @@ fn check_is_content_with_what_run_would_take() {
 fn what_is_not_there_yet_is_refused_by_name() {
     let pki = Pki::new();
     let config = format!(
-        "{}[trust.partners]\nanchors = [\"{}\"]\ncrls = [\"partners.crl\"]\nmode = \"audit\"\n",
+        "{}[cluster.other]\nendpoints = [\"127.0.0.1:1\"]\nbalance = \"maglev\"\nhash_by = \"client\"\n",
         listening_on(&pki, "127.0.0.1:0"),
-        pki.ca.ca_path().display()
     );
     let said = run(portcullis("check -c gateway.toml"), &config);
     assert_eq!(said.code, Some(1));
-    for key in ["trust.partners.crls: not available yet", "trust.partners.mode: not available yet"]
+    for key in
+        ["cluster.other.balance: not available yet", "cluster.other.hash_by: not available yet"]
     {
         assert!(said.stderr.contains(key), "{key} in\n{}", said.stderr);
     }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn tables_in_a_refused_list_are_marked_too() {
         let page = configuration();
-        let (_, section) = page.split_once("## `listener.NAME.chain.NAME.filters.allow`").unwrap();
+        let (_, section) = page.split_once("## `listener.NAME.chain.NAME.clusters`").unwrap();
         let (section, _) = section.split_once("\n## ").unwrap();
         assert!(section.contains("**Not available yet"), "{section}");
     }

@@ -14,7 +14,7 @@ use super::super::plan::{
     Chain, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
-use super::{Names, all, choice, entries, filled, positive, process, required, shown, tls};
+use super::{Names, all, choice, entries, filled, filter, positive, process, required, shown, tls};
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
 
@@ -197,13 +197,14 @@ fn chain(
         (cluster, _) => required(cluster.as_ref(), &entry.at, ("cluster", "\"NAME\""), problems)
             .and_then(|written| names.cluster.find(written, problems)),
     };
+    let filters = filter::filters(raw.filters.as_ref(), problems);
     Some(Chain {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
         matches: matches?,
         tls: tls?,
         cluster: ClusterId(cluster?),
-        filters: Vec::new(),
+        filters: filters?,
     })
 }
 

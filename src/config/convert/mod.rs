@@ -1,12 +1,16 @@
 //! From what the files say to a plan that cannot be wrong: the only way in.
 //!
 //! Adds a problem for every value that does not hold, and goes on, so that one run shows them all.
-//! Opens no file and resolves no name. Next: `listener`, `tls`, `cluster`, `process`.
+//! Opens no file and resolves no name. Next: `listener`, `filter`, `tls`, `trust`, `cluster`,
+//! `process`.
 
 mod cluster;
+mod filter;
+mod identity;
 mod listener;
 mod process;
 mod tls;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,12 +30,12 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
     let tls = raw.tls.as_ref();
     let downstream = entries(tls.and_then(|tls| tls.value.downstream.as_ref()));
     let upstream = entries(tls.and_then(|tls| tls.value.upstream.as_ref()));
-    let trust = entries(raw.trust.as_ref());
+    let trusts = entries(raw.trust.as_ref());
     let clusters = entries(raw.cluster.as_ref());
     let names = Names {
         downstream: Ids::new("tls.downstream", downstream, problems),
         upstream: Ids::new("tls.upstream", upstream, problems),
-        trust: Ids::new("trust", trust, problems),
+        trust: Ids::new("trust", trusts, problems),
         cluster: Ids::new("cluster", clusters, problems),
     };
 
@@ -43,7 +47,7 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
     let listeners = listener::listeners(raw, whole, &names, problems);
     let downstream_tls = all(downstream, |entry| tls::downstream(entry, &names, problems));
     let upstream_tls = all(upstream, |entry| tls::upstream(entry, &names, problems));
-    let trusts = all(trust, |entry| tls::trust(entry, problems));
+    let trusts = all(trusts, |entry| trust::trust(entry, problems));
     let clusters = all(clusters, |entry| cluster::cluster(entry, &names, problems));
     let plan = Plan {
         runtime: runtime?,
@@ -59,6 +63,7 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
         clusters: clusters?,
     };
     listener::cross_check(&plan, problems);
+    filter::cross_check(&plan, problems);
     Some(plan)
 }
 

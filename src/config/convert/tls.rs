@@ -1,6 +1,7 @@
-//! TLS terms with clients and with upstreams, and whom to believe.
+//! TLS terms with clients and with upstreams.
 //!
-//! Names files and never opens them: `tls::material` does. Next: `listener`, which uses these.
+//! Names files and never opens them: `tls::material` does. Next: `trust`, which these name;
+//! `listener`, which uses these.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,14 +10,12 @@ use std::sync::Arc;
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{
-    CertificateFiles, CipherSuite, ClientAuth, CryptoPolicy, DownstreamTls, Group, OnChange,
-    Resumption, Revocation, RevocationCheck, TlsVersion, Trust, TrustId, Uncertain,
-    UpstreamServerName, UpstreamTls,
+    CertificateFiles, CipherSuite, ClientAuth, CryptoPolicy, DownstreamTls, FileRef, Group,
+    Resumption, TlsVersion, TrustId, UpstreamServerName, UpstreamTls,
 };
-use super::super::raw::{RawCertificate, RawDownstreamTls, RawTrust, RawUpstreamTls};
+use super::super::raw::{RawCertificate, RawDownstreamTls, RawUpstreamTls};
 use super::{Names, all, choice, file, filled, number, one_of, required};
 use crate::core::server_name::{NameError, ServerName};
-use crate::core::trust::{KeyRule, LeafPolicy, Mode};
 
 type Strings = At<Vec<At<String>>>;
 
@@ -34,11 +33,12 @@ pub(super) fn downstream(
     let resumption = resumption(raw.resumption.as_ref(), problems);
     let tickets_sent = resumption
         .and_then(|resumption| tickets_sent(resumption, raw.tickets_sent.as_ref(), problems));
+    let (certificates, certificate_dir) = certificates?;
     Some(DownstreamTls {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
-        certificates: certificates?,
-        certificate_dir: None,
+        certificates,
+        certificate_dir,
         client_auth: client_auth?,
         alpn: alpn?,
         crypto: crypto?,
@@ -78,32 +78,6 @@ pub(super) fn upstream(
     })
 }
 
-pub(super) fn trust(entry: &Entry<RawTrust>, problems: &mut Problems) -> Option<Trust> {
-    let raw = &entry.value;
-    let mode = choice(raw.mode.as_ref(), (), &[("enforce", ())], problems);
-    let on_change = choice(raw.on_change.as_ref(), (), &[("keep", ())], problems);
-    let example = ("anchors", "[\"pki/ca.crt\"]");
-    let anchors = required(raw.anchors.as_ref(), &entry.at, example, problems)
-        .and_then(|written| filled(written, example, problems))
-        .and_then(|written| all(written, |path| file(path, problems)));
-    mode.and(on_change)?;
-    Some(Trust {
-        name: Arc::clone(&entry.name),
-        at: entry.at.clone(),
-        anchors: anchors?,
-        crls: Vec::new(),
-        revocation: Revocation {
-            check: RevocationCheck::Off,
-            unknown: Uncertain::Refuse,
-            stale: Uncertain::Refuse,
-        },
-        depth_max: DEPTH_MAX,
-        leaf: LeafPolicy { keys: KeyRule::DEFAULT.to_vec(), ..LeafPolicy::default() },
-        mode: Mode::Enforce,
-        on_change: OnChange::Keep,
-    })
-}
-
 /// A name to find in an upstream's certificate: a DNS name, or an IP address.
 pub(super) fn fixed_name(written: &At<String>, problems: &mut Problems) -> Option<Arc<str>> {
     let text = written.value.as_str();
@@ -131,27 +105,41 @@ fn server_name(written: &At<String>, problems: &mut Problems) -> Option<Upstream
     fixed_name(written, problems).map(UpstreamServerName::Fixed)
 }
 
+/// A list, or a directory: one of the two.
 fn certificates(
     entry: &Entry<RawDownstreamTls>,
     problems: &mut Problems,
-) -> Option<Vec<CertificateFiles>> {
-    if entry.value.certificate_dir.is_some() {
-        // Reported as not available; a list as well would not make it right.
+) -> Option<(Vec<CertificateFiles>, Option<FileRef>)> {
+    let raw = &entry.value;
+    if let Some(directory) = &raw.certificate_dir {
+        if raw.certificates.is_some() || problems.is_excused(&entry.at.child("certificates").key) {
+            let help = "keep one of the two: single pairs can stand in the directory as well";
+            problems.add(directory.at.clone(), "certificates are listed here as well", help);
+            return None;
+        }
+        return file(directory, problems).map(|directory| (Vec::new(), Some(directory)));
+    }
+    if problems.is_excused(&entry.at.child("certificate_dir").key) {
         return None;
     }
-    let example = ("certificates", "[{ chain = \"pki/edge.crt\", key = \"pki/edge.key\" }]");
-    let written = entry.value.certificates.as_ref();
-    let written = required(written, &entry.at, example, problems)?;
-    all(filled(written, example, problems)?, |pair| certificate(pair, problems))
+    let pair = "[{ chain = \"pki/edge.crt\", key = \"pki/edge.key\" }]";
+    let example = ("certificates", &*format!("{pair}, or certificate_dir = \"certs/\""));
+    let written = required(raw.certificates.as_ref(), &entry.at, example, problems)?;
+    let pairs = all(filled(written, example, problems)?, |pair| certificate(pair, problems))?;
+    Some((pairs, None))
 }
 
 fn certificate(written: &At<RawCertificate>, problems: &mut Problems) -> Option<CertificateFiles> {
-    let RawCertificate { chain, key, ocsp: _ } = &written.value;
+    let RawCertificate { chain, key, ocsp } = &written.value;
     let chain = required(chain.as_ref(), &written.at, ("chain", "\"pki/edge.crt\""), problems)
         .and_then(|written| file(written, problems));
     let key = required(key.as_ref(), &written.at, ("key", "\"pki/edge.key\""), problems)
         .and_then(|written| file(written, problems));
-    Some(CertificateFiles { chain: chain?, key: key?, ocsp: None })
+    let ocsp = match ocsp {
+        None => Some(None),
+        Some(written) => file(written, problems).map(Some),
+    };
+    Some(CertificateFiles { chain: chain?, key: key?, ocsp: ocsp? })
 }
 
 fn client_auth(
@@ -315,9 +303,6 @@ fn version_of(suite: CipherSuite) -> TlsVersion {
         | CipherSuite::EcdheRsaChacha20Poly1305Sha256 => TlsVersion::Tls12,
     }
 }
-
-/// What webpki follows at most.
-const DEPTH_MAX: u8 = 6;
 
 const VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 

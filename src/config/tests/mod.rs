@@ -4,6 +4,7 @@
 
 mod includes;
 mod properties;
+mod trust;
 
 use std::path::Path;
 
@@ -75,14 +76,6 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
         memory = "0B"
         [session_tickets]
         source = "auto"
-        [trust.t]
-        anchors = ["ca.crt"]
-        crls = []
-        san = []
-        pins = []
-        mode = "enforce"
-        on_change = "keep"
-        revocation = { check = "off" }
         [cluster.c]
         endpoints = [{ address = "127.0.0.1:1", weight = 1 }]
         sources = []
@@ -91,7 +84,7 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
         [listener.l]
         address = "127.0.0.1:0"
         limits = { connections_per_source = 0, handshakes_per_second_per_source = 0 }
-        chain.default = { cluster = "c", filters = [] }
+        chain.default = { cluster = "c" }
         "#,
     );
     assert_eq!(plan.clusters.len(), 2);
@@ -191,17 +184,7 @@ fn text_for(key: &str) -> (String, u32) {
         "listener.*.limits.handshakes_per_second_per_source" => "5",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
-        "listener.*.chain.*.filters" => "[{ type = \"connection_limit\", connections = 5 }]",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
-        "tls.downstream.*.certificate_dir" => "\"certs/\"",
-        "trust.*.crls" => "[\"a.crl\"]",
-        "trust.*.revocation" => "{ check = \"leaf\" }",
-        "trust.*.depth_max" => "4",
-        "trust.*.client_keys" => "[\"ed25519\"]",
-        "trust.*.san" => "[{ dns = \"*.internal\" }]",
-        "trust.*.pins" => "[\"00\"]",
-        "trust.*.mode" => "\"audit\"",
-        "trust.*.on_change" => "\"drain\"",
         "cluster.*.discovery" => "\"dns\"",
         "cluster.*.balance" => "\"maglev\"",
         "cluster.*.hash_by" => "\"client\"",
@@ -211,10 +194,11 @@ fn text_for(key: &str) -> (String, u32) {
         "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
-        "tls.downstream.*.certificates.ocsp" => {
-            let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
-            let text = format!("tls.downstream.x.certificates = [{pair}]\n");
-            return (format!("{text}tls.downstream.x.client_auth = \"none\"\n"), 1);
+        "listener.*.chain.*.filters.type" => {
+            let filter = "{ type = \"connection_limit\", connections = 5 }";
+            let text =
+                "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.x.cluster = \"echo\"";
+            return (format!("{text}\nlistener.x.chain.x.filters = [{filter}]\n"), 3);
         }
         "tls.upstream.*.certificate.ocsp" => {
             let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
@@ -228,16 +212,11 @@ fn text_for(key: &str) -> (String, u32) {
         other => panic!("write a text for {other}"),
     };
     let beside = match key {
-        _ if key.contains("chain.") && !key.ends_with("clusters") => {
-            "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.x.cluster = \"echo\"\n"
-        }
         _ if key.contains("chain.") => "listener.x.address = \"127.0.0.1:0\"\n",
         _ if key.starts_with("listener.") => {
             "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.y.cluster = \"echo\"\n"
         }
-        _ if key.starts_with("trust.") => "trust.x.anchors = [\"ca.crt\"]\n",
         _ if key.starts_with("cluster.") => "cluster.x.endpoints = [\"127.0.0.1:1\"]\n",
-        _ if key.starts_with("tls.downstream.") => "tls.downstream.x.client_auth = \"none\"\n",
         _ => "",
     };
     (format!("{} = {value}\n{beside}", key.replace('*', "x")), 1)

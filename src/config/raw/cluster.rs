@@ -1,0 +1,141 @@
+//! Clusters and their endpoints, as a file says them.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::super::error::{Location, Problems};
+use super::super::node::{At, FromNode, Key, Node, join};
+use super::{List, Table};
+
+tables! {
+    /// `[cluster.NAME]`
+    RawCluster {
+        /// "IP:port", or `{ address = "IP:port", server_name = "NAME" }`. At least one must be
+        /// written.
+        endpoints: List<RawEndpoint>,
+        /// "static" or "dns". Default: "static".
+        discovery: String,
+        /// "round_robin", "least_connections", "random" or "maglev". Default: "round_robin".
+        balance: String,
+        /// For "maglev": "source", "client" or "server_name".
+        hash_by: String,
+        /// A `[tls.upstream.NAME]`. Left out: plain TCP.
+        tls: String,
+        /// How endpoints are dialled.
+        connect: RawConnect,
+        /// Ready connections. Default: on with `tls`, off without.
+        pool: RawPool,
+        /// Limits of this cluster.
+        limits: RawClusterLimits,
+        /// How endpoints are probed.
+        health: RawHealth,
+        /// When an endpoint is left alone for a while.
+        ejection: RawEjection,
+        /// The PROXY protocol header that endpoints are sent.
+        proxy_protocol: RawProxyProtocolOut,
+        /// Local addresses to dial from.
+        sources: List<String>,
+    }
+
+    /// `cluster.NAME.endpoints[]`
+    RawEndpointTable {
+        /// "IP:port". Must be written.
+        address: String,
+        /// Its share of the sum of all weights. Default: 1.
+        weight: u64,
+        /// Instead of the `server_name` of the cluster's `tls`.
+        server_name: String,
+    }
+
+    /// `cluster.NAME.connect`
+    RawConnect {
+        /// For TCP and TLS together, each attempt. Default: "2s".
+        timeout: Duration,
+        /// Attempts in all, from 1 to 16, each on the next endpoint. Default: 3.
+        attempts: u64,
+    }
+
+    /// `cluster.NAME.pool`: connections of each worker, dialled and handshaken ahead of need.
+    RawPool {
+        /// Kept ready at all times, up to 65535. Default: 1.
+        ready_min: u64,
+        /// Kept ready when many clients come, up to 65535; 0 is off. Default: 64.
+        ready_max: u64,
+        /// Closed after this long in the pool, where there are more than `ready_min`.
+        /// Default: "60s".
+        idle: Duration,
+        /// Closed and replaced after this long in the pool. Default: "10m".
+        age: Duration,
+    }
+
+    /// `cluster.NAME.limits`
+    RawClusterLimits {
+        /// Open connections. Default: 0, off.
+        connections: u64,
+        /// Clients that wait for a connection. Default: 0, off.
+        pending: u64,
+    }
+
+    /// `cluster.NAME.health`
+    RawHealth {
+        /// "tcp", "tls" or "script".
+        kind as "type": String,
+        /// Time between probes.
+        interval: Duration,
+        /// For each probe.
+        timeout: Duration,
+        /// Good probes in a row that make an endpoint healthy.
+        healthy: u64,
+        /// Bad probes in a row that make it unhealthy.
+        unhealthy: u64,
+    }
+
+    /// `cluster.NAME.ejection`
+    RawEjection {
+        /// Failures in a row.
+        failures: u64,
+        /// How long the first ejection lasts.
+        base: Duration,
+        /// How much of the cluster may be ejected.
+        percent_max: u64,
+    }
+
+    /// `cluster.NAME.proxy_protocol`
+    RawProxyProtocolOut {
+        /// 1 or 2.
+        version: u64,
+        /// Fields to add to version 2.
+        tlvs: List<String>,
+        /// Inside TLS, not before it.
+        inside_tls: bool,
+    }
+}
+
+/// An element of `cluster.NAME.endpoints`.
+#[derive(Debug)]
+pub(in crate::config) enum RawEndpoint {
+    Address(String),
+    Table(RawEndpointTable),
+}
+
+impl FromNode for RawEndpoint {
+    fn expected() -> String {
+        "\"IP:port\" or { address = \"IP:port\" }".to_owned()
+    }
+
+    fn from_node(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+        match node.value() {
+            DeValue::Table(_) => RawEndpointTable::from_node(node, problems).map(Self::Table),
+            DeValue::String(text) => Some(Self::Address(text.to_string())),
+            _ => {
+                node.wrong_type(&Self::expected(), problems);
+                None
+            }
+        }
+    }
+
+    fn keys_below(prefix: &str, keys: &mut Vec<Key>) {
+        RawEndpointTable::keys_below(prefix, keys);
+    }
+}
