@@ -166,6 +166,13 @@ pub(super) fn words(error: &Error) -> String {
         Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
             "the client names no signature algorithms: TLS 1.1 or older".to_owned()
         }
+        Error::PeerIncompatible(why) => match incompatible(why) {
+            Reason::VersionMismatch => "no TLS version in common".to_owned(),
+            Reason::GroupMismatch => "no key-exchange group in common".to_owned(),
+            Reason::CipherMismatch => "no cipher suite or signature scheme in common".to_owned(),
+            _ => format!("the peer is incompatible: {why:?}"),
+        },
+        Error::NoApplicationProtocol => "no ALPN protocol in common".to_owned(),
         other => other.to_string(),
     }
 }

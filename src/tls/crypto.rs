@@ -8,6 +8,7 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
 
+use super::downstream::Offers;
 use crate::config::plan::{CipherSuite, CryptoPolicy, Group, TlsVersion};
 
 /// Which suites go first where the server's order decides.
@@ -36,6 +37,22 @@ pub(super) fn versions(policy: &CryptoPolicy) -> Vec<&'static SupportedProtocolV
         TlsVersion::Tls13 => &version::TLS13,
     };
     policy.versions.iter().map(one).collect()
+}
+
+/// What a policy and a list of protocols have to offer, in words.
+pub(super) fn offers(policy: &CryptoPolicy, alpn: &[Arc<str>]) -> Offers {
+    let versions = policy.versions.iter().map(|version| match version {
+        TlsVersion::Tls12 => "1.2",
+        TlsVersion::Tls13 => "1.3",
+    });
+    let suites = policy.cipher_suites.iter().map(|one| suite_name(suite(*one)));
+    let groups = policy.groups.iter().map(|one| group_name(group(*one).name()));
+    Offers {
+        versions: versions.collect::<Vec<_>>().join(", "),
+        suites: suites.collect::<Vec<_>>().join(", "),
+        groups: groups.collect::<Vec<_>>().join(", "),
+        alpn: alpn.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// IANA's name of a suite.

@@ -64,8 +64,10 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
         Fault::Revocation(fault) => revocation(*fault, trust, now),
         Fault::TooDeep { intermediates } => {
+            let stand =
+                if *intermediates == 1 { "intermediate stands" } else { "intermediates stand" };
             let what = format!(
-                "{intermediates} intermediates stand between it and the anchor, depth_max is {}",
+                "{intermediates} {stand} between it and the anchor, depth_max is {}",
                 trust.depth_max
             );
             Finding::new(Reason::ChainTooDeep, unspecified("too deep"), what).rule("depth_max")

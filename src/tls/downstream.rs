@@ -32,6 +32,16 @@ pub struct DownstreamTerms {
     pub(super) trust: Option<Arc<TrustStore>>,
     pub(super) requires_certificate: bool,
     pub(super) filters: Vec<Filter>,
+    pub(super) offers: Offers,
+}
+
+/// What a client must share with a chain, in words.
+#[derive(Debug)]
+pub(super) struct Offers {
+    pub versions: String,
+    pub suites: String,
+    pub groups: String,
+    pub alpn: String,
 }
 
 /// What the peek read in the ClientHello.
@@ -130,12 +140,32 @@ impl DownstreamTerms {
     }
 }
 
+impl Offers {
+    /// What the client would have had to offer, where it offers nothing that fits.
+    fn explain(&self, refusal: &mut Refusal) {
+        let (what, ours) = match refusal.reason {
+            Reason::VersionMismatch => ("TLS versions", &self.versions),
+            Reason::GroupMismatch => ("key-exchange groups", &self.groups),
+            Reason::CipherMismatch => ("cipher suites", &self.suites),
+            Reason::AlpnMismatch => ("ALPN protocols", &self.alpn),
+            _ => return,
+        };
+        refusal.detail = format!("{}; the {what} of this chain are {ours}", refusal.detail);
+    }
+}
+
 impl ServerHandshake {
     /// Takes all bytes received and not yet consumed (the ClientHello that the peek kept comes
     /// first), appends what is to be sent to `out`. See `Advance` for what to do then.
     pub fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
         match &mut self.inner {
-            Ok(handshake) => handshake.advance(input, out),
+            Ok(handshake) => {
+                let mut advance = handshake.advance(input, out);
+                if let Outcome::Failed(refusal) = &mut advance.outcome {
+                    self.terms.offers.explain(refusal);
+                }
+                advance
+            }
             Err(refusal) => Advance { consumed: 0, outcome: Outcome::Failed(refusal.clone()) },
         }
     }

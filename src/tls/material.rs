@@ -182,6 +182,7 @@ impl Loader<'_> {
             trust: files.trust.clone(),
             requires_certificate: matches!(terms.client_auth, ClientAuth::Require(_)),
             filters: chain.filters.clone(),
+            offers: crypto::offers(&terms.crypto, &terms.alpn),
         }))
     }
 

@@ -17,6 +17,7 @@ mod limits;
 mod mixes;
 mod passthrough;
 mod ready;
+mod records;
 mod refusals;
 mod relay;
 mod samples;

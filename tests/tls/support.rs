@@ -229,6 +229,26 @@ pub(crate) fn sent_by(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
+/// Whether the hello that this client would send next carries a ticket. Asking takes one of the
+/// client's TLS 1.3 tickets, so these tests have two sent.
+pub(crate) fn offers_a_ticket(config: &Arc<ClientConfig>, name: &str) -> bool {
+    let hello = sent_by(&mut client(config, name));
+    // Record and message header, version, random; then three lists to the extensions.
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    at += 1 + usize::from(hello[at]) + 2;
+    while let Some(&[kind_high, kind, high, low]) = hello[at..].first_chunk() {
+        let length = u16::from_be_bytes([high, low]);
+        // session_ticket (RFC 5077 §3.2) and pre_shared_key (RFC 8446 §4.2.11).
+        if kind_high == 0 && (kind == 35 || kind == 41) && length > 0 {
+            return true;
+        }
+        at += 4 + usize::from(length);
+    }
+    false
+}
+
 /// Hands bytes to the client and lets it work.
 pub(crate) fn give(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), rustls::Error> {
     while !bytes.is_empty() {

@@ -110,7 +110,7 @@ impl Authority {
             temporary: TempDir::with_prefix("portcullis-kit-").expect("a temporary directory"),
             files: AtomicU32::new(0),
         });
-        let (params, key) = (ca_params(name), generate(KeyKind::EcdsaP256));
+        let (params, key) = ca_params(name);
         let certificate = params.self_signed(&key).expect("a root signs itself");
         let ca_path = directory.write(name, "crt", &certificate.pem());
         Self {
@@ -126,7 +126,7 @@ impl Authority {
 
     /// A CA below this one. Its leaves send its certificate after their own.
     pub fn intermediate(&self, name: &str) -> Self {
-        let (params, key) = (ca_params(name), generate(KeyKind::EcdsaP256));
+        let (params, key) = ca_params(name);
         let certificate =
             params.signed_by(&key, &self.issuer()).expect("a CA signs its intermediate");
         let mut intermediates = vec![certificate.clone()];
@@ -170,25 +170,41 @@ impl Authority {
 
     /// A revocation list (PEM) of these identities, current for a day.
     pub fn revocation_list(&self, revoked: &[&Identity]) -> String {
+        let serials: Vec<_> = revoked.iter().map(|identity| identity.serial()).collect();
+        self.revocation_list_of(&serials, Validity::Current)
+    }
+
+    /// A revocation list (PEM) of certificates of this CA by their serial numbers: current for a day,
+    /// or out of date since yesterday.
+    pub fn revocation_list_of(&self, serials: &[Vec<u8>], validity: Validity) -> String {
         let at = |offset: i64| rcgen::date_time_ymd(1970, 1, 1) + since_1970(offset);
+        let (from, until) = match validity {
+            Validity::Current => (-HOUR, DAY),
+            Validity::Expired => (-30 * DAY, -DAY),
+            Validity::NotYet => (DAY, 30 * DAY),
+            Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
+        };
+        let revoked = |serial: &Vec<u8>| RevokedCertParams {
+            serial_number: SerialNumber::from(serial.clone()),
+            revocation_time: at(-HOUR / 2),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
         let list = CertificateRevocationListParams {
-            this_update: at(-HOUR),
-            next_update: at(DAY),
+            this_update: at(from),
+            next_update: at(until),
             crl_number: SerialNumber::from(since_1970(0).as_secs()),
             issuing_distribution_point: None,
-            revoked_certs: revoked
-                .iter()
-                .map(|identity| RevokedCertParams {
-                    serial_number: identity.serial.clone(),
-                    revocation_time: at(-HOUR / 2),
-                    reason_code: Some(RevocationReason::KeyCompromise),
-                    invalidity_date: None,
-                })
-                .collect(),
+            revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = list.signed_by(&self.issuer()).expect("a CA signs its revocation list");
         list.pem().expect("a revocation list has a PEM form")
+    }
+
+    /// The serial number of this CA's own certificate.
+    pub fn serial(&self) -> Vec<u8> {
+        self.params.serial_number.as_ref().expect("every CA gets one").to_bytes()
     }
 
     /// Writes a file into this authority's directory and returns where.
@@ -380,7 +396,8 @@ fn write_private(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).expect("the temporary directory takes a file");
 }
 
-fn ca_params(name: &str) -> CertificateParams {
+fn ca_params(name: &str) -> (CertificateParams, KeyPair) {
+    let key = generate(KeyKind::EcdsaP256);
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -391,7 +408,16 @@ fn ca_params(name: &str) -> CertificateParams {
     ];
     params.use_authority_key_identifier_extension = true;
     set_validity(&mut params, -DAY, 3650 * DAY);
-    params
+    params.serial_number = Some(serial_of(&params, &key));
+    (params, key)
+}
+
+/// A serial number taken from the key: positive, without a leading zero (RFC 5280 §4.1.2.2).
+fn serial_of(params: &CertificateParams, key: &KeyPair) -> SerialNumber {
+    let mut serial = params.key_identifier(key);
+    serial.truncate(16);
+    serial[0] = serial[0] & 0x7f | 0x40;
+    SerialNumber::from(serial)
 }
 
 fn leaf_params(spec: &ClientSpec, key: &KeyPair) -> CertificateParams {
@@ -417,14 +443,8 @@ fn leaf_params(spec: &ClientSpec, key: &KeyPair) -> CertificateParams {
         Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
     };
     set_validity(&mut params, from, until);
-    let serial = spec.serial.clone().unwrap_or_else(|| {
-        let mut serial = params.key_identifier(key);
-        serial.truncate(16);
-        // Positive and without a leading zero (RFC 5280 §4.1.2.2).
-        serial[0] = serial[0] & 0x7f | 0x40;
-        serial
-    });
-    params.serial_number = Some(SerialNumber::from(serial));
+    let given = spec.serial.clone().map(SerialNumber::from);
+    params.serial_number = Some(given.unwrap_or_else(|| serial_of(&params, key)));
     params
 }
 
