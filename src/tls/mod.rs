@@ -28,7 +28,7 @@ pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 pub use handshake::{Advance, Negotiated, Outcome, Version};
 pub use identity::Identity;
 pub use material::Material;
-pub use stek::{StekError, StekKeys};
+pub use stek::{StekError, StekKeys, StekStatus};
 pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
 pub use wire::{
     CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
