@@ -119,15 +119,17 @@ Examples:
   portcullis stek init stek.root                 once, then copied to every node
   portcullis stek status -c gateway.toml         the digest is the same on every node of a fleet
   portcullis stek rotate stek.root               a routine change; no client notices
-  portcullis stek rotate --revoke stek.root      after a theft; clients show their certificates again";
+  portcullis stek rotate --revoke stek.root      after a theft; every ticket becomes worthless";
 
 const ROTATE_HELP: &str = "\
-Routine change: `stek rotate FILE` adds a root that comes into force later. Copy the file to every node
-and have each read it before then: nodes with the old and the new file stay one fleet until that
-moment, and tickets of the old root open as long as they live. Old roots leave the file 8 days after.
+Routine change: `stek rotate FILE` adds a root that comes into force later. Copy the file to
+every node and have each read it before then: nodes with the old and the new file stay one
+fleet until that moment, and tickets of the old root open as long as they live. A root leaves
+the file with the first change that comes 8 days after it went out of force.
 
-Theft: `stek rotate --revoke FILE` makes all tickets and all stolen roots worthless on each node that
-has read the new file. Copy it and restart the nodes; until then a node still believes the thief.";
+Theft: `stek rotate --revoke FILE` makes all tickets and all stolen roots worthless on each
+node that has read the new file. Copy it and restart the nodes; until then a node still
+believes the thief.";
 
 /// Does what `command` says at `now` (Unix seconds), and prints to `out` what came of it.
 ///

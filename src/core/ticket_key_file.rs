@@ -144,12 +144,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn raw(length: usize) -> Vec<u8> {
-        (0..length).map(|at| ((at * at * 73 + at * 5) % 256) as u8).collect()
+        (0..length).map(|at| u8::try_from((at * at * 73 + at * 5) % 256).unwrap()).collect()
     }
 
     fn random(seed: u8, length: usize) -> Vec<u8> {
         let mix = |at: usize| at.wrapping_mul(0x9E37_79B9).wrapping_add(usize::from(seed) << 9);
-        (0..length).map(|at| (mix(at).wrapping_mul(0x85EB_CA6B) >> 13) as u8).collect()
+        let byte = |at| u8::try_from(mix(at).wrapping_mul(0x85EB_CA6B) >> 13 & 0xff).unwrap();
+        (0..length).map(byte).collect()
     }
 
     fn list(keys: &[Vec<u8>]) -> String {

@@ -233,7 +233,7 @@ mod tests {
 
     fn secret(seed: u8) -> [u8; SECRET_BYTES] {
         std::array::from_fn(|at| {
-            let at = at as u8;
+            let at = u8::try_from(at).unwrap();
             at.wrapping_mul(at).wrapping_mul(73).wrapping_add(at).wrapping_mul(91) ^ seed
         })
     }
@@ -257,7 +257,7 @@ mod tests {
     /// Computed with Python's `hmac` from the words of this file and RFC 5869.
     #[test]
     fn keys_are_the_known_ones() {
-        let bytes = std::array::from_fn(|at| at as u8);
+        let bytes = std::array::from_fn(|at| u8::try_from(at).unwrap());
         let key = TicketRoots::new(&bytes).key(495_000, &schedule(HOUR));
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(hex(key.id()), KNOWN_ID);
@@ -281,10 +281,10 @@ mod tests {
     fn nodes_whose_clocks_are_minutes_apart_hold_each_others_keys() {
         let roots = TicketRoots::new(&secret(1));
         for offset in [1, 60, 300, 1800, HOUR] {
-            for now in [500_000 * HOUR, 500_000 * HOUR - 1, 500_000 * HOUR + 1799] {
-                let (behind, ahead) = (ring(&roots, now), ring(&roots, now + offset));
-                assert!(behind.find(ahead.current().id()).is_some(), "{offset} at {now}");
-                assert!(ahead.find(behind.current().id()).is_some(), "{offset} at {now}");
+            for moment in [500_000 * HOUR, 500_000 * HOUR - 1, 500_000 * HOUR + 1799] {
+                let (behind, ahead) = (ring(&roots, moment), ring(&roots, moment + offset));
+                assert!(behind.find(ahead.current().id()).is_some(), "{offset} at {moment}");
+                assert!(ahead.find(behind.current().id()).is_some(), "{offset} at {moment}");
             }
         }
     }

@@ -20,6 +20,7 @@ mod ready;
 mod refusals;
 mod relay;
 mod samples;
+mod stek;
 mod support;
 mod termination;
 mod upstream;

@@ -10,6 +10,7 @@
 
 mod downstream;
 mod material;
+mod stek;
 mod support;
 mod tickets;
 mod upstream;

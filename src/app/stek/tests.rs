@@ -57,7 +57,7 @@ impl Folder {
     }
 
     fn key(&self, name: &str) {
-        fs::write(self.path(name), &**random_root().unwrap()).unwrap();
+        fs::write(self.path(name), random_root().unwrap().as_slice()).unwrap();
         let mut key = fs::read(self.path(name)).unwrap();
         key.extend_from_slice(&random_root().unwrap()[..16]);
         fs::write(self.path(name), key).unwrap();

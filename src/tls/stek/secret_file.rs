@@ -19,7 +19,7 @@ pub enum SecretFileError {
     Read(io::Error),
     #[error("is not a regular file")]
     NotAFile,
-    #[error("has mode {0:04o}: others than its owner may read or write it")]
+    #[error("has mode {0:04o}, so others than its owner may read or write it")]
     Exposed(u32),
     #[error("is longer than {BYTES_MAX} bytes")]
     TooLong,
