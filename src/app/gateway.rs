@@ -54,11 +54,24 @@ const DESCRIPTORS_A_SESSION: u64 = 2;
 /// # Errors
 /// Every problem at once.
 pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartError> {
-    let SessionTickets { source: _, rotate, lifetime } = plan.session_tickets;
-    let stek =
-        StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
+    let SessionTickets { source, rotate, lifetime } = &plan.session_tickets;
+    let now = clock::unix_now();
+    let (stek, mut found) = match StekKeys::load(source, *rotate, *lifetime, now) {
+        Ok(stek) => (stek, Vec::new()),
+        // Stands in for what is missing, so that the problems of everything else are found as well.
+        Err(found) => {
+            (StekKeys::random(*rotate, *lifetime, now).map_err(StartError::Tickets)?, found)
+        }
+    };
     let stek = Arc::new(stek);
-    let material = Material::load(plan, &stek, 1, clock::unix_now).map_err(StartError::Problems)?;
+    let material = match Material::load(plan, &stek, 1, clock::unix_now) {
+        Ok(material) if found.is_empty() => material,
+        Ok(_) => return Err(StartError::Problems(found)),
+        Err(more) => {
+            found.extend(more);
+            return Err(StartError::Problems(found));
+        }
+    };
     Ok((material, stek))
 }
 

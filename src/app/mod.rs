@@ -10,6 +10,7 @@ pub mod outlets;
 pub mod pki;
 pub mod problems;
 pub mod run;
+pub mod stek;
 
 use std::io;
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::DemoCommand),
     /// Make certificates for development and tests: CAs, servers, clients, revocation lists
     Pki(Box<pki::PkiCommand>),
+    /// Ticket keys of a fleet: make a root, see which keys a node holds, change or revoke them
+    Stek(stek::StekCommand),
     /// Print a page of the documentation that is made from the code
     #[command(hide = true)]
     Docs(docs::DocsCommand),
@@ -58,6 +61,13 @@ pub fn main() -> ExitCode {
             let now = std::time::UNIX_EPOCH + crate::sys::clock::wall();
             match pki::run(&command, now, &mut io::stdout().lock()) {
                 Ok(()) => ExitCode::SUCCESS,
+                Err(error) => problems::fail_with(&error),
+            }
+        }
+        Command::Stek(command) => {
+            match stek::run(&command, crate::sys::clock::unix_now(), &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(stek::StekCommandError::Configuration(found)) => problems::fail(&found),
                 Err(error) => problems::fail_with(&error),
             }
         }

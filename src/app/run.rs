@@ -21,6 +21,7 @@ use crate::sys::clock;
 use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
 use crate::telemetry::{log, metrics};
 use crate::tls::StekKeys;
+use crate::tls::stek::Rotation;
 use crate::worker::{Ended, Report};
 
 /// `portcullis run`
@@ -48,6 +49,11 @@ Exit codes:
 
 /// How often control looks whether a worker has ended.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often the ticket keys are held against the wall clock: a clock that is set, as on a machine
+/// that starts without one, is noticed within a minute.
+const CLOCK_LOOK_MIN: Duration = Duration::from_secs(1);
+const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How long the access log may take to write what is queued, once the last session is over.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -225,16 +231,14 @@ async fn ended(gateway: &Gateway, is_so: impl Fn(&Gateway) -> bool) {
 
 /// Turns the ticket keys at each epoch.
 async fn rotate_tickets(stek: Arc<StekKeys>) {
-    let mut latest = None;
     loop {
         let now = clock::unix_now();
-        let next = stek.rotate(now);
-        // The first call finds the keys of the start; a clock set back turns nothing.
-        if latest.is_some_and(|latest| next > latest) {
+        let Rotation { turned, next } = stek.rotate(now);
+        if turned {
             tracing::info!("session ticket keys rotated");
         }
-        latest = latest.max(Some(next));
-        tokio::time::sleep(Duration::from_secs(next.saturating_sub(now).max(1))).await;
+        let wait = Duration::from_secs(next.saturating_sub(now));
+        tokio::time::sleep(wait.clamp(CLOCK_LOOK_MIN, CLOCK_LOOK_MAX)).await;
     }
 }
 

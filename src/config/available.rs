@@ -38,7 +38,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.handshakes_per_second", refused: ExceptNumber(0) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
-    Unavailable { key: "session_tickets.source", refused: Except("auto") },
     Unavailable { key: "listener.*.limits.connections_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.proxy_protocol", refused: Always },

@@ -32,6 +32,11 @@ pub fn keys() -> Vec<Key> {
     keys
 }
 
+/// A duration as a file writes it, such as "5s"; `None` of any other text.
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    quantity::duration(text).ok()
+}
+
 /// What of `key` cannot be used yet, in a sentence for people; `None` where all of it can.
 pub fn unavailable(key: &Key) -> Option<String> {
     available::note(&key.key)

@@ -178,10 +178,12 @@ tables! {
 
     /// `[session_tickets]`
     RawSessionTickets {
-        /// "auto", which is random at start, or `{ root = FILE }` or `{ keys = [FILE] }`.
-        /// Default: "auto".
+        /// Where keys come from: "auto", which is random at start and known to this process only,
+        /// `{ root = FILE }` or `{ keys = [FILE, ...] }`, with which several nodes open each other's
+        /// tickets. Default: "auto".
         source: RawTicketSource,
-        /// After how long a new key takes over. Default: "1h".
+        /// After how long a new key takes over, in whole seconds; the same on every node that shares
+        /// a root. With `keys`, new files take over and nothing else. Default: "1h".
         rotate: Duration,
         /// How long a ticket is accepted, at most "7d" (RFC 8446 §4.6.1). Default: "12h".
         lifetime: Duration,
@@ -189,9 +191,12 @@ tables! {
 
     /// `session_tickets.source`
     RawTicketFiles {
-        /// A file that is the same on every node; all derive the same keys from the clock.
+        /// A file of `portcullis stek init`, the same on every node; all derive the same keys from it
+        /// and the clock. Mode 0600, relative to this file.
         root: String,
-        /// Key files of nginx or HAProxy.
+        /// Key files of nginx (48 or 80 raw bytes each), the newest first, or one list of HAProxy's
+        /// (base64, the newest last). The second newest seals, all open. Mode 0600, relative to this
+        /// file.
         keys: List<String>,
     }
 }
@@ -207,8 +212,7 @@ pub(super) enum RawWorkers {
 #[derive(Debug)]
 pub(super) enum RawTicketSource {
     Auto,
-    /// The files are not kept: nothing reads them yet.
-    Files,
+    Files(RawTicketFiles),
 }
 
 impl FromNode for RawWorkers {
@@ -235,7 +239,7 @@ impl FromNode for RawTicketSource {
 
     fn from_node(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
         match node.value() {
-            DeValue::Table(_) => RawTicketFiles::from_node(node, problems).map(|_| Self::Files),
+            DeValue::Table(_) => RawTicketFiles::from_node(node, problems).map(Self::Files),
             value if value.as_str() == Some("auto") => Some(Self::Auto),
             _ => {
                 node.wrong_type(&Self::expected(), problems);

@@ -1,29 +1,40 @@
-//! Keys of session tickets (STEKs) as a function of one root and the time.
+//! Keys of session tickets (STEKs) as a function of a root and the time.
 //!
-//! Time is cut into epochs of `rotate`; each has one key, and the root of each follows from the one
-//! before by a one-way step. Nodes with the same root and a clock hold the same keys. The ring
-//! keeps the keys that tickets may still need, and no root but that of the next epoch: whoever
-//! reads its memory cannot open tickets whose lifetime is over. It draws no randomness, reads no
-//! file and seals no ticket; the ticketer in `tls` does, and is to be read next.
+//! Time is cut into epochs of `rotate`; each has one key. The ring holds the keys that tickets may
+//! still need, and the next one. A root of this process alone is a chain: the root of each epoch
+//! follows from the one before by a one-way step and no other is kept, so whoever reads the memory
+//! cannot open tickets whose lifetime is over. Roots of a file (`ticket_roots`) give every epoch's key
+//! at once, so nodes with the same file and a clock hold the same keys. It draws no randomness, reads
+//! no file and seals no ticket; the ticketer in `tls` does, and is to be read next.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::hkdf;
-use zeroize::Zeroizing;
+
+use super::ticket_roots::TicketRoots;
+pub use super::ticket_secret::SECRET_BYTES;
+use super::ticket_secret::{Secret, expand, extract};
 
 /// The key of the present epoch, of those before it that tickets may still need, and of the next
 /// one: a node whose clock runs ahead seals with that already.
 #[derive(Clone)]
 pub struct TicketRing {
     schedule: Schedule,
-    /// Of the epoch after `current`.
-    next_root: Secret,
+    origin: Origin,
     next: TicketKey,
     current: TicketKey,
     /// Newest first.
     previous: VecDeque<TicketKey>,
+}
+
+/// Where the keys of epochs to come are taken from.
+#[derive(Clone)]
+enum Origin {
+    /// The root of the epoch after `current`.
+    Chain(Secret),
+    Roots(TicketRoots),
 }
 
 /// One epoch's key. `Debug` shows no secret.
@@ -46,7 +57,7 @@ pub struct Schedule {
 pub enum ScheduleError {
     #[error("tickets need a rotation of at least one second")]
     RotateTooShort,
-    #[error("a lifetime of more than {PREVIOUS_MAX} rotations would keep too many keys")]
+    #[error("a ticket lifetime of more than {PREVIOUS_MAX} rotations would keep too many keys")]
     LifetimeTooLong,
 }
 
@@ -58,8 +69,13 @@ pub enum Advance {
     Rotated {
         epochs: u64,
     },
+    /// The clock went back, and the keys with it: the roots of a file give every epoch's key, and a
+    /// node that stayed ahead would be alone.
+    Returned {
+        epochs: u64,
+    },
     /// The clock is in an epoch before the present key's: it went back, or the root is from the
-    /// future. Keys are kept and none comes back.
+    /// future. The keys of a chain are kept and none comes back.
     ClockBehind {
         epochs: u64,
     },
@@ -69,34 +85,49 @@ pub enum Advance {
     },
 }
 
-/// Boxed, so that moving a key leaves no copy of it behind.
-type Secret = Box<Zeroizing<[u8; SECRET_BYTES]>>;
-
 /// Length of `TicketKey::id`: public, as it stands in each ticket.
 pub const KEY_ID_BYTES: usize = 16;
-
-/// An AES-256 key.
-pub const SECRET_BYTES: usize = 32;
 
 impl TicketRing {
     /// The ring of `root`, which is the root of `epoch` (`Schedule::epoch` of when it was drawn).
     /// Call `advance` before the first use: epochs from `epoch` on are reached, earlier ones never.
     pub fn new(root: &[u8; SECRET_BYTES], epoch: u64, schedule: Schedule) -> TicketRing {
-        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis stek 1").extract(root);
-        let root = expand(&extracted, b"root", epoch);
+        let extracted = extract(b"portcullis stek 1", root);
+        let root = expand(&extracted, &[b"root", &epoch.to_be_bytes()]);
         let (next_root, current) = (ratchet(&root, epoch), TicketKey::derive(&root, epoch));
         let next = TicketKey::derive(&next_root, epoch.saturating_add(1));
-        TicketRing { schedule, next_root, next, current, previous: VecDeque::new() }
+        let origin = Origin::Chain(next_root);
+        TicketRing { schedule, origin, next, current, previous: VecDeque::new() }
+    }
+
+    /// The ring that every node with `roots` has at `unix_now`, whenever it started.
+    pub fn of_roots(roots: TicketRoots, schedule: Schedule, unix_now: u64) -> TicketRing {
+        let epoch = schedule.epoch(unix_now);
+        let key = |epoch| roots.key(epoch, &schedule);
+        let oldest = epoch.saturating_sub(schedule.previous as u64);
+        let (current, next) = (key(epoch), key(epoch.saturating_add(1)));
+        let previous = (oldest..epoch).rev().map(key).collect();
+        TicketRing { schedule, origin: Origin::Roots(roots), next, current, previous }
     }
 
     /// Moves on to the epoch of `unix_now` (seconds since 1970), and drops what no ticket needs.
     pub fn advance(&mut self, unix_now: u64) -> Advance {
         let now = self.schedule.epoch(unix_now);
-        let Some(epochs) = now.checked_sub(self.current.epoch) else {
-            return Advance::ClockBehind { epochs: self.current.epoch - now };
-        };
+        let epochs = now.abs_diff(self.current.epoch);
         if epochs == 0 {
             return Advance::Kept;
+        }
+        let is_back = now < self.current.epoch;
+        if let Origin::Roots(roots) = &self.origin {
+            *self = Self::of_roots(roots.clone(), self.schedule, unix_now);
+            return if is_back {
+                Advance::Returned { epochs }
+            } else {
+                Advance::Rotated { epochs }
+            };
+        }
+        if is_back {
+            return Advance::ClockBehind { epochs };
         }
         if epochs > EPOCHS_AHEAD_MAX {
             return Advance::ClockAhead { epochs };
@@ -105,6 +136,24 @@ impl TicketRing {
             self.step();
         }
         Advance::Rotated { epochs }
+    }
+
+    /// Goes on with other times. A chain keeps its keys: each opens until the lifetime of its last
+    /// ticket is over, by the new times, and the present one seals on until its new epoch ends.
+    pub fn reschedule(&mut self, schedule: Schedule, unix_now: u64) {
+        if let Origin::Roots(roots) = &self.origin {
+            *self = Self::of_roots(roots.clone(), schedule, unix_now);
+            return;
+        }
+        let old = std::mem::replace(&mut self.schedule, schedule);
+        let epoch = schedule.epoch(unix_now);
+        for key in &mut self.previous {
+            let last = old.start(key.epoch.saturating_add(1)).saturating_sub(1);
+            key.epoch = schedule.epoch(last).min(epoch);
+        }
+        self.current.epoch = epoch;
+        self.next.epoch = epoch.saturating_add(1);
+        self.drop_old();
     }
 
     /// The key to seal new tickets with.
@@ -125,23 +174,43 @@ impl TicketRing {
 
     /// How long from `unix_now` until `advance` rotates; zero when it would now.
     pub fn next_rotation(&self, unix_now: u64) -> Duration {
-        let at = self.next.epoch.saturating_mul(self.schedule.rotate_seconds);
+        let at = self.schedule.start(self.next.epoch);
         Duration::from_secs(at.saturating_sub(unix_now))
     }
 
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The roots that the keys follow from; `None` of a chain, which nobody can follow.
+    pub fn roots(&self) -> Option<&TicketRoots> {
+        match &self.origin {
+            Origin::Roots(roots) => Some(roots),
+            Origin::Chain(_) => None,
+        }
+    }
+
     fn step(&mut self) {
+        let Origin::Chain(next_root) = &mut self.origin else { return };
         let after_next = self.next.epoch.saturating_add(1);
-        self.next_root = ratchet(&self.next_root, self.next.epoch);
-        let next = TicketKey::derive(&self.next_root, after_next);
+        *next_root = ratchet(next_root, self.next.epoch);
+        let next = TicketKey::derive(next_root, after_next);
         let current = std::mem::replace(&mut self.next, next);
         self.previous.push_front(std::mem::replace(&mut self.current, current));
-        self.previous.truncate(self.schedule.previous);
+        self.drop_old();
+    }
+
+    /// By epochs and not by number: after `reschedule` several keys may share an epoch.
+    fn drop_old(&mut self) {
+        let oldest = self.current.epoch.saturating_sub(self.schedule.previous as u64);
+        self.previous.retain(|key| key.epoch >= oldest);
+        self.previous.truncate(PREVIOUS_MAX);
     }
 }
 
 impl fmt::Debug for TicketRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TicketRing { schedule, next_root: _, next, current, previous } = self;
+        let TicketRing { schedule, origin: _, next, current, previous } = self;
         f.debug_struct("TicketRing")
             .field("schedule", schedule)
             .field("next", next)
@@ -152,7 +221,7 @@ impl fmt::Debug for TicketRing {
 }
 
 impl TicketKey {
-    /// The epoch that the key seals tickets in.
+    /// The epoch that the key seals tickets in; 0 of a key that has none.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -168,10 +237,15 @@ impl TicketKey {
     }
 
     fn derive(root: &Secret, epoch: u64) -> TicketKey {
-        let prk = prk(root);
+        Self::expand(&prk(root), epoch, &[&epoch.to_be_bytes()])
+    }
+
+    /// The key and the id that `prk` gives for `context`.
+    pub(super) fn expand(prk: &hkdf::Prk, epoch: u64, context: &[&[u8]]) -> TicketKey {
+        let of = |purpose: &'static [u8]| expand(prk, &[&[purpose], context].concat());
         let mut id = [0; KEY_ID_BYTES];
-        id.copy_from_slice(&expand(&prk, b"id", epoch)[..KEY_ID_BYTES]);
-        TicketKey { epoch, id, secret: expand(&prk, b"key", epoch) }
+        id.copy_from_slice(&of(b"id")[..KEY_ID_BYTES]);
+        TicketKey { epoch, id, secret: of(b"key") }
     }
 }
 
@@ -204,26 +278,29 @@ impl Schedule {
     pub fn epoch(&self, unix_now: u64) -> u64 {
         unix_now / self.rotate_seconds
     }
+
+    /// When `epoch` begins, in Unix seconds; the key of the epoch seals from here.
+    pub fn start(&self, epoch: u64) -> u64 {
+        epoch.saturating_mul(self.rotate_seconds)
+    }
+
+    /// From when on the key of `epoch` opens nothing more.
+    pub fn end(&self, epoch: u64) -> u64 {
+        self.start(epoch.saturating_add(self.previous as u64).saturating_add(1))
+    }
+
+    pub fn rotate_seconds(&self) -> u64 {
+        self.rotate_seconds
+    }
 }
 
 /// The root of the epoch after `epoch`; `root` does not follow from it.
 fn ratchet(root: &Secret, epoch: u64) -> Secret {
-    expand(&prk(root), b"ratchet", epoch)
+    expand(&prk(root), &[b"ratchet", &epoch.to_be_bytes()])
 }
 
 fn prk(root: &Secret) -> hkdf::Prk {
     hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &***root)
-}
-
-/// HKDF-Expand (RFC 5869 §2.3) to 32 bytes, bound to a purpose and an epoch.
-fn expand(prk: &hkdf::Prk, label: &[u8], epoch: u64) -> Secret {
-    let epoch = epoch.to_be_bytes();
-    let info = [label, &epoch];
-    let mut out = Box::new(Zeroizing::new([0; SECRET_BYTES]));
-    let filled = prk.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut **out));
-    #[expect(clippy::expect_used, reason = "going on with a key of zeroes would be far worse")]
-    filled.expect("32 bytes are one block of HKDF-SHA-256, which has 255");
-    out
 }
 
 /// Ten days of hours. `find` looks at each key's id, 16 bytes, in turn.

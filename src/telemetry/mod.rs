@@ -6,4 +6,4 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
-mod timestamp;
+pub(crate) mod timestamp;

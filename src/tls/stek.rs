@@ -1,7 +1,13 @@
 //! Session-ticket encryption keys of the process, as one snapshot that all workers read.
 //!
-//! `core::ticket_ring` is the schedule; this file draws the root and holds the keys ready for use.
-//! `ticketer` seals with them; control calls `rotate`; nobody ever sees key bytes.
+//! Where they come from: a random root of this process, a file with roots that nodes share, or files
+//! with keys (`source` reads them). `core::ticket_ring` is the schedule of the first two; this file
+//! holds the keys ready for use. `ticketer` seals with them; control calls `rotate` and `reload`;
+//! nobody ever sees key bytes.
+
+pub mod secret_file;
+mod source;
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +17,15 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use zeroize::Zeroizing;
 
+use self::source::Loaded;
+pub use self::status::{StekEpoch, StekId, StekOrigin, StekRole, StekStatus};
+use crate::config::error::{Location, Problem};
+use crate::config::plan::TicketSource;
 pub(super) use crate::core::ticket_ring::KEY_ID_BYTES;
-use crate::core::ticket_ring::{
-    Advance, SECRET_BYTES, Schedule, ScheduleError, TicketKey, TicketRing,
-};
+use crate::core::ticket_ring::{Advance, Schedule, ScheduleError, TicketKey, TicketRing};
+use crate::core::ticket_secret::SECRET_BYTES;
 
-/// The ticket keys. `rotate` is called by control, everything else by the ticketers.
+/// The ticket keys. `rotate` and `reload` are called by control, everything else by anybody.
 pub struct StekKeys {
     keys: ArcSwap<Keys>,
 }
@@ -30,10 +39,37 @@ pub enum StekError {
     NoRandomness,
 }
 
-/// A ring and its keys expanded, the one to seal with first.
+/// What `StekKeys::reload` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The keys are those that were held.
+    Same,
+    /// Other keys are held; tickets of those that are gone no longer open.
+    Changed,
+}
+
+/// What `StekKeys::rotate` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Another key seals from now on.
+    pub turned: bool,
+    /// When to call again, in Unix seconds; `u64::MAX` where time turns nothing.
+    pub next: u64,
+}
+
+/// All keys of one moment.
 pub(super) struct Keys {
-    ring: TicketRing,
+    held: Held,
+    /// The one that seals first.
     steks: Vec<Stek>,
+}
+
+/// Where keys come from.
+enum Held {
+    Auto(TicketRing),
+    Root(TicketRing),
+    /// The newest first.
+    Files(Vec<Loaded>),
 }
 
 /// One key. The id stands in front of each ticket and says nothing about the key.
@@ -49,23 +85,75 @@ impl StekKeys {
     /// When the times make no schedule, or the system gives no randomness.
     pub fn random(rotate: Duration, lifetime: Duration, unix_now: u64) -> Result<Self, StekError> {
         let schedule = Schedule::new(rotate, lifetime).map_err(StekError::Schedule)?;
-        let mut root = Zeroizing::new([0; SECRET_BYTES]);
-        if aws_lc_rs::rand::fill(&mut *root).is_err() {
-            return Err(StekError::NoRandomness);
-        }
-        let ring = TicketRing::new(&root, schedule.epoch(unix_now), schedule);
-        Ok(Self { keys: ArcSwap::from_pointee(Keys::of(ring)) })
+        let ring = TicketRing::new(&*random_root()?, schedule.epoch(unix_now), schedule);
+        Ok(Self { keys: ArcSwap::from_pointee(Keys::of(Held::Auto(ring))) })
     }
 
-    /// Moves to the epoch of `unix_now`; never back. Returns when to call again, in Unix seconds.
-    pub fn rotate(&self, unix_now: u64) -> u64 {
-        let mut ring = self.keys.load().ring.clone();
-        let advance = ring.advance(unix_now);
+    /// The keys of `source` at `unix_now`.
+    ///
+    /// # Errors
+    /// All that is wrong with its files, each at the place that names it.
+    pub fn load(
+        source: &TicketSource,
+        rotate: Duration,
+        lifetime: Duration,
+        unix_now: u64,
+    ) -> Result<Self, Vec<Problem>> {
+        let keys = Keys::load(source, rotate, lifetime, unix_now)?;
+        Ok(Self { keys: ArcSwap::from_pointee(keys) })
+    }
+
+    /// Reads `source` again and swaps all keys at once. Keys that are random at start stay when the
+    /// source stays "auto", with the new times.
+    ///
+    /// # Errors
+    /// As `load`; the keys that were held are kept.
+    pub fn reload(
+        &self,
+        source: &TicketSource,
+        rotate: Duration,
+        lifetime: Duration,
+        unix_now: u64,
+    ) -> Result<Reloaded, Vec<Problem>> {
+        let present = self.keys.load_full();
+        let next = match (&present.held, source) {
+            (Held::Auto(ring), TicketSource::Auto) => {
+                let schedule = schedule(source, rotate, lifetime)?;
+                if *ring.schedule() == schedule {
+                    return Ok(Reloaded::Same);
+                }
+                let mut ring = ring.clone();
+                ring.reschedule(schedule, unix_now);
+                Keys::of(Held::Auto(ring))
+            }
+            _ => Keys::load(source, rotate, lifetime, unix_now)?,
+        };
+        let same = present.is_as_before(&next);
+        self.keys.store(Arc::new(next));
+        Ok(if same { Reloaded::Same } else { Reloaded::Changed })
+    }
+
+    /// Moves to the epoch of `unix_now`. Keys that are random at start never go back; those of a root
+    /// follow the clock; those of files stay.
+    pub fn rotate(&self, unix_now: u64) -> Rotation {
+        let present = self.keys.load_full();
+        let (Held::Auto(ring) | Held::Root(ring)) = &present.held else {
+            return Rotation { turned: false, next: u64::MAX };
+        };
+        let mut ring = ring.clone();
+        let turned = match ring.advance(unix_now) {
+            Advance::Rotated { .. } | Advance::Returned { .. } => true,
+            Advance::Kept | Advance::ClockBehind { .. } | Advance::ClockAhead { .. } => false,
+        };
         let next = unix_now.saturating_add(ring.next_rotation(unix_now).as_secs());
-        if matches!(advance, Advance::Rotated { .. }) {
-            self.keys.store(Arc::new(Keys::of(ring)));
+        if turned {
+            let held = match &present.held {
+                Held::Auto(_) => Held::Auto(ring),
+                Held::Root(_) | Held::Files(_) => Held::Root(ring),
+            };
+            self.keys.store(Arc::new(Keys::of(held)));
         }
-        next
+        Rotation { turned, next }
     }
 
     /// How many keys are accepted.
@@ -73,15 +161,77 @@ impl StekKeys {
         self.keys.load().steks.len()
     }
 
+    /// What is held, for people: the key that seals, then those that open, newest first.
+    pub fn status(&self) -> Vec<StekStatus> {
+        status::of(&self.keys.load().held)
+    }
+
+    /// The same on all nodes that open each other's tickets, and of no use to anybody; `None` of keys
+    /// that no other node has.
+    pub fn fingerprint(&self) -> Option<[u8; SECRET_BYTES]> {
+        status::fingerprint(&self.keys.load().held)
+    }
+
     pub(super) fn keys(&self) -> arc_swap::Guard<Arc<Keys>> {
         self.keys.load()
     }
 }
 
+/// A new root.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn random_root() -> Result<Box<Zeroizing<[u8; SECRET_BYTES]>>, StekError> {
+    let mut root = Box::new(Zeroizing::new([0; SECRET_BYTES]));
+    match aws_lc_rs::rand::fill(&mut **root) {
+        Ok(()) => Ok(root),
+        Err(_) => Err(StekError::NoRandomness),
+    }
+}
+
 impl Keys {
-    fn of(ring: TicketRing) -> Self {
-        let steks = ring.keys().filter_map(Stek::of).collect();
-        Self { ring, steks }
+    fn load(
+        source: &TicketSource,
+        rotate: Duration,
+        lifetime: Duration,
+        unix_now: u64,
+    ) -> Result<Self, Vec<Problem>> {
+        let held = match source {
+            TicketSource::Auto => {
+                let schedule = schedule(source, rotate, lifetime)?;
+                let root = random_root().map_err(|error| vec![nowhere(source, &error)])?;
+                Held::Auto(TicketRing::new(&root, schedule.epoch(unix_now), schedule))
+            }
+            TicketSource::Root(file) => {
+                let schedule = schedule(source, rotate, lifetime)?;
+                Held::Root(TicketRing::of_roots(source::roots(file)?, schedule, unix_now))
+            }
+            TicketSource::Keys(files) => Held::Files(source::keys(files)?),
+        };
+        Ok(Self::of(held))
+    }
+
+    fn of(held: Held) -> Self {
+        let steks = match &held {
+            Held::Auto(ring) | Held::Root(ring) => ring.keys().filter_map(Stek::of).collect(),
+            Held::Files(loaded) => {
+                let mut keys: Vec<_> = loaded.iter().map(|loaded| &loaded.key).collect();
+                let sealing = source::sealing(keys.len());
+                keys.rotate_left(sealing);
+                keys.into_iter().filter_map(Stek::of).collect()
+            }
+        };
+        Self { held, steks }
+    }
+
+    /// Whether nothing but time is between the two.
+    fn is_as_before(&self, other: &Self) -> bool {
+        let same_times = match (&self.held, &other.held) {
+            (Held::Root(ring), Held::Root(next)) => ring.schedule() == next.schedule(),
+            (Held::Files(_), Held::Files(_)) => true,
+            (Held::Auto(_) | Held::Root(_) | Held::Files(_), _) => false,
+        };
+        same_times && status::fingerprint(&self.held) == status::fingerprint(&other.held)
     }
 
     /// The key that seals new tickets.
@@ -107,43 +257,30 @@ impl fmt::Debug for StekKeys {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: u64 = 3600;
-
-    fn keys() -> StekKeys {
-        StekKeys::random(Duration::from_secs(HOUR), Duration::from_secs(3 * HOUR), 10 * HOUR)
-            .unwrap()
-    }
-
-    #[test]
-    fn a_key_lives_as_long_as_its_tickets() {
-        let keys = keys();
-        let first = keys.keys().current().unwrap().id;
-        for hour in 11..=13 {
-            assert_eq!(keys.rotate(hour * HOUR), (hour + 1) * HOUR);
-            assert!(keys.keys().find(&first).is_some(), "hour {hour}");
-            assert_ne!(keys.keys().current().unwrap().id, first);
-        }
-        keys.rotate(14 * HOUR);
-        assert!(keys.keys().find(&first).is_none());
-    }
-
-    // threat 38
-    #[test]
-    fn a_clock_that_goes_back_changes_nothing() {
-        let keys = keys();
-        keys.rotate(12 * HOUR);
-        let current = keys.keys().current().unwrap().id;
-        keys.rotate(0);
-        assert_eq!(keys.keys().current().unwrap().id, current);
-    }
-
-    // threat 46
-    #[test]
-    fn debug_shows_no_key() {
-        assert!(format!("{:?}", keys()).starts_with("StekKeys { keys: "));
-    }
+fn schedule(
+    source: &TicketSource,
+    rotate: Duration,
+    lifetime: Duration,
+) -> Result<Schedule, Vec<Problem>> {
+    Schedule::new(rotate, lifetime)
+        .map_err(|error| vec![nowhere(source, &StekError::Schedule(error))])
 }
+
+/// `config` lets no such times through, and "auto" has no place in a file where it is the default.
+fn nowhere(source: &TicketSource, error: &StekError) -> Problem {
+    let place =
+        || Location { file: Arc::default(), line: 1, column: 1, key: Arc::from("session_tickets") };
+    let at = match source {
+        TicketSource::Auto => place(),
+        TicketSource::Root(file) => file.at.clone(),
+        TicketSource::Keys(files) => files.first().map_or_else(place, |file| file.at.clone()),
+    };
+    let help = match error {
+        StekError::Schedule(error) => error.to_string(),
+        StekError::NoRandomness => String::new(),
+    };
+    Problem { at, message: error.to_string(), help }
+}
+
+#[cfg(test)]
+mod tests;

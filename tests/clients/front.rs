@@ -14,6 +14,7 @@ use crate::program;
 /// A gateway, its certificates and its callers.
 pub(crate) struct Front {
     gateway: Gateway,
+    config: String,
     authority: Authority,
     /// The gateway's trust accepts this one.
     pub(crate) client: Identity,
@@ -73,7 +74,14 @@ anchors = [{:?}]
             config += &format!("[cluster.{name}]\nendpoints = [\"{upstream}\"]\n");
         }
         let gateway = Gateway::start(env!("CARGO_BIN_EXE_portcullis"), &config);
-        Self { gateway, authority, client, stranger }
+        Self { gateway, config, authority, client, stranger }
+    }
+
+    /// From here on a second node with the same configuration stands here; the first one's guard is
+    /// returned.
+    pub(crate) fn change_node(&mut self) -> Gateway {
+        let second = Gateway::start(env!("CARGO_BIN_EXE_portcullis"), &self.config);
+        std::mem::replace(&mut self.gateway, second)
     }
 
     /// Another client of the same authority.

@@ -1,11 +1,13 @@
 //! `openssl s_client`: what a user types comes back, sessions resume, refusals read right.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use portcullis_kit::{Authority, ClientSpec, Identity, PlainEcho};
 
 use crate::front::{Front, TLS12, TLS13};
-use crate::program::{Finished, Running, find};
+use crate::program::{Finished, Running, command, find, must};
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_2", TLS12), ("-tls1_3", TLS13)];
 
@@ -86,6 +88,53 @@ fn s_client_resumes_a_session_that_it_kept_in_a_file() {
         }
         let line = front.served(version, true);
         assert_eq!(line["client"]["subject"], "CN=alice", "{line}");
+    }
+}
+
+/// What one node gives out, another takes, be it from a root or from nginx's key files that openssl
+/// has made.
+#[test]
+fn s_client_resumes_at_another_node_of_the_fleet() {
+    let Some(openssl) = find("openssl", "openssl") else { return };
+    let upstream = PlainEcho::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mut init = command(env!("CARGO_BIN_EXE_portcullis"), "stek init");
+    init.arg(path("stek.root"));
+    must(init);
+    for (name, length) in [("next.key", "80"), ("current.key", "48"), ("previous.key", "80")] {
+        let mut rand = command(&openssl, "rand -out");
+        rand.arg(path(name)).arg(length);
+        must(rand);
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let [root, next, current, previous] =
+        ["stek.root", "next.key", "current.key", "previous.key"].map(path);
+    for source in [
+        format!("{{ root = {root:?} }}"),
+        format!("{{ keys = [{next:?}, {current:?}, {previous:?}] }}"),
+    ] {
+        let tickets = format!("[session_tickets]\nsource = {source}");
+        let mut front = Front::before_with(upstream.address(), &tickets);
+        let session = |front: &Front, flag: &str, version: &str, option: &str, kind: &str| {
+            let file = path(version);
+            let options = [option, file.to_str().unwrap(), flag];
+            let mut client = s_client(&openssl, front, Some(&front.client), &options);
+            client.wait_for(&format!("{kind}, {version}"));
+            client.say("again\n");
+            client.wait_for("again\n");
+            assert!(client.finish().status.success());
+        };
+        for (flag, version) in VERSIONS {
+            session(&front, flag, version, "-sess_out", "New");
+        }
+        let first = front.change_node();
+        for (flag, version) in VERSIONS {
+            session(&front, flag, version, "-sess_in", "Reused");
+            let line = front.served(version, true);
+            assert_eq!(line["client"]["subject"], "CN=alice", "{line}");
+        }
+        drop(first);
     }
 }
 

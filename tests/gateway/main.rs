@@ -21,6 +21,7 @@ mod records;
 mod refusals;
 mod relay;
 mod samples;
+mod stek;
 mod support;
 mod termination;
 mod upstream;

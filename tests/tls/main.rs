@@ -11,6 +11,7 @@
 mod downstream;
 mod material;
 mod reauthorised;
+mod stek;
 mod support;
 mod tickets;
 mod upstream;

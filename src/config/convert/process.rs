@@ -12,15 +12,15 @@ use super::super::plan::{
     AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel,
     Runtime, SessionTickets, TicketSource, Workers,
 };
-use super::super::raw::{RawFile, RawWorkers};
-use super::{choice, file, plain, positive, required, shown};
+use super::super::raw::{RawFile, RawTicketFiles, RawTicketSource, RawWorkers};
+use super::{all, choice, file, filled, plain, positive, required, shown};
 
 /// More cores than any one machine has; a typing error beyond it.
 const WORKERS_MAX: u16 = 1_024;
 /// RFC 8446 §4.6.1: a ticket lives for seven days at most.
 const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Keys that are kept to open old tickets with; each is looked at when its tickets come back.
-const TICKET_KEYS_MAX: u128 = 256;
+const TICKET_KEYS_MAX: u128 = 255;
 
 pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime> {
     let table = raw.runtime.as_ref().map(|table| &table.value);
@@ -151,10 +151,15 @@ pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<
     let table = raw.session_tickets.as_ref().map(|table| &table.value);
     let rotate_at = table.and_then(|table| table.rotate.as_ref());
     let lifetime_at = table.and_then(|table| table.lifetime.as_ref());
+    let source = ticket_source(table.and_then(|table| table.source.as_ref()), problems);
     let rotate = positive(rotate_at, Duration::from_secs(60 * 60), problems);
     let lifetime = positive(lifetime_at, Duration::from_secs(12 * 60 * 60), problems);
-    let tickets =
-        SessionTickets { source: TicketSource::Auto, rotate: rotate?, lifetime: lifetime? };
+    let tickets = SessionTickets { source: source?, rotate: rotate?, lifetime: lifetime? };
+    if let Some(At { value, at }) = rotate_at.filter(|written| written.value.subsec_nanos() > 0) {
+        let message = format!("{} is not a whole number of seconds", shown(*value));
+        problems.add(at.clone(), message, "epochs are counted in seconds: write at least \"1s\"");
+        return None;
+    }
     if tickets.lifetime > TICKET_LIFETIME_MAX {
         if let Some(lifetime) = lifetime_at {
             let message = format!("{} is longer than a ticket may live", shown(lifetime.value));
@@ -177,4 +182,46 @@ pub(super) fn session_tickets(raw: &RawFile, problems: &mut Problems) -> Option<
         return None;
     }
     Some(tickets)
+}
+
+fn ticket_source(
+    written: Option<&At<RawTicketSource>>,
+    problems: &mut Problems,
+) -> Option<TicketSource> {
+    let Some(At { value: RawTicketSource::Files(files), at }) = written else {
+        return Some(TicketSource::Auto);
+    };
+    let example = ("keys", "[\"next.key\", \"current.key\", \"previous.key\"]");
+    match files {
+        RawTicketFiles { root: Some(_), keys: Some(keys) } => {
+            let help = "leave one of them out: keys follow from a root, or are written one by one";
+            problems.add(keys.at.clone(), "root and keys are both written", help);
+            None
+        }
+        RawTicketFiles { root: Some(root), keys: None } => {
+            file(root, problems).map(TicketSource::Root)
+        }
+        RawTicketFiles { root: None, keys: Some(keys) } => {
+            let written = filled(keys, example, problems)?;
+            let files = all(written, |path| file(path, problems))?;
+            for (index, key) in files.iter().enumerate() {
+                if let Some(first) = files.iter().take(index).position(|it| it.path == key.path) {
+                    let message = format!("the same file as keys[{first}]");
+                    let help = "each key once: the newest first, the second newest seals";
+                    problems.add(key.at.clone(), message, help);
+                    return None;
+                }
+            }
+            Some(TicketSource::Keys(files))
+        }
+        RawTicketFiles { root: None, keys: None } => {
+            let is_told =
+                ["root", "keys"].iter().any(|key| problems.is_excused(&at.child(key).key));
+            if !is_told {
+                let help = "write { root = FILE }, { keys = [FILE] } or \"auto\"";
+                problems.add(at.clone(), "names no file", help);
+            }
+            None
+        }
+    }
 }

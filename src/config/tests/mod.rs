@@ -179,7 +179,6 @@ fn text_for(key: &str) -> (String, u32) {
         "runtime.io" => "\"io_uring\"",
         "limits.handshakes_per_second" => "5",
         "limits.memory" => "\"1GiB\"",
-        "session_tickets.source" => "{ root = \"stek.root\" }",
         "listener.*.limits.connections_per_source" => "5",
         "listener.*.limits.handshakes_per_second_per_source" => "5",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
