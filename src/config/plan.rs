@@ -5,7 +5,7 @@
 //! same `Location`s.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +116,8 @@ pub struct AccessLog {
     pub at: Option<Location>,
     pub sink: AccessLogSink,
     pub format: LogFormat,
+    /// Lines for refused connections in a second, for each reason; `None`: no limit.
+    pub refusals_per_second: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -174,6 +174,9 @@ tables! {
         path: String,
         /// "text" or "json". Default: "json".
         format: String,
+        /// Lines for refused connections in a second, for each reason. More are counted and left out,
+        /// and the next line says how many. 0 is no limit. Default: 1000.
+        refusals_per_second: u64,
     }
 
     /// `[session_tickets]`

@@ -79,7 +79,11 @@ async fn serve(open: Open, arrival: Arrival<TcpStream>, refusal: Option<Refusal>
     let ending = connection.run(refusal).await;
     connection.count(&ending);
     let duration = clock::now().saturating_duration_since(arrival.at);
-    worker.report(|| connection.into_report(accepted, duration, ending));
+    let refused = match &ending {
+        Ending::Refused(refusal) => Some(refusal.reason),
+        Ending::Closed(..) => None,
+    };
+    worker.report(refused, || connection.into_report(accepted, duration, ending));
 }
 
 impl Connection {
@@ -315,6 +319,7 @@ impl Connection {
             server_name: self.notes.server_name,
             client: self.client,
             audits: self.audits,
+            suppressed: 0,
             ending,
         }
     }

@@ -24,6 +24,8 @@ pub struct WorkerCounters {
     pub panics: Counter,
     /// Access-log records that found the queue full.
     pub reports_dropped: Counter,
+    /// Refusals that were left out of the access log, as there were too many.
+    pub reports_suppressed: Counter,
     /// Client connections now open, in whatever phase.
     pub open: Gauge,
     pub handshaking: Gauge,
@@ -114,6 +116,7 @@ impl WorkerCounters {
             accept_errors: Counter::default(),
             panics: Counter::default(),
             reports_dropped: Counter::default(),
+            reports_suppressed: Counter::default(),
             open: Gauge::default(),
             handshaking: Gauge::default(),
             listeners: (0..listeners).map(|_| Gauge::default()).collect(),

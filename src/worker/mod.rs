@@ -43,6 +43,9 @@ use self::upstream::Upstreams;
 use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
+use crate::core::refusal::Reason;
+use crate::core::report_limit::{ReportLimit, Telling};
+use crate::sys::clock;
 use crate::sys::splice::PipePool;
 
 /// What every worker shows to the others.
@@ -61,6 +64,7 @@ pub(crate) struct Worker {
     peers: Arc<[Peer]>,
     counters: Arc<WorkerCounters>,
     reports: Option<Sender<Report>>,
+    report_limit: RefCell<ReportLimit>,
     scratch: RefCell<Scratch>,
     hello: RefCell<Box<HelloBuffer>>,
     spares: Spares,
@@ -97,12 +101,21 @@ impl Worker {
         ((self.index as u64) << 48) | self.connections.get()
     }
 
-    /// Hands a connection's report to the access log; a full queue costs the record, not the worker.
-    fn report(&self, report: impl FnOnce() -> Report) {
-        if let Some(reports) = &self.reports
-            && reports.try_send(report()).is_err()
-        {
-            self.counters.reports_dropped.increment();
+    /// Hands a connection's report to the access log; a full queue costs the record, not the worker,
+    /// and too many refusals of one reason are counted and not written.
+    fn report(&self, refused: Option<Reason>, report: impl FnOnce() -> Report) {
+        let Some(reports) = &self.reports else { return };
+        let telling = match refused {
+            Some(reason) => self.report_limit.borrow_mut().tell(reason, clock::now()),
+            None => Telling::Told { suppressed: 0 },
+        };
+        match telling {
+            Telling::Told { suppressed } => {
+                if reports.try_send(Report { suppressed, ..report() }).is_err() {
+                    self.counters.reports_dropped.increment();
+                }
+            }
+            Telling::Suppressed => self.counters.reports_suppressed.increment(),
         }
     }
 }

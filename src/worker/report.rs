@@ -34,6 +34,8 @@ pub struct Report {
     pub bytes_sent: u64,
     /// What would have been refused, by trusts and filters in audit mode.
     pub audits: Vec<Refusal>,
+    /// Refusals of the same reason that were left out since the last that was written.
+    pub suppressed: u64,
     pub ending: Ending,
 }
 

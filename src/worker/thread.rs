@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
 use crate::core::relay::LINGER;
+use crate::core::report_limit::ReportLimit;
 use crate::sys::splice::PipePool;
 use crate::sys::{clock, thread};
 
@@ -81,12 +83,17 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
+    let workers = NonZeroU32::try_from(u32::try_from(spawn.peers.len()).unwrap_or(u32::MAX)).ok();
+    let rate = spawn.snapshot.plan.access_log.refusals_per_second;
+    // At least one: a worker must be able to say something.
+    let refusal_share = rate.zip(workers).map(|(rate, workers)| share(rate, workers));
     let worker = Rc::new(Worker {
         index: spawn.index,
         upstreams: Upstreams::new(&spawn.snapshot, &counters, spawn.index),
         snapshot: spawn.snapshot,
         counters,
         peers: spawn.peers,
+        report_limit: RefCell::new(ReportLimit::new(refusal_share, now)),
         reports: spawn.reports,
         scratch: RefCell::new(Scratch::new()),
         hello: RefCell::new(Box::new(HelloBuffer::new())),
@@ -120,6 +127,10 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
         Some(_) = timers.join_next() => Err(lost("its timers")),
     }
+}
+
+fn share(rate: NonZeroU32, workers: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(rate.get() / workers.get()).unwrap_or(NonZeroU32::MIN)
 }
 
 fn lost(what: &str) -> io::Error {

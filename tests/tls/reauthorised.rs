@@ -1,16 +1,20 @@
 //! Every resumption is authorised afresh: what has changed since the ticket was sealed, in TLS 1.2 and
 //! 1.3, on the same worker, on another one, and in another process with the same ticket keys.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::config::plan::*;
 use portcullis::core::refusal::Reason;
 use portcullis::core::route::ChainId;
+use portcullis::core::ticket_roots::TicketRoots;
 use portcullis::core::trust::rule::NameKind;
 use portcullis::core::trust::{Authorize, KeyRule, Matcher, NameRule, Pin};
 use portcullis::tls::downstream::DownstreamTerms;
 use portcullis::tls::material::Material;
+use portcullis::tls::stek::{StekKeys, random_root};
 use portcullis_kit::{Authority, ClientSpec, Identity, Validity};
 use rustls::{ClientConfig, HandshakeKind};
 
@@ -28,6 +32,8 @@ enum Met {
 
 struct Case {
     world: World,
+    /// The file with the root of the ticket keys.
+    root: TicketSource,
     chain: ChainId,
     clients: Authority,
     intermediate: Authority,
@@ -154,9 +160,17 @@ impl Case {
         let mut world = World::new();
         let trust = world.trust(&clients);
         let chain = world.chain("a", server, ClientAuth::Require(trust));
-        world.plan.downstream_tls[0].tickets_sent = 2;
+        world.plan.downstream_tls[0].tickets_sent = 3;
         world.plan.trusts[0].revocation.check = RevocationCheck::Chain;
-        let mut case = Self { world, chain, clients, intermediate, alice };
+        let root = clients.write(
+            "root",
+            "stek",
+            TicketRoots::new(&random_root().unwrap()).render().as_str(),
+        );
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o600)).unwrap();
+        let root = TicketSource::Root(file(&root));
+        world.stek = keys(&root, &world.plan);
+        let mut case = Self { world, root, chain, clients, intermediate, alice };
         case.set_lists(&[
             case.clients.revocation_list(&[]),
             case.intermediate.revocation_list(&[]),
@@ -180,12 +194,25 @@ impl Case {
         self.world.plan.listeners[0].chains[0].filters = vec![filter];
     }
 
-    /// The terms as a worker of a process with these ticket keys has them.
+    /// The terms as every worker of a process has them.
     fn terms(&self) -> Arc<DownstreamTerms> {
-        let Self { world, chain, .. } = self;
-        let material = Material::load(&world.plan, &world.stek, 1, now).unwrap();
-        Arc::clone(material.downstream(0, *chain).unwrap())
+        self.terms_with(&self.world.stek)
     }
+
+    /// The terms of a process that has read the same files, and counts its generations for itself.
+    fn terms_of_another_process(&self) -> Arc<DownstreamTerms> {
+        self.terms_with(&keys(&self.root, &self.world.plan))
+    }
+
+    fn terms_with(&self, keys: &Arc<StekKeys>) -> Arc<DownstreamTerms> {
+        let material = Material::load(&self.world.plan, keys, 7, now).unwrap();
+        Arc::clone(material.downstream(0, self.chain).unwrap())
+    }
+}
+
+fn keys(root: &TicketSource, plan: &Plan) -> Arc<StekKeys> {
+    let SessionTickets { rotate, lifetime, .. } = plan.session_tickets;
+    Arc::new(StekKeys::load(root, rotate, lifetime, unix_now()).unwrap())
 }
 
 fn rule(kind: NameKind, text: &str) -> NameRule {
@@ -224,24 +251,29 @@ fn no_ticket_outlives_a_change_that_refuses_its_client() {
     let server = servers.server(&[NAME]);
     for version in VERSIONS {
         for change in CHANGES {
-            for place in ["the same worker", "another worker"] {
+            for place in ["the same worker", "another worker", "another process"] {
                 LATER.store(0, Ordering::Relaxed);
                 let mut case = Case::new(&server);
                 let config = Arc::new(client_config(servers.roots(), version, Some(&case.alice)));
                 let label = format!("{version:?}, {}, {place}", change.name);
                 assert_eq!(meet(&case.terms(), &config), Met::Full, "{label}");
-                // The control: without a change, the ticket is good, here and elsewhere.
+                // The control: without a change, a ticket is good, here and there.
                 assert_eq!(meet(&case.terms(), &config), Met::Resumed, "{label}");
                 assert!(offers_a_ticket(&config, NAME), "{label}");
-                (change.make)(&mut case);
-                let terms = case.terms();
-                let met = match place {
-                    "the same worker" => meet(&terms, &config),
+                let terms = |case: &Case| match place {
+                    "another process" => case.terms_of_another_process(),
+                    _ => case.terms(),
+                };
+                let met = |case: &Case| match place {
+                    "the same worker" => meet(&terms(case), &config),
+                    // What a worker remembers of chains is its thread's.
                     _ => std::thread::scope(|scope| {
-                        scope.spawn(|| meet(&terms, &config)).join().unwrap()
+                        scope.spawn(|| meet(&terms(case), &config)).join().unwrap()
                     }),
                 };
-                assert_eq!(met, change.expected, "{label}");
+                assert_eq!(met(&case), Met::Resumed, "{label}");
+                (change.make)(&mut case);
+                assert_eq!(met(&case), change.expected, "{label}");
             }
         }
     }
@@ -261,6 +293,6 @@ fn a_new_list_that_revokes_others_leaves_tickets_good() {
     assert_eq!(meet(&terms(), &config), Met::Full);
     let list = case.intermediate.revocation_list(&[&bob]);
     let lists = [list, case.clients.revocation_list(&[])].concat();
-    std::fs::write(&case.world.plan.trusts[0].crls[0].path, lists).unwrap();
+    fs::write(&case.world.plan.trusts[0].crls[0].path, lists).unwrap();
     assert_eq!(meet(&terms(), &config), Met::Resumed);
 }

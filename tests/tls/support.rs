@@ -61,7 +61,12 @@ impl World {
             limits: Limits { connections: None, handshakes_in_flight: None },
             admin: None,
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
-            access_log: AccessLog { at: None, sink: AccessLogSink::Off, format: LogFormat::Text },
+            access_log: AccessLog {
+                at: None,
+                sink: AccessLogSink::Off,
+                format: LogFormat::Text,
+                refusals_per_second: None,
+            },
             session_tickets: SessionTickets {
                 source: TicketSource::Auto,
                 rotate: seconds(3600),

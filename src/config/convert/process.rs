@@ -3,7 +3,7 @@
 //! Next: `listener`.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::super::error::Problems;
@@ -13,7 +13,7 @@ use super::super::plan::{
     Runtime, SessionTickets, TicketSource, Workers,
 };
 use super::super::raw::{RawFile, RawTicketFiles, RawTicketSource, RawWorkers};
-use super::{all, choice, file, filled, plain, positive, required, shown};
+use super::{all, choice, file, filled, number, plain, positive, required, shown};
 
 /// More cores than any one machine has; a typing error beyond it.
 const WORKERS_MAX: u16 = 1_024;
@@ -136,7 +136,10 @@ pub(super) fn access_log(raw: &RawFile, problems: &mut Problems) -> Option<Acces
         },
     };
     let format = format(table.and_then(|t| t.format.as_ref()), LogFormat::Json, problems);
-    Some(AccessLog { at, sink: sink?, format: format? })
+    let refusals = table.and_then(|table| table.refusals_per_second.as_ref());
+    let refusals = number(refusals, 1_000, 0..=u32::MAX, problems);
+    let refusals_per_second = NonZeroU32::new(refusals?);
+    Some(AccessLog { at, sink: sink?, format: format?, refusals_per_second })
 }
 
 fn format(

@@ -58,6 +58,8 @@ pub(super) struct Record<'a> {
     pub upstream_tls: Option<Tls<'a>>,
     pub bytes_received: u64,
     pub bytes_sent: u64,
+    /// Lines like this one that were left out before it.
+    pub suppressed: Option<u64>,
 }
 
 /// The certificates of a report in words. Made on the log's thread: a worker formats nothing.
@@ -181,6 +183,7 @@ impl<'a> Record<'a> {
                 .map(|facts| Tls::of(&facts.negotiated)),
             bytes_received: report.bytes_received,
             bytes_sent: report.bytes_sent,
+            suppressed: Some(report.suppressed).filter(|count| *count > 0),
         }
     }
 }

@@ -78,6 +78,7 @@ fn served() -> Report {
             tls: Some(Box::new(upstream)),
         }),
         audits: Vec::new(),
+        suppressed: 0,
         bytes_received: 1_234,
         bytes_sent: 56_789,
         ending: Ending::Closed(
@@ -440,7 +441,7 @@ const SERVED_JSON: &str = concat!(
     r#""alpn":"postgresql","resumed":false,"hello_retry":false},"cluster":"orders-db","#,
     r#""upstream":"127.0.0.1:6432","upstream_ready":true,"upstream_tls":{"version":"TLSv1.3","#,
     r#""suite":"TLS_AES_128_GCM_SHA256","group":null,"alpn":null,"resumed":true,"#,
-    r#""hello_retry":false},"bytes_received":1234,"bytes_sent":56789}"#,
+    r#""hello_retry":false},"bytes_received":1234,"bytes_sent":56789,"suppressed":null}"#,
     "\n"
 );
 
@@ -452,7 +453,7 @@ const REFUSED_JSON: &str = concat!(
     r#""alert_name":"certificate_required","closed_by":null,"closing":null,"#,
     r#""duration_ms":1.25,"hello_ms":0.21,"handshake_ms":null,"connected_ms":null,"#,
     r#""client":null,"audit":null,"tls":null,"cluster":null,"upstream":null,"upstream_ready":null,"#,
-    r#""upstream_tls":null,"bytes_received":0,"bytes_sent":0}"#,
+    r#""upstream_tls":null,"bytes_received":0,"bytes_sent":0,"suppressed":null}"#,
     "\n"
 );
 

@@ -63,6 +63,7 @@ fn write_line(record: &Record<'_>, line: &mut Line<'_>) -> io::Result<()> {
         line.quoted("audit_detail", Some(audit.detail))?;
     }
     line.quoted("hint", record.hint)?;
+    line.pair("suppressed", record.suppressed)?;
     writeln!(line.out, " id={id}")
 }
 

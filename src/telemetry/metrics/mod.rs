@@ -230,6 +230,8 @@ impl Gateway {
             families.counter("portcullis_access_log_dropped", "Records the access log lost")?;
         let queue_full = self.sum(|worker| worker.reports_dropped.value());
         dropped.sample(&[("cause", "queue_full")], queue_full)?;
+        let suppressed = self.sum(|worker| worker.reports_suppressed.value());
+        dropped.sample(&[("cause", "refusal_rate")], suppressed)?;
         dropped.sample(&[("cause", "sink_failed")], self.access_log.lost())?;
         families
             .counter("portcullis_log_dropped", "Log lines that standard error did not take")?
