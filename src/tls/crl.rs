@@ -330,3 +330,128 @@ const URI: u8 = 6;
 const DIRECTORY: u8 = 4;
 
 const SIGNERS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+        CrlIssuingDistributionPoint, CrlScope, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+        RevokedCertParams, RsaKeySize, SerialNumber,
+    };
+
+    use super::*;
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        spki: Vec<u8>,
+    }
+
+    fn authority(key: KeyPair) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Lists");
+        let certificate = params.self_signed(&key).unwrap();
+        let (_, parsed) =
+            x509_parser::certificate::X509Certificate::from_der(certificate.der()).unwrap();
+        let spki = parsed.public_key().raw.to_vec();
+        Authority { issuer: Issuer::new(params, key), spki }
+    }
+
+    fn list(
+        authority: &Authority,
+        serials: &[&[u8]],
+        point: Option<CrlIssuingDistributionPoint>,
+    ) -> Vec<u8> {
+        let day = |day| rcgen::date_time_ymd(2026, 1, day);
+        let revoked = |serial: &&[u8]| RevokedCertParams {
+            serial_number: SerialNumber::from(serial.to_vec()),
+            revocation_time: day(1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: day(2),
+            next_update: day(3),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: point,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&authority.issuer).unwrap().der().to_vec()
+    }
+
+    fn p256() -> Authority {
+        authority(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap())
+    }
+
+    #[test]
+    fn a_list_is_known_by_the_key_that_signed_it_whatever_its_kind() {
+        let keys = [
+            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512),
+            KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA512, RsaKeySize::_2048),
+        ];
+        let authorities: Vec<_> = keys.into_iter().map(|key| authority(key.unwrap())).collect();
+        for (at, signer) in authorities.iter().enumerate() {
+            let list = RevocationList::parse(&list(signer, &[&[7]], None)).unwrap();
+            for (of, other) in authorities.iter().enumerate() {
+                // Twice: the second time from memory.
+                for _ in 0..2 {
+                    assert_eq!(list.is_signed_by(&other.spki), at == of, "{at} {of}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_altered_anywhere_is_no_list_or_has_no_signer() {
+        let authority = p256();
+        let good = list(&authority, &[&[7]], None);
+        for at in 0..good.len() {
+            let mut altered = good.clone();
+            altered[at] ^= 1;
+            if let Ok(list) = RevocationList::parse(&altered) {
+                assert!(!list.is_signed_by(&authority.spki), "byte {at}");
+            }
+            assert!(RevocationList::parse(&good[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_revoked_is_found_and_leading_zeros_do_not_count() {
+        let authority = p256();
+        let list = RevocationList::parse(&list(&authority, &[&[0x41], &[0x7f, 1]], None)).unwrap();
+        let revokes =
+            |issuer: &[u8], serial: &[u8]| list.revokes(CertificateKey::new(issuer, serial));
+        assert_eq!(list.len(), 2);
+        assert!(revokes(&list.issuer, &[0x41]) && revokes(&list.issuer, &[0, 0x7f, 1]));
+        assert!(!revokes(&list.issuer, &[0x42]) && !revokes(b"another issuer", &[0x41]));
+        assert!(!revokes(&list.issuer, &[0x41, 0]));
+    }
+
+    #[test]
+    fn the_scope_of_a_list_is_read() {
+        let authority = p256();
+        let of = |scope| {
+            let uris = vec!["http://ca.test/users.crl".to_owned()];
+            let distribution_point = CrlDistributionPoint { uris };
+            let point = CrlIssuingDistributionPoint { distribution_point, scope };
+            RevocationList::parse(&list(&authority, &[], Some(point))).unwrap().scope
+        };
+        let points = || Some(vec![PointName(URI, (*b"http://ca.test/users.crl").into())]);
+        let all = Scope { points: points(), ..Scope::default() };
+        assert_eq!(of(None), all);
+        let users = Scope { users_only: true, points: points(), ..Scope::default() };
+        assert_eq!(of(Some(CrlScope::UserCertsOnly)), users);
+        let authorities = Scope { authorities_only: true, points: points(), ..Scope::default() };
+        assert_eq!(of(Some(CrlScope::CaCertsOnly)), authorities);
+        let plain = RevocationList::parse(&list(&authority, &[], None)).unwrap();
+        assert_eq!(plain.scope, Scope::default());
+        assert_eq!((plain.this_update, plain.next_update), (1_767_312_000, 1_767_398_400));
+        assert_eq!(plain.issuer_text, "CN=Lists");
+    }
+}

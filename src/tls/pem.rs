@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -131,7 +132,10 @@ pub(super) fn revocation_lists<'a>(
             continue;
         };
         for der in found {
-            match RevocationList::parse(&der) {
+            // RUSTSEC-2026-0104: a malformed list has made a reader panic before.
+            let parsed = catch_unwind(|| RevocationList::parse(&der));
+            let parsed = parsed.unwrap_or_else(|_| Err("its reader broke on it".to_owned()));
+            match parsed {
                 Ok(list) => {
                     check_list(file, &list, now, findings);
                     all.push((file, list));

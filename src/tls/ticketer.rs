@@ -135,11 +135,10 @@ impl Ticketer {
     /// does not make a ticket older than it is, nor invalid.
     fn holds(&self, standing: &Standing) -> bool {
         let now = (self.clock)();
-        let is_known = |trust: &TrustStore| trust.reaffirm(&standing.verified, now).is_ok();
         now.saturating_sub(standing.at) <= u64::from(self.lifetime)
             && now <= standing.verified.until
             && match &self.trust {
-                Some(trust) => is_known(trust),
+                Some(trust) => trust.holds(standing, now),
                 None => standing.verified.is_anonymous(),
             }
     }

@@ -17,7 +17,7 @@ use super::identity::{identify, sha256};
 use super::leaf::Leaf;
 use super::pem::{self, Findings};
 use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
-use super::standing::{AnchorKey, Standing, Verified};
+use super::standing::{AnchorKey, Standing, Verified, issuer_key};
 use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
 use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
@@ -47,6 +47,8 @@ pub struct TrustStore {
 pub struct Anchor {
     pub identity: Identity,
     pub(super) key: AnchorKey,
+    /// Of its name, as lists and certificates of its have it for their issuer.
+    name: u64,
     /// SubjectPublicKeyInfo in DER.
     spki: Box<[u8]>,
 }
@@ -70,10 +72,10 @@ impl TrustStore {
         for (file, der) in anchors {
             known.push(anchor(&mut roots, file, der, findings)?);
         }
-        if !lists_are_of_anchors(&lists, &roots, &known, findings) {
+        if !lists_are_of_anchors(&lists, &known, findings) {
             return None;
         }
-        let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
+        let lists = without_superseded(lists, &known, findings);
         let rules_digest = rules_digest(trust, &lists);
         let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
         parts.extend(lists.iter().map(|list| list.digest));
@@ -118,6 +120,11 @@ impl TrustStore {
         self.anchors.get(self.roots.roots.iter().position(is_it)?)
     }
 
+    /// Whether who has this standing would be let in now: what each resumption asks.
+    pub fn holds(&self, standing: &Standing, now: u64) -> bool {
+        self.reaffirm(&standing.verified, now).is_ok()
+    }
+
     /// Whether a chain that was found good, perhaps by another generation with the same rules, is
     /// still good: by look-ups alone, 0.2 µs for a path of two.
     ///
@@ -143,6 +150,15 @@ impl TrustStore {
 impl Anchor {
     pub(super) fn spki(&self) -> &[u8] {
         &self.spki
+    }
+
+    fn is_called(&self, list: &RevocationList) -> bool {
+        self.name == issuer_key(&list.issuer)
+    }
+
+    /// Whether this CA signed the list.
+    fn issued(&self, list: &RevocationList) -> bool {
+        self.is_called(list) && list.is_signed_by(&self.spki)
     }
 }
 
@@ -186,27 +202,20 @@ fn anchor(
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
-    Some(Anchor { identity, key: AnchorKey(key), spki })
+    Some(Anchor { identity, key: AnchorKey(key), name: issuer_key(&root.subject), spki })
 }
 
 /// A list that has the name of an anchor and was not signed by one of that name would refuse every
 /// client of it, or none: a mistake either way.
 fn lists_are_of_anchors(
     lists: &[(&FileRef, RevocationList)],
-    roots: &RootCertStore,
     anchors: &[Anchor],
     findings: &mut Findings,
 ) -> bool {
     let mut sound = true;
     for (file, list) in lists {
-        let namesakes: Vec<_> = roots
-            .roots
-            .iter()
-            .zip(anchors)
-            .filter(|(root, _)| *root.subject == *list.issuer)
-            .collect();
-        let is_signed = namesakes.iter().filter(|(_, anchor)| list.is_signed_by(&anchor.spki));
-        if !namesakes.is_empty() && is_signed.count() == 0 {
+        let mut namesakes = anchors.iter().filter(|anchor| anchor.is_called(list)).peekable();
+        if namesakes.peek().is_some() && !namesakes.any(|anchor| anchor.issued(list)) {
             let (path, issuer) = (file.path.display(), &list.issuer_text);
             findings.problem(
                 &file.at,
@@ -217,6 +226,36 @@ fn lists_are_of_anchors(
         }
     }
     sound
+}
+
+/// Leaves out lists that a newer one of the same CA and scope replaces: an old one beside it would keep
+/// every resumption from being told by look-up.
+fn without_superseded(
+    lists: Vec<(&FileRef, RevocationList)>,
+    anchors: &[Anchor],
+    findings: &mut Findings,
+) -> Vec<RevocationList> {
+    let signer = |list: &RevocationList| anchors.iter().position(|one| one.issued(list));
+    let mut kept: Vec<(Option<usize>, RevocationList)> = Vec::with_capacity(lists.len());
+    let mut newest_first = lists;
+    newest_first.sort_by_key(|(_, list)| std::cmp::Reverse(list.this_update));
+    for (file, list) in newest_first {
+        let signer = signer(&list);
+        let replaces = |(by, newer): &(Option<usize>, RevocationList)| {
+            by.is_some() && *by == signer && newer.scope == list.scope
+        };
+        if kept.iter().any(replaces) {
+            let (path, issuer) = (file.path.display(), &list.issuer_text);
+            findings.warning(
+                &file.at,
+                format!("the revocation list {path} of {issuer} is older than another: not used"),
+                "take it out of crls",
+            );
+            continue;
+        }
+        kept.push((signer, list));
+    }
+    kept.into_iter().map(|(_, list)| list).collect()
 }
 
 fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {

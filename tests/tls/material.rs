@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use portcullis::config::error::Problem;
-use portcullis::config::plan::ClientAuth;
+use portcullis::config::plan::{ClientAuth, RevocationCheck};
 use portcullis::tls::material::Material;
 use portcullis_kit::{Authority, ClientSpec, KeyKind, Validity};
 
@@ -164,4 +164,63 @@ fn keys_of_every_kind_load() {
     let mut world = World::new();
     world.chain("a", &authority.client(&ClientSpec::new("x")), ClientAuth::None);
     world.load();
+}
+
+#[test]
+fn a_revocation_list_that_cannot_be_used_is_told_at_its_place() {
+    let clients = Authority::new("Clients");
+    let namesake = Authority::new("Clients");
+    let other = Authority::new("Other");
+    let good = clients.revocation_list(&[]);
+    let half = &good[..good.len() / 2];
+    let cases = [
+        ("empty", String::new(), "holds no revocation list"),
+        ("certificate", clients.ca_pem(), "holds no revocation list"),
+        ("half", half.to_owned(), "is not sound PEM"),
+        ("namesake", namesake.revocation_list(&[]), "is not signed by the anchor CN=Clients"),
+        ("good", good.clone(), ""),
+        // It may be that of an intermediate, which only clients send.
+        ("other", other.revocation_list(&[]), ""),
+    ];
+    for (name, text, message) in cases {
+        let mut world = World::new();
+        let trust = world.trust(&clients);
+        let path = clients.write(name, "crl", &text);
+        world.plan.trusts[usize::from(trust.0)].crls = vec![file(&path)];
+        world.plan.trusts[usize::from(trust.0)].revocation.check = RevocationCheck::Chain;
+        if message.is_empty() {
+            load(&world);
+            continue;
+        }
+        let problems = problems(&world);
+        assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+        assert!(problems[0].message.contains(message), "{}", problems[0]);
+        assert!(!problems[0].help.is_empty(), "{}", problems[0]);
+        assert_eq!(&*problems[0].at.key, path.display().to_string());
+    }
+}
+
+#[test]
+fn a_revocation_list_loads_from_der_and_an_older_one_beside_it_is_not_used() {
+    let clients = Authority::new("Clients");
+    let list = clients.revocation_list(&[]);
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let pem = clients.write("list", "crl", &list);
+    let der = clients.directory().join("list.der");
+    let status = std::process::Command::new("openssl")
+        .args(["crl", "-outform", "der", "-in"])
+        .arg(&pem)
+        .arg("-out")
+        .arg(&der)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "openssl converts the list");
+    let old = clients.revocation_list_of(&[], Validity::Expired);
+    let old = clients.write("old", "crl", &old);
+    let trust = &mut world.plan.trusts[usize::from(trust.0)];
+    trust.crls = vec![file(&old), file(&der)];
+    trust.revocation.check = RevocationCheck::Chain;
+    let material = load(&world);
+    let warnings = material.warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(warnings.iter().any(|one| one.contains("is older than another")), "{warnings:?}");
 }
