@@ -17,6 +17,7 @@ use rustls_pki_types::UnixTime;
 use super::UnixClock;
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
+use super::identity::sha256;
 use super::pem::{self, Bundle, Findings};
 use super::resolver::Resolver;
 use super::stek::StekKeys;
@@ -231,6 +232,7 @@ impl Loader<'_> {
             .as_ref()
             .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
         let trust = bundle_of(trusts, terms.trust)?;
+        let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
         let verifier: Arc<dyn ServerCertVerifier> =
             match UpstreamVerifier::build(trust, Arc::clone(&provider)) {
                 Ok(verifier) => Arc::new(verifier),
@@ -259,7 +261,7 @@ impl Loader<'_> {
         config.enable_early_data = false;
         config.resumption = ClientResumption::disabled();
         let resumes = terms.resumption == Resumption::Tickets;
-        Some(Arc::new(UpstreamTerms { config, resumes, clock: self.clock }))
+        Some(Arc::new(UpstreamTerms { config, resumes, clock: self.clock, digest }))
     }
 
     fn time(&self) -> Arc<dyn TimeProvider> {
@@ -302,6 +304,30 @@ fn scope(
         parts = parts.part(protocol.as_bytes());
     }
     parts.finish()
+}
+
+/// Everything that a handshake with an upstream goes by. Names and not ids, as in `scope`.
+fn upstream_digest<'a>(
+    terms: &UpstreamTls,
+    certificates: impl Iterator<Item = &'a Arc<CertifiedKey>>,
+    trust: &Bundle,
+) -> [u8; 32] {
+    let UpstreamTls {
+        name,
+        at: _,
+        server_name,
+        trust: _,
+        certificate: _,
+        alpn,
+        crypto,
+        resumption,
+    } = terms;
+    let named = format!("{name:?} {server_name:?} {alpn:?} {crypto:?} {resumption:?}");
+    let mut parts = vec![sha256(named.as_bytes()), trust.digest];
+    for certificate in certificates.flat_map(|key| &key.cert) {
+        parts.push(sha256(certificate));
+    }
+    sha256(parts.as_flattened())
 }
 
 fn bundle_of(trusts: &[Option<Bundle>], id: TrustId) -> Option<Bundle> {

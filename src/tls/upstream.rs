@@ -23,6 +23,7 @@ pub struct UpstreamTerms {
     pub(super) config: ClientConfig,
     pub(super) resumes: bool,
     pub(super) clock: UnixClock,
+    pub(super) digest: [u8; 32],
 }
 
 /// Terms with a session store of their own. One for each (worker, cluster, endpoint): a session is
@@ -48,6 +49,11 @@ pub struct UpstreamFacts {
 }
 
 impl UpstreamTerms {
+    /// Of all that a handshake under these terms goes by: equal digests, equal terms.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// A dialler that has seen no session yet.
     pub fn dialler(&self) -> Dialler {
         let mut config = self.config.clone();
