@@ -9,6 +9,7 @@ pub mod pool;
 pub mod record;
 pub mod refusal;
 pub mod relay;
+pub mod reload;
 pub mod route;
 pub mod server_name;
 pub mod session;
