@@ -19,6 +19,8 @@ mod passthrough;
 mod ready;
 mod refusals;
 mod relay;
+mod reload;
+mod reload_files;
 mod samples;
 mod support;
 mod termination;
