@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,13 +45,16 @@ pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListene
     };
     // Given up to be able to accept, and close, a connection when no descriptor is left.
     let mut reserve = reserve_descriptor();
+    let mut told = pin!(leave.told());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = leave.told() => {
+            // First, so that a flood does not keep a listener that is no more.
+            biased;
+            () = &mut told => {
                 empty(&worker, &leave, &listener);
                 return loss.forgive();
             }
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, source)) => admit(&worker, &leave, stream, source),

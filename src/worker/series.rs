@@ -162,3 +162,54 @@ fn named<N: Clone + Eq + Hash + Ord, C: Default>(
     left.sort_by(|one, other| one.name.cmp(&other.name));
     (taken, left)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    /// A table for listeners with these names, each with a chain `default`.
+    fn table(listeners: &[&str], before: Option<&CounterTable>) -> CounterTable {
+        let mut text = "[cluster.app]\nendpoints = [\"127.0.0.1:7000\"]\n".to_owned();
+        for name in listeners {
+            let address = "address = \"127.0.0.1:0\"";
+            let chain = "chain.default = { cluster = \"app\" }";
+            text.push_str(&format!("[listener.{name}]\n{address}\n{chain}\n"));
+        }
+        let plan = config::load_text(&text, Path::new("/portcullis.toml")).expect("a plan");
+        CounterTable::new(&plan, 2, before)
+    }
+
+    fn names(table: &CounterTable) -> Vec<&str> {
+        table.shown_listeners().map(|series| &*series.name).collect()
+    }
+
+    #[test]
+    fn a_name_keeps_its_counters_wherever_it_stands() {
+        let first = table(&["edge"], None);
+        first.chains[0].of(1).sessions.add(7);
+        let second = table(&["a", "edge"], Some(&first));
+        assert_eq!(second.chains[1].sum(|counters| counters.sessions.value()), 7);
+        assert_eq!(second.chains[0].sum(|counters| counters.sessions.value()), 0);
+        assert!(Arc::ptr_eq(&first.clusters[0], &second.clusters[0]));
+    }
+
+    #[test]
+    fn what_is_removed_is_shown_until_nobody_uses_it_and_then_forgotten() {
+        let first = table(&["edge", "side"], None);
+        first.listeners[1].of(0).open.up();
+        let second = table(&["edge"], Some(&first));
+        assert_eq!(names(&second), ["edge", "side"]);
+        let third = table(&["edge"], Some(&second));
+        assert_eq!(names(&third), ["edge", "side"], "over one more reload");
+        let back = table(&["edge", "side"], Some(&third));
+        assert!(Arc::ptr_eq(&back.listeners[1], &first.listeners[1]), "it was still in use");
+        // Another worker may be the one that sees the end.
+        first.listeners[1].of(1).open.down();
+        assert_eq!(names(&third), ["edge"]);
+        let fourth = table(&["edge"], Some(&third));
+        assert!(fourth.former.listeners.is_empty());
+    }
+}

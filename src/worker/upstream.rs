@@ -154,8 +154,12 @@ impl Cluster {
         if self.retired.replace(true) {
             return;
         }
-        self.ready.borrow_mut().empty().for_each(drop);
-        self.counters().ready.set(0);
+        let mut pool = self.ready.borrow_mut();
+        if !pool.is_empty() {
+            pool.empty().for_each(drop);
+            self.counters().ready.set(0);
+        }
+        drop(pool);
         self.used.notify_one();
     }
 

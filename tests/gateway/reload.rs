@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write, connect_plain,
-    connect_tls, eventually, read_to_end, round_trip,
+    Authority, Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write,
+    connect_plain, connect_tls, eventually, read_to_end, round_trip,
 };
 use rustix::process::Signal;
 
-use crate::support::{Config, NAME, Pki, assert_same, files, pattern};
+use crate::support::{BINARY, Config, NAME, Pki, assert_same, files, pattern};
 
 fn talk(stream: &mut TlsStream) {
     assert_eq!(round_trip(stream, b"hello").unwrap(), b"hello");
@@ -333,6 +333,41 @@ fn an_unchanged_cluster_keeps_its_ready_connections_and_a_changed_one_closes_the
 }
 
 #[test]
+fn an_upstream_that_is_trusted_no_more_gets_no_new_client() {
+    let pki = Pki::new();
+    let upstream = TlsEcho::start(ServerTls::new(&pki.upstream).build());
+    let stranger = Authority::new("Another Root");
+    let with = |trusted: &Authority| {
+        Config::new(2)
+            .listener("edge", "")
+            .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+            .mutual(&pki, "")
+            .upstream("db", "")
+            .trust("upstreams", trusted)
+            .cluster(
+                "db",
+                &[upstream.address()],
+                "tls = \"db\"\npool = { ready_min = 2, ready_max = 4 }",
+            )
+            .to_string()
+    };
+    let gateway = Gateway::start(BINARY, &with(&pki.ca));
+    let mut old = pki.connect(&gateway);
+    talk(&mut old);
+    // The same names all over, and other certificates behind one of them.
+    gateway.reload(&with(&stranger));
+    let mut new = pki.connect(&gateway);
+    assert!(round_trip(&mut new, b"hello").is_err());
+    gateway.wait_access(PATIENCE, |line| line["reason"] == "upstream_untrusted");
+    talk(&mut old);
+    end(old);
+    gateway.reload(&with(&pki.ca));
+    let mut new = pki.connect(&gateway);
+    talk(&mut new);
+    end(new);
+}
+
+#[test]
 fn tickets_of_before_a_reload_are_good_after_it() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
     let config = config(2, &pki, &["edge"], echoes.address());
@@ -399,6 +434,40 @@ fn a_hundred_reloads_leave_descriptors_threads_and_sessions_as_they_were() {
     talk(&mut held);
     end(held);
     gateway.settled();
+}
+
+#[test] // threat 35
+fn sessions_of_old_generations_do_not_keep_their_configurations_in_memory() {
+    const GENERATIONS: u64 = 12;
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let plain = config(1, &pki, &["edge"], echoes.address());
+    let with_names = |turn: u64| {
+        let names: Vec<_> =
+            (0..20_000).map(|name| format!("\"n{name}.t{turn}.edge.test\"")).collect();
+        let names = names.join(", ");
+        let keys = format!("match = {{ server_names = [{names}] }}\ncluster = \"app\"");
+        plain.clone().chain("edge", "many", &keys).to_string()
+    };
+    let gateway = plain.start();
+    let before = gateway.resident();
+    gateway.reload(&with_names(0));
+    let one = gateway.resident() - before;
+    // A few without sessions: what the allocator keeps is no leak.
+    for turn in 1..4 {
+        gateway.reload(&with_names(turn));
+    }
+    let before = gateway.resident();
+    let mut held = Vec::new();
+    for turn in 4..4 + GENERATIONS {
+        gateway.reload(&with_names(turn));
+        held.push(pki.connect(&gateway));
+        held.last_mut().into_iter().for_each(talk);
+    }
+    let grown = gateway.resident().saturating_sub(before);
+    println!("one configuration takes {one} bytes, {GENERATIONS} with sessions took {grown} more");
+    assert!(grown < one * GENERATIONS / 3, "{grown} of {one} each");
+    held.iter_mut().for_each(talk);
+    held.into_iter().for_each(end);
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Reloads {
         };
         self.watch(is_watched, &files);
         match result {
-            Ok(None) => tracing::debug!("files were touched and say what they said"),
+            Ok(None) => tracing::debug!("the files of the configuration say what they said"),
             Ok(Some((snapshot, report))) => {
                 self.fingerprint = fingerprint;
                 self.told = None;
