@@ -6,26 +6,50 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 
+use super::bind::{Bound, bind};
 use crate::config::error::Problem;
-use crate::config::plan::{Listener, Plan, SessionTickets, Workers};
+use crate::config::plan::{Plan, SessionTickets, Workers};
 use crate::core::route::Conflict;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
-use crate::sys::{clock, descriptors, socket, thread};
+use crate::sys::{clock, descriptors, thread};
 use crate::tls::{Material, StekKeys};
-use crate::worker::{self, Ended, Mail, Mailbox, Peer, Report, Snapshot, Spawn, WorkerCounters};
+use crate::worker::{self, Ended, ListenerKey, Mailbox, Order, Peer, Report, Snapshot, Spawn};
 
 /// Workers that serve, and what they share.
 #[derive(Debug)]
 pub struct Gateway {
-    snapshot: Arc<Snapshot>,
+    current: Arc<ArcSwap<Snapshot>>,
+    /// Snapshots that a connection may still hold. They are kept here so that none is freed on a
+    /// worker: that may take longer than its clients should wait.
+    former: Vec<Arc<Snapshot>>,
     peers: Arc<[Peer]>,
     threads: Vec<JoinHandle<io::Result<Ended>>>,
-    addresses: Vec<SocketAddr>,
+    /// What is listened on, and where really.
+    held: Vec<(ListenerKey, SocketAddr)>,
     stek: Arc<StekKeys>,
+}
+
+/// What a configuration is loaded with while another one runs, on whatever thread.
+#[derive(Debug)]
+pub struct Loader {
+    before: Arc<Snapshot>,
+    workers: usize,
+    stek: Arc<StekKeys>,
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReloadReport {
+    pub generation: u64,
+    /// Listeners on an address that nobody listened on before, and where they really listen.
+    pub opened: Vec<(Arc<str>, SocketAddr)>,
+    /// Listeners whose address nobody listens on any more.
+    pub closed: Vec<Arc<str>>,
 }
 
 /// Why a gateway did not start.
@@ -41,6 +65,8 @@ pub enum StartError {
     Thread(#[source] io::Error),
     #[error("no session ticket keys")]
     Tickets(#[source] crate::tls::StekError),
+    #[error("another configuration went live while this one was loaded")]
+    Overtaken,
 }
 
 /// Descriptors of the process: logs, listening sockets, the admin server.
@@ -88,61 +114,120 @@ impl Gateway {
         };
         fit_descriptors(&mut plan, workers);
         let (material, stek) = load_material(&plan)?;
-        for warning in material.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let sockets = bind(&plan.listeners, workers).map_err(StartError::Problems)?;
-        let snapshot = Snapshot::new(plan, material).map_err(StartError::Chains)?;
-        Self::spawn(snapshot, stek, sockets, &cores, reports)
+        warn_of(&material);
+        let snapshot = Snapshot::first(plan, material, workers).map_err(StartError::Chains)?;
+        let bound = bind(&snapshot, workers, &[]).map_err(StartError::Problems)?;
+        Self::spawn(&snapshot, stek, bound, workers, &cores, reports)
     }
 
     fn spawn(
-        snapshot: Arc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         stek: Arc<StekKeys>,
-        sockets: Vec<Vec<TcpListener>>,
+        bound: Vec<Bound>,
+        workers: usize,
         cores: &[usize],
         reports: Option<&Sender<Report>>,
     ) -> Result<Self, StartError> {
-        let (listeners, clusters) = (snapshot.plan.listeners.len(), snapshot.plan.clusters.len());
-        let addresses = sockets.first().into_iter().flatten();
-        let addresses = addresses.filter_map(|socket| socket.local_addr().ok()).collect();
-        let counters = || WorkerCounters::new(listeners, snapshot.chains(), clusters);
-        let peers: Arc<[Peer]> = sockets
-            .iter()
-            .map(|_| Peer { counters: Arc::new(counters()), mailbox: Mailbox::new() })
-            .collect();
-        let pinned = sockets.len() <= cores.len();
-        let mut threads = Vec::with_capacity(sockets.len());
-        for (index, listeners) in sockets.into_iter().enumerate() {
+        let held = bound.iter().map(|bound| (bound.key, bound.address)).collect();
+        let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+        let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
+        let pinned = workers <= cores.len();
+        let mut gateway = Self {
+            current: Arc::new(ArcSwap::new(Arc::clone(snapshot))),
+            former: Vec::new(),
+            peers: Arc::clone(&peers),
+            threads: Vec::with_capacity(workers),
+            held,
+            stek,
+        };
+        for (index, sockets) in by_worker(bound, workers).into_iter().enumerate() {
             let seed = clock::wall().subsec_nanos();
             let started = worker::spawn(Spawn {
                 index,
                 core: pinned.then(|| cores[index]),
-                snapshot: Arc::clone(&snapshot),
+                snapshot: Arc::clone(snapshot),
                 peers: Arc::clone(&peers),
-                listeners,
+                sockets,
                 reports: reports.cloned(),
                 seed: (u64::from(seed) << 16)
                     ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             });
             match started {
-                Ok(thread) => threads.push(thread),
+                Ok(thread) => gateway.threads.push(thread),
                 Err(error) => {
-                    Self { snapshot, peers, threads, addresses, stek }.stop();
+                    gateway.stop();
                     return Err(StartError::Thread(error));
                 }
             }
         }
-        Ok(Self { snapshot, peers, threads, addresses, stek })
+        Ok(gateway)
+    }
+
+    /// Puts `plan` in the place of what runs: all of it, or, after any error, nothing.
+    ///
+    /// # Errors
+    /// Every problem of what the plan names, or of the addresses to listen on.
+    pub fn reload(&mut self, plan: Plan) -> Result<ReloadReport, StartError> {
+        let snapshot = self.loader().load(plan)?;
+        self.install(snapshot)
+    }
+
+    /// What the next plan is loaded with.
+    pub fn loader(&self) -> Loader {
+        let (before, stek) = (self.current.load_full(), Arc::clone(&self.stek));
+        Loader { before, workers: self.peers.len(), stek }
+    }
+
+    /// Binds what is new in `snapshot` and gives it to every worker.
+    ///
+    /// # Errors
+    /// Nothing has changed then: an address cannot be listened on, or another snapshot came first.
+    pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Result<ReloadReport, StartError> {
+        let before = self.current.load_full();
+        if snapshot.generation != before.generation + 1 {
+            return Err(StartError::Overtaken);
+        }
+        let workers = self.peers.len();
+        let bound = bind(&snapshot, workers, &self.held).map_err(StartError::Problems)?;
+        warn_of(&snapshot.material);
+        // From here on nothing can fail.
+        let name =
+            |of: &Snapshot, key| of.listener(key).map(|at| Arc::clone(&of.plan.listeners[at].name));
+        let opened = bound.iter();
+        let opened = opened.filter_map(|it| Some((name(&snapshot, it.key)?, it.address))).collect();
+        let closed = self.held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
+        let closed = closed.filter_map(|(key, _)| name(&before, *key)).collect();
+        self.held.retain(|(key, _)| snapshot.listener(*key).is_some());
+        self.held.extend(bound.iter().map(|bound| (bound.key, bound.address)));
+        for (peer, sockets) in self.peers.iter().zip(by_worker(bound, workers)) {
+            peer.mailbox.order(Order::Take(Arc::clone(&snapshot), sockets));
+        }
+        let generation = snapshot.generation;
+        self.current.store(snapshot);
+        self.former.push(before);
+        Ok(ReloadReport { generation, opened, closed })
+    }
+
+    /// Snapshots that nobody else holds any more; freeing them may take its time.
+    pub fn take_unused(&mut self) -> Vec<Arc<Snapshot>> {
+        let is_unused = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
+        self.former.extract_if(.., is_unused).collect()
     }
 
     /// Where each listener really listens, in the plan's order.
-    pub fn addresses(&self) -> impl Iterator<Item = (&Listener, SocketAddr)> {
-        self.snapshot.plan.listeners.iter().zip(self.addresses.iter().copied())
+    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let snapshot = self.current.load();
+        let keys = snapshot.listener_keys();
+        let listeners = snapshot.plan.listeners.iter().zip(keys).filter_map(|(listener, key)| {
+            let (_, address) = self.held.iter().find(|(held, _)| held == key)?;
+            Some((Arc::clone(&listener.name), *address))
+        });
+        listeners.collect()
     }
 
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+    /// The snapshot that new connections are served by, for whoever looks at it now and then.
+    pub fn current(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.current
     }
 
     pub fn peers(&self) -> &Arc<[Peer]> {
@@ -156,7 +241,7 @@ impl Gateway {
 
     /// Begins to drain: see `plan::Drain`.
     pub fn drain(&self, now: Instant) {
-        self.tell_all(|| Mail::Drain(now));
+        self.tell_all(|| Order::Drain(now));
     }
 
     /// True once a worker has ended, wanted or not.
@@ -173,7 +258,7 @@ impl Gateway {
     pub fn stop(self) -> Ended {
         let running = self.threads.iter().any(|thread| !thread.is_finished());
         if running {
-            self.tell_all(|| Mail::Stop);
+            self.tell_all(|| Order::Stop);
         }
         let mut ended = Ended::Clean;
         for thread in self.threads {
@@ -193,70 +278,44 @@ impl Gateway {
         ended
     }
 
-    fn tell_all(&self, mail: impl Fn() -> Mail) {
-        for (peer, thread) in self.peers.iter().zip(&self.threads) {
-            // A mailbox is full of sockets for a moment at most: its worker empties it.
-            let mut turns = 0;
-            while peer.mailbox.send(mail()).is_err() && !thread.is_finished() && turns < TELL_TURNS
-            {
-                std::thread::park_timeout(TELL_PAUSE);
-                turns += 1;
-            }
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        for peer in self.peers.iter() {
+            peer.mailbox.order(order());
         }
     }
 }
 
-/// One set of listening sockets a worker. All problems at once.
-fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<Vec<TcpListener>>, Vec<Problem>> {
-    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut problems = Vec::new();
-    for listener in listeners {
-        let mut address = listener.address;
-        let bound = socket::ensure_free(address).and_then(|()| {
-            for sockets in &mut sockets {
-                let socket = socket::listen(address)?;
-                // Port 0: the first socket gets a port, the others join it there.
-                address = socket.local_addr()?;
-                sockets.push(socket);
-            }
-            Ok(())
-        });
-        if let Err(error) = bound {
-            problems.push(bind_problem(listener, listeners, &error));
-        }
+impl Loader {
+    /// Reads everything that `plan` names, as a start with it would, and makes of it what follows the
+    /// snapshot that runs. Takes as long as that takes.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load(&self, mut plan: Plan) -> Result<Arc<Snapshot>, StartError> {
+        fit_descriptors(&mut plan, self.workers);
+        let generation = self.before.generation + 1;
+        let material = Material::load(&plan, &self.stek, generation, clock::unix_now)
+            .map_err(StartError::Problems)?;
+        self.before.next(plan, material, self.workers).map_err(StartError::Chains)
     }
-    if problems.is_empty() { Ok(sockets) } else { Err(problems) }
 }
 
-fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Problem {
-    let address = listener.address;
-    let port = address.port();
-    // The same address twice is found by `config`; all addresses of the machine and one of them is not.
-    let ours = all.iter().find(|other| {
-        let shared = other.address.ip().is_unspecified() || address.ip().is_unspecified();
-        other.name != listener.name && other.address.port() == port && shared
-    });
-    let help = match error.kind() {
-        io::ErrorKind::AddrInUse if ours.is_some() => {
-            let (name, other) = ours.map_or(("", address), |it| (&*it.name, it.address));
-            format!(
-                "listener {name} takes {other}, and one of the two addresses stands for all of this \
-                 machine: give each address of its own, or another port"
-            )
+/// What loads and yet needs someone's attention.
+fn warn_of(material: &Material) {
+    for warning in material.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// What each worker is to listen with.
+fn by_worker(bound: Vec<Bound>, workers: usize) -> Vec<Vec<(ListenerKey, TcpListener)>> {
+    let mut all: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for Bound { key, address: _, sockets } in bound {
+        for (worker, socket) in all.iter_mut().zip(sockets) {
+            worker.push((key, socket));
         }
-        io::ErrorKind::AddrInUse => format!(
-            "another process listens there: `ss -ltnp 'sport = :{port}'` says which; end it or choose another port"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "ports below 1024 need a right: AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, `setcap cap_net_bind_service=+ep` on the binary, or a port above 1023 instead of {port}"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!("{} is no address of this machine: `ip addr` lists them", address.ip())
-        }
-        _ => String::new(),
-    };
-    let message = format!("cannot listen on {address}: {error}");
-    Problem { at: listener.at.clone(), message, help }
+    }
+    all
 }
 
 /// Raises the descriptor limit, and lowers the connection limit to what it carries: better to refuse
@@ -284,6 +343,3 @@ fn fit_descriptors(plan: &mut Plan, workers: usize) {
         plan.limits.connections = NonZeroUsize::new(carried);
     }
 }
-
-const TELL_PAUSE: Duration = Duration::from_millis(1);
-const TELL_TURNS: u32 = 5_000;

@@ -2,6 +2,7 @@
 //!
 //! `gateway` is what `run` and `demo` both start; begin there.
 
+pub mod bind;
 pub mod check;
 pub mod demo;
 pub mod docs;
@@ -9,7 +10,9 @@ pub mod gateway;
 pub mod outlets;
 pub mod pki;
 pub mod problems;
+pub mod reload;
 pub mod run;
+pub mod signals;
 pub mod stek;
 
 use std::io;

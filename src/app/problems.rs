@@ -33,13 +33,13 @@ pub fn fail_to_start(error: &RunError) -> ExitCode {
 
 /// Prints an error with its causes.
 pub fn fail_with(error: &(dyn Error + 'static)) -> ExitCode {
-    print(&chain(error));
+    print(&format!("portcullis: {}", chain(error)));
     ExitCode::FAILURE
 }
 
 /// An error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = format!("portcullis: {error}");
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(&format!(": {cause}"));

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::gateway::{Gateway, StartError};
+use super::reload::{self, Files, Fingerprint, Reading, Reloads};
+use super::signals::{self, Signals, Wanted};
 use super::{outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
-use crate::config;
 use crate::config::error::Problem;
 use crate::config::plan::Plan;
 use crate::sys::clock;
 use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
+use crate::telemetry::log::LogVolume;
+use crate::telemetry::metrics::ReloadCounts;
 use crate::telemetry::{log, metrics};
 use crate::tls::StekKeys;
 use crate::tls::stek::Rotation;
@@ -40,14 +42,16 @@ Prints one line on standard output once it serves, and then one for each connect
 Standard error is the log of the process.
 
 Signals:
-  SIGTERM, SIGINT           drain as [runtime] drain says; a second one ends all at once
-  SIGHUP, SIGUSR1, SIGUSR2  reload, reopen logs, upgrade: not available yet, the log says so
+  SIGTERM, SIGINT   drain as [runtime] drain says; a second one ends all at once
+  SIGHUP            reload: everything new goes live, or, after any mistake, nothing; the log says
+                    which. A file that changes does the same unless [runtime] watch = false
+  SIGUSR1, SIGUSR2  reopen logs, upgrade: not available yet, the log says so
 
 Exit codes:
   0  every session ended by itself     1  it could not start, or a worker was lost
   2  sessions were cut at the drain's deadline or by a second signal; or wrong usage";
 
-/// How often control looks whether a worker has ended.
+/// How often control looks whether a worker has ended, and whether a file has changed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How often the ticket keys are held against the wall clock: a clock that is set, as on a machine
@@ -61,18 +65,28 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Runs until a signal ends it. 0: every session ended by itself; 1: it did not start, or a worker
 /// broke; 2: sessions were cut at the drain's deadline.
 pub fn run(command: &RunCommand) -> ExitCode {
-    let plan = match config::load(&command.config) {
+    let Reading { plan, files, fingerprint } = reload::read(&command.config);
+    let plan = match plan {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
-    if let Err(error) = log::init(&plan.log) {
-        return problems::fail_with(&error);
-    }
-    match serve(plan, &command.config) {
+    let volume = match log::init(&plan.log) {
+        Ok(volume) => volume,
+        Err(error) => return problems::fail_with(&error),
+    };
+    match serve(plan, Start { file: &command.config, files, fingerprint, volume }) {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
         Ok(Ended::Cut) => ExitCode::from(2),
         Err(error) => problems::fail_to_start(&error),
     }
+}
+
+/// What is known of the configuration beside the plan.
+struct Start<'a> {
+    file: &'a Path,
+    files: Files,
+    fingerprint: Fingerprint,
+    volume: LogVolume,
 }
 
 /// Why the process could not serve.
@@ -91,21 +105,21 @@ pub enum RunError {
     WorkerLost,
 }
 
-fn serve(plan: Plan, file: &Path) -> Result<Ended, RunError> {
+fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunError::Control)?;
-    runtime.block_on(control(plan, file))
+    let ended = runtime.block_on(control(plan, start));
+    // A configuration that is still being loaded is nobody's any more.
+    runtime.shutdown_background();
+    ended
 }
 
-async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
+async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     // Before anybody is told that we are ready, and may end us.
     let signals = Signals::listen().map_err(RunError::Control)?;
-    for unavailable in UNAVAILABLE {
-        let received = signal(unavailable.kind).map_err(RunError::Control)?;
-        tokio::spawn(answer(unavailable, received));
-    }
+    signals::answer_unavailable().map_err(RunError::Control)?;
     let admin = match &plan.admin {
         None => None,
         Some(admin) => {
@@ -117,7 +131,10 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     let gateway = Gateway::start(plan, reports.as_ref())?;
     drop(reports);
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
-    let state = Arc::new(AdminState::new(metrics::registry(peers, gateway.snapshot(), counts)));
+    let reload_counts = Arc::new(ReloadCounts::new(clock::wall()));
+    let current = Arc::clone(gateway.current());
+    let registry = metrics::registry(peers, current, counts, Arc::clone(&reload_counts));
+    let state = Arc::new(AdminState::new(registry));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
         ready.push_str(&format!(" admin={}", admin.local_addr()));
@@ -128,8 +145,12 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     if let Err(error) = say(&ready) {
         tracing::warn!(%error, "the ready line cannot be written to standard output: {ready}");
     }
-    tracing::info!(config = %file.display(), workers = gateway.peers().len(), "serving");
-    let ended = until_signalled(gateway, &state, signals).await;
+    let workers = gateway.peers().len();
+    tracing::info!(config = %start.file.display(), workers, generation = 1, "serving");
+    let Start { file, files, fingerprint, volume } = start;
+    let plan = &gateway.current().load().plan;
+    let reloads = Reloads::new(file, plan, (&files, fingerprint), reload_counts, volume);
+    let ended = until_signalled(gateway, &state, signals, reloads).await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");
     }
@@ -141,91 +162,57 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     ended
 }
 
-/// SIGTERM and SIGINT, which mean the same.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// From here on neither ends the process by itself.
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// A signal that other daemons act on and this one cannot yet. Left alone it would end the process,
-/// and every session with it, without a word.
-#[derive(Debug, Clone, Copy)]
-struct UnavailableSignal {
-    kind: SignalKind,
-    name: &'static str,
-    /// What it asks for elsewhere, and what to do here.
-    instead: &'static str,
-}
-
-const UNAVAILABLE: [UnavailableSignal; 3] = [
-    UnavailableSignal {
-        kind: SignalKind::hangup(),
-        name: "SIGHUP",
-        instead: "reload is not available yet: start a new process to use a changed configuration",
-    },
-    UnavailableSignal {
-        kind: SignalKind::user_defined1(),
-        name: "SIGUSR1",
-        instead: "reopening logs is not available yet: rotate the access log by copy and truncate",
-    },
-    UnavailableSignal {
-        kind: SignalKind::user_defined2(),
-        name: "SIGUSR2",
-        instead: "upgrade in place is not available yet: SIGTERM drains, then start the new program",
-    },
-];
-
-/// Says each time that nothing was done.
-async fn answer(unavailable: UnavailableSignal, mut received: Signal) {
-    let UnavailableSignal { kind: _, name, instead } = unavailable;
-    while received.recv().await.is_some() {
-        tracing::warn!("{name} changed nothing: {instead}");
-    }
-}
-
-/// Serves until the first signal, then drains; a second one ends everything at once.
+/// Serves until the first signal that ends, then drains; a second one ends everything at once.
 async fn until_signalled(
-    gateway: Gateway,
+    mut gateway: Gateway,
     state: &AdminState,
     mut signals: Signals,
+    mut reloads: Reloads,
 ) -> Result<Ended, RunError> {
-    tokio::select! {
-        () = signals.next() => {}
-        () = ended(&gateway, Gateway::has_ended) => {
-            gateway.stop();
-            return Err(RunError::WorkerLost);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            order = signals.next() => match order {
+                Wanted::Reload => reloads.ask(),
+                Wanted::End => break,
+            },
+            work = reloads.next() => reloads.act(work, &mut gateway),
+            _ = look.tick() => {
+                if gateway.has_ended() {
+                    gateway.stop();
+                    return Err(RunError::WorkerLost);
+                }
+                reloads.look();
+                free(&mut gateway);
+            }
         }
     }
+    drop(reloads);
     state.set_readiness(Readiness::Draining);
     tracing::info!("draining: no longer ready; a second signal ends it at once");
     gateway.drain(clock::now());
-    tokio::select! {
-        () = signals.next() => tracing::warn!("second signal: cutting what is still open"),
-        () = ended(&gateway, Gateway::is_over) => {}
+    while !gateway.is_over() {
+        tokio::select! {
+            order = signals.next() => match order {
+                Wanted::Reload => {
+                    tracing::warn!("SIGHUP changed nothing: the process drains and ends");
+                }
+                Wanted::End => {
+                    tracing::warn!("second signal: cutting what is still open");
+                    break;
+                }
+            },
+            _ = look.tick() => {}
+        }
     }
     Ok(gateway.stop())
 }
 
-async fn ended(gateway: &Gateway, is_so: impl Fn(&Gateway) -> bool) {
-    while !is_so(gateway) {
-        tokio::time::sleep(LOOK).await;
+/// Frees what no connection holds any more, where nobody waits for it.
+fn free(gateway: &mut Gateway) {
+    let unused = gateway.take_unused();
+    if !unused.is_empty() {
+        drop(tokio::task::spawn_blocking(move || drop(unused)));
     }
 }
 
@@ -256,7 +243,7 @@ fn open_access_log(plan: &Plan) -> Result<(Option<Sender<Report>>, AccessLogGuar
 fn ready_line(gateway: &Gateway) -> String {
     let mut line = "ready".to_owned();
     for (listener, address) in gateway.addresses() {
-        line.push_str(&format!(" listener.{}={address}", listener.name));
+        line.push_str(&format!(" listener.{listener}={address}"));
     }
     line
 }

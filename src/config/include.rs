@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{Location, Problems};
+use super::load::Seen;
 use super::node::At;
 
 /// Files that all patterns together may name.
@@ -19,13 +20,14 @@ const FILES_MAX: usize = 10_000;
 pub(super) fn files(
     patterns: &[At<String>],
     main: &Path,
+    look: &mut dyn FnMut(Seen<'_>),
     problems: &mut Problems,
 ) -> Vec<(PathBuf, Location)> {
     let directory = main.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::from([main.to_owned()]);
     let mut files = Vec::new();
     for pattern in patterns {
-        for file in expand(pattern, directory, problems) {
+        for file in expand(pattern, directory, look, problems) {
             if files.len() == FILES_MAX {
                 let message = format!("more than {FILES_MAX} files");
                 problems.add(pattern.at.clone(), message, "");
@@ -39,7 +41,12 @@ pub(super) fn files(
     files
 }
 
-fn expand(pattern: &At<String>, directory: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+fn expand(
+    pattern: &At<String>,
+    directory: &Path,
+    look: &mut dyn FnMut(Seen<'_>),
+    problems: &mut Problems,
+) -> Vec<PathBuf> {
     let text = pattern.value.as_str();
     let (parent, name) = text
         .rsplit_once('/')
@@ -58,6 +65,7 @@ fn expand(pattern: &At<String>, directory: &Path, problems: &mut Problems) -> Ve
         return vec![directory.join(text)];
     }
     let parent = directory.join(parent);
+    look(Seen::Directory(&parent));
     match matching(&parent, name) {
         Ok(names) => names.into_iter().map(|name| parent.join(name)).collect(),
         // A directory that is not there holds no files, as one that is empty.

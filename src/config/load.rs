@@ -25,13 +25,30 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Mistakes in the syntax of one file that are shown; each costs a search for the first of two.
 const SYNTAX_ERRORS_MAX: usize = 100;
 
+/// What was looked at while a configuration was read, whether it could be read or not.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen<'a> {
+    /// A configuration file, with what it says where it could be read.
+    File(&'a Path, Option<&'a [u8]>),
+    /// A directory whose files an `include` names.
+    Directory(&'a Path),
+}
+
 /// Reads the file at `path` and those it includes.
 ///
 /// # Errors
 /// All problems of all files, by file, line and column; never an empty list.
 pub fn load(path: &Path) -> Result<Plan, Vec<Problem>> {
-    match read(path) {
-        Ok(bytes) => load_bytes(bytes, path),
+    load_seen(path, &mut |_| {})
+}
+
+/// As [`load`], and tells what it looks at.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_seen(path: &Path, seen: &mut dyn FnMut(Seen<'_>)) -> Result<Plan, Vec<Problem>> {
+    match read_seen(path, seen) {
+        Ok(bytes) => load_bytes(bytes, path, seen),
         Err(error) => {
             let at = Source::new(path, String::new()).location(0, "");
             let message = format!("cannot be read: {error}");
@@ -52,14 +69,18 @@ pub fn load(path: &Path) -> Result<Plan, Vec<Problem>> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(text: &str, path: &Path) -> Result<Plan, Vec<Problem>> {
-    load_bytes(text.as_bytes().to_vec(), path)
+    load_bytes(text.as_bytes().to_vec(), path, &mut |_| {})
 }
 
-fn load_bytes(bytes: Vec<u8>, path: &Path) -> Result<Plan, Vec<Problem>> {
+fn load_bytes(
+    bytes: Vec<u8>,
+    path: &Path,
+    seen: &mut dyn FnMut(Seen<'_>),
+) -> Result<Plan, Vec<Problem>> {
     let mut problems = Problems::default();
     let whole = Source::new(path, String::new()).location(0, "");
     let raw = decode(bytes, path, &mut problems)
-        .and_then(|main| with_included(main, path, &mut problems));
+        .and_then(|main| with_included(main, path, seen, &mut problems));
     let plan = raw.and_then(|raw| convert::plan(&raw, &whole, &mut problems));
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
@@ -117,12 +138,17 @@ fn source(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<Source
 }
 
 /// `None` if an included file cannot be read as a whole.
-fn with_included(mut main: RawFile, path: &Path, problems: &mut Problems) -> Option<RawFile> {
+fn with_included(
+    mut main: RawFile,
+    path: &Path,
+    seen: &mut dyn FnMut(Seen<'_>),
+    problems: &mut Problems,
+) -> Option<RawFile> {
     let patterns = main.include.take().map(|include| include.value).unwrap_or_default();
     let mut usable = true;
     let mut all = Vec::new();
-    for (file, at) in include::files(&patterns, path, problems) {
-        let included = match read(&file) {
+    for (file, at) in include::files(&patterns, path, seen, problems) {
+        let included = match read_seen(&file, seen) {
             Ok(bytes) => decode(bytes, &file, problems),
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", file.display());
@@ -178,6 +204,12 @@ fn help_to_read(error: &io::Error) -> &'static str {
         io::ErrorKind::IsADirectory => "write the path of a file in it",
         _ => "",
     }
+}
+
+fn read_seen(path: &Path, seen: &mut dyn FnMut(Seen<'_>)) -> io::Result<Vec<u8>> {
+    let read = read(path);
+    seen(Seen::File(path, read.as_deref().ok()));
+    read
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

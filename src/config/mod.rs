@@ -19,7 +19,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use self::load::{load, load_text};
+pub use self::load::{Seen, load, load_seen, load_text};
 pub use self::node::Key;
 pub use self::render::{Style, render};
 

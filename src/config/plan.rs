@@ -49,6 +49,8 @@ pub struct ClusterId(pub u16);
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub workers: Workers,
+    /// Whether a change of a file reloads the configuration.
+    pub watch: bool,
     pub drain: Drain,
 }
 
@@ -210,6 +212,12 @@ pub struct CertificateFiles {
     pub ocsp: Option<FileRef>,
 }
 
+impl CertificateFiles {
+    fn files(&self) -> impl Iterator<Item = &FileRef> {
+        [&self.chain, &self.key].into_iter().chain(&self.ocsp)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct DownstreamTls {
     pub name: Arc<str>,
@@ -363,7 +371,7 @@ pub struct Cluster {
     pub pool: Pool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
     /// Overrides `UpstreamTls::server_name` for this endpoint.
@@ -376,7 +384,7 @@ pub enum Balance {
     LeastConnections,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connect {
     /// For TCP and TLS together, each attempt.
     pub timeout: Duration,
@@ -386,7 +394,7 @@ pub struct Connect {
 
 /// Ready upstream connections of one worker to this cluster: dialled and handshaken ahead of need,
 /// each used once. `ready_max = 0` turns them off.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
     pub ready_min: u16,
     pub ready_max: u16,
@@ -394,7 +402,39 @@ pub struct Pool {
     pub age: Duration,
 }
 
+impl Cluster {
+    /// Whether both are reached in the same way, as far as the plan says: where it is written and
+    /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
+    pub fn is_reached_as(&self, other: &Self) -> bool {
+        let Self { name, at: _, endpoints, balance, tls, connect, pool } = self;
+        (name, endpoints, balance, connect, pool)
+            == (&other.name, &other.endpoints, &other.balance, &other.connect, &other.pool)
+            && tls.is_some() == other.tls.is_some()
+    }
+}
+
 impl Plan {
+    /// Every file, and directory of files, that the plan names beside what is written to.
+    pub fn files(&self) -> Vec<&FileRef> {
+        let mut files = Vec::new();
+        for terms in &self.downstream_tls {
+            files.extend(terms.certificates.iter().flat_map(CertificateFiles::files));
+            files.extend(&terms.certificate_dir);
+        }
+        for terms in &self.upstream_tls {
+            files.extend(terms.certificate.iter().flat_map(CertificateFiles::files));
+        }
+        for trust in &self.trusts {
+            files.extend(trust.anchors.iter().chain(&trust.crls));
+        }
+        match &self.session_tickets.source {
+            TicketSource::Auto => {}
+            TicketSource::Root(file) => files.push(file),
+            TicketSource::Keys(keys) => files.extend(keys),
+        }
+        files
+    }
+
     pub fn cluster(&self, id: ClusterId) -> &Cluster {
         &self.clusters[usize::from(id.0)]
     }

@@ -125,6 +125,9 @@ tables! {
         /// How sockets are driven: "auto", "epoll" or "io_uring". Default: "auto", which is what
         /// measured faster.
         io: String,
+        /// Whether the configuration is loaded anew when one of its files changes, or a file that it
+        /// names; SIGHUP does so in any case. Default: true.
+        watch: bool,
         /// What SIGTERM sets off.
         drain: RawDrain,
     }

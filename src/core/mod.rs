@@ -10,6 +10,7 @@ pub mod pool;
 pub mod record;
 pub mod refusal;
 pub mod relay;
+pub mod reload;
 pub mod report_limit;
 pub mod route;
 pub mod server_name;

@@ -107,6 +107,12 @@ impl<T> ReadyPool<T> {
         iter::from_fn(move || self.expire_one(now))
     }
 
+    /// Takes out everything, when no client comes any more.
+    pub fn empty(&mut self) -> impl Iterator<Item = T> {
+        self.expire_at = None;
+        self.ready.drain(..).map(|ready| ready.connection)
+    }
+
     /// How many dials to start at `now`. Report each with `dial_started` and its end with
     /// `dial_done` and `put`, or with `dial_failed`.
     pub fn want(&self, now: Instant) -> usize {

@@ -12,26 +12,39 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Registry, reload};
 
 use super::timestamp::Timestamp;
 use crate::config::plan::{Log, LogFormat, LogLevel};
 use crate::sys::clock;
+
+/// Changes how much the log says while it is written.
+#[derive(Debug, Clone)]
+pub struct LogVolume(reload::Handle<LevelFilter, Registry>);
+
+impl LogVolume {
+    pub fn set(&self, wanted: LogLevel) {
+        // Without a log there is nothing to change.
+        drop(self.0.reload(level(wanted)));
+    }
+}
 
 /// Sends everything that `tracing` says from now on to standard error, as `log` wants it. Never in
 /// colours.
 ///
 /// # Errors
 /// There is a log already.
-pub fn init(log: &Log) -> Result<(), TryInitError> {
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level(log.level))
-        .with_timer(WallClock)
-        .with_writer(|| Stderr);
+pub fn init(log: &Log) -> Result<LogVolume, TryInitError> {
+    let (filter, handle) = reload::Layer::new(level(log.level));
+    let lines = tracing_subscriber::fmt::layer().with_timer(WallClock).with_writer(|| Stderr);
+    let by_level = tracing_subscriber::registry().with(filter);
     match log.format {
-        LogFormat::Text => lines.finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => by_level.with(lines).try_init()?,
+        LogFormat::Json => by_level.with(lines.json().flatten_event(true)).try_init()?,
     }
+    Ok(LogVolume(handle))
 }
 
 /// Lines that standard error did not take.

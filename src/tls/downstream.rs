@@ -134,6 +134,11 @@ impl DownstreamTerms {
         }
     }
 
+    /// The filters of the chain, in their order.
+    pub fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
     /// The trust that clients are verified by.
     pub fn trust(&self) -> Option<&Arc<TrustStore>> {
         self.trust.as_ref()

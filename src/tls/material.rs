@@ -17,6 +17,7 @@ use rustls_pki_types::UnixTime;
 use super::UnixClock;
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
+use super::identity::sha256;
 use super::pem::{self, Findings};
 use super::resolver::Resolver;
 use super::stek::StekKeys;
@@ -239,6 +240,7 @@ impl Loader<'_> {
             .as_ref()
             .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
         let trust = trust_of(trusts, terms.trust)?;
+        let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
         let verifier = Arc::new(UpstreamVerifier::new(trust, &provider));
         let rustls_verifier = Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>;
         let builder = ClientConfig::builder_with_details(provider, self.time())
@@ -261,7 +263,7 @@ impl Loader<'_> {
         config.enable_early_data = false;
         config.resumption = ClientResumption::disabled();
         let resumes = terms.resumption == Resumption::Tickets;
-        Some(Arc::new(UpstreamTerms { config, verifier, resumes, clock: self.clock }))
+        Some(Arc::new(UpstreamTerms { config, verifier, resumes, clock: self.clock, digest }))
     }
 
     fn time(&self) -> Arc<dyn TimeProvider> {
@@ -309,6 +311,30 @@ fn scope(
         parts = parts.part(protocol.as_bytes());
     }
     parts.finish()
+}
+
+/// Everything that a handshake with an upstream goes by. Names and not ids, as in `scope`.
+fn upstream_digest<'a>(
+    terms: &UpstreamTls,
+    certificates: impl Iterator<Item = &'a Arc<CertifiedKey>>,
+    trust: &TrustStore,
+) -> [u8; 32] {
+    let UpstreamTls {
+        name,
+        at: _,
+        server_name,
+        trust: _,
+        certificate: _,
+        alpn,
+        crypto,
+        resumption,
+    } = terms;
+    let named = format!("{name:?} {server_name:?} {alpn:?} {crypto:?} {resumption:?}");
+    let mut parts = vec![sha256(named.as_bytes()), trust.digest];
+    for certificate in certificates.flat_map(|key| &key.cert) {
+        parts.push(sha256(certificate));
+    }
+    sha256(parts.as_flattened())
 }
 
 fn trust_of(trusts: &[Option<Arc<TrustStore>>], id: TrustId) -> Option<Arc<TrustStore>> {

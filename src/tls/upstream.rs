@@ -28,6 +28,7 @@ pub struct UpstreamTerms {
     pub(super) verifier: Arc<UpstreamVerifier>,
     pub(super) resumes: bool,
     pub(super) clock: UnixClock,
+    pub(super) digest: [u8; 32],
 }
 
 /// Terms with a session store of their own. One for each (worker, cluster, endpoint): a session is
@@ -67,6 +68,11 @@ impl UpstreamFacts {
 }
 
 impl UpstreamTerms {
+    /// Of all that a handshake under these terms goes by: equal digests, equal terms.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// A dialler that has seen no session yet.
     pub fn dialler(&self) -> Dialler {
         let mut config = self.config.clone();

@@ -2,15 +2,19 @@
 //! before a byte is read.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::mailbox::{Arrival, Mail};
-use super::{Worker, connection, limits};
+use super::generation::Entrance;
+use super::listening::{Leave, Loss};
+use super::mailbox::Handed;
+use super::{Worker, connection, limits, reload, stream};
 use crate::core::refusal::Reason;
 use crate::sys::{clock, socket};
 
@@ -18,9 +22,21 @@ use crate::sys::{clock, socket};
 /// accepting without it would only spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts on one listening socket of this worker, for ever.
-pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+/// More than a queue of `sys::socket` holds: a flood does not keep a removed listener open.
+const QUEUE_MAX: usize = 8192;
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) source: SocketAddr,
+    pub(super) at: Instant,
+    pub(super) entrance: Entrance,
+}
+
+/// Accepts on one listening socket of this worker, until its listener is no more.
+pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListener, loss: Loss) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "the runtime takes no listening socket; this worker accepts nothing");
@@ -29,16 +45,23 @@ pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener)
     };
     // Given up to be able to accept, and close, a connection when no descriptor is left.
     let mut reserve = reserve_descriptor();
+    let mut told = pin!(leave.told());
     loop {
-        match listener.accept().await {
-            Ok((stream, source)) => {
-                worker.counters.accepted.increment();
-                admit(&worker, Arrival { stream, source, listener: index, at: clock::now() });
+        let accepted = tokio::select! {
+            // First, so that a flood does not keep a listener that is no more.
+            biased;
+            () = &mut told => {
+                empty(&worker, &leave, &listener);
+                return loss.forgive();
             }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => admit(&worker, &leave, stream, source),
             Err(error) => {
                 worker.counters.accept_errors.increment();
                 if is_exhaustion(&error) {
-                    shed_one(&worker, index, &listener, &mut reserve, &error);
+                    shed_one(&worker, &leave, &listener, &mut reserve, &error);
                 } else {
                     // A client that left while it waited; the listening socket is fine.
                     tracing::debug!(%error, "accept failed for one connection");
@@ -51,8 +74,24 @@ pub(crate) async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener)
     }
 }
 
+/// Accepts what waits in the queue of a socket that is about to be closed: closing resets it.
+fn empty(worker: &Rc<Worker>, leave: &Leave, listener: &tokio::net::TcpListener) {
+    for _ in 0..QUEUE_MAX {
+        let Ok((socket, Some(source))) = socket::accept(listener) else { return };
+        match stream::register(socket) {
+            Ok(stream) => admit(worker, leave, stream, source),
+            Err(error) => tracing::warn!(%error, "the runtime takes no more sockets"),
+        }
+    }
+}
+
 /// Serves the connection here, or gives it to a worker that is clearly lighter.
-fn admit(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
+fn admit(worker: &Rc<Worker>, leave: &Leave, stream: TcpStream, source: SocketAddr) {
+    worker.counters.accepted.increment();
+    let Some(entrance) = leave.entrance(worker) else {
+        return tracing::error!("a socket of no listener has accepted a connection");
+    };
+    let arrival = Arrival { stream, source, at: clock::now(), entrance };
     let lighter = lighter_worker(worker);
     let mut handoff = worker.handoff.get();
     handoff.accepted();
@@ -63,34 +102,37 @@ fn admit(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
     }
 }
 
-fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival<TcpStream>) {
-    let Arrival { stream, source, listener, at } = arrival;
+fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival) {
+    let Arrival { stream, source, at, entrance } = arrival;
     let stream = match stream.into_std() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a socket could not be handed over"),
     };
-    match worker.peers[other].mailbox.send(Mail::Socket(Arrival { stream, source, listener, at })) {
+    let Entrance { generation, listener } = entrance;
+    let snapshot = Arc::clone(&generation.snapshot);
+    let handed = Box::new(Handed { stream, source, at, snapshot, listener });
+    match worker.peers[other].mailbox.hand(handed) {
         Ok(()) => worker.counters.handed_off.increment(),
         // Its mailbox is full: it is not lighter after all.
-        Err(Mail::Socket(arrival)) => begin_mailed(worker, arrival),
-        Err(Mail::Drain(_) | Mail::Stop) => {}
+        Err(handed) => begin_handed(worker, *handed),
     }
 }
 
 /// Starts to serve a connection that another worker accepted.
-pub(crate) fn begin_mailed(worker: &Rc<Worker>, arrival: Arrival<std::net::TcpStream>) {
-    let Arrival { stream, source, listener, at } = arrival;
+pub(super) fn begin_handed(worker: &Rc<Worker>, handed: Handed) {
+    let Handed { stream, source, at, snapshot, listener } = handed;
+    let entrance = reload::entrance(worker, snapshot, listener);
     match TcpStream::from_std(stream) {
-        Ok(stream) => begin(worker, Arrival { stream, source, listener, at }),
+        Ok(stream) => begin(worker, Arrival { stream, source, at, entrance }),
         Err(error) => {
             tracing::warn!(%error, "the runtime takes no more sockets");
-            worker.counters.refused(listener, Reason::LocalResources);
+            entrance.counters().of(worker.index).refused(Reason::LocalResources);
         }
     }
 }
 
-fn begin(worker: &Rc<Worker>, arrival: Arrival<TcpStream>) {
-    let refusal = limits::over_connections(worker, arrival.listener);
+fn begin(worker: &Rc<Worker>, arrival: Arrival) {
+    let refusal = limits::over_connections(worker, &arrival.entrance);
     connection::start(worker, arrival, refusal);
 }
 
@@ -124,15 +166,17 @@ fn is_exhaustion(error: &io::Error) -> bool {
 /// Takes one connection off the queue and closes it, so that clients see a refusal and no time-out.
 fn shed_one(
     worker: &Worker,
-    index: usize,
+    leave: &Leave,
     listener: impl AsFd,
     reserve: &mut Option<OwnedFd>,
     error: &io::Error,
 ) {
     tracing::warn!(%error, "out of descriptors: raise LimitNOFILE, or lower limits.connections");
     *reserve = None;
-    if socket::accept(listener).map(drop).is_ok() {
-        worker.counters.refused(index, Reason::LocalResources);
+    if socket::accept(listener).map(drop).is_ok()
+        && let Some(entrance) = leave.entrance(worker)
+    {
+        entrance.counters().of(worker.index).refused(Reason::LocalResources);
     }
     *reserve = reserve_descriptor();
 }

@@ -13,17 +13,20 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::accept::Arrival;
 use super::flow::Leg;
+use super::generation::Entrance;
 use super::hello::HelloNotes;
-use super::mailbox::Arrival;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::upstream::{Cluster, Connected};
-use super::{ChainCounters, Worker, filters, handshake, limits, stream};
-use crate::config::plan::Chain;
+use super::{
+    ChainCounters, ChainSeries, ListenerSeries, Worker, filters, handshake, limits, stream,
+};
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
-use crate::core::session::{Deadlines, Event, Session, Wish};
+use crate::core::route::ChainId;
+use crate::core::session::{Connect, Deadlines, Event, Session, Wish};
 use crate::sys::clock;
 use crate::tls::{ClientFacts, HelloFacts, Memo};
 
@@ -31,11 +34,13 @@ use crate::tls::{ClientFacts, HelloFacts, Memo};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
-    pub(super) listener: usize,
+    listener: Arc<ListenerSeries>,
     pub(super) source: SocketAddr,
     pub(super) down: Leg,
     pub(super) notes: HelloNotes,
     session: Session,
+    limits: Limits,
+    route: Option<Route>,
     client: Option<Box<ClientFacts>>,
     /// What trusts and filters in audit mode would have refused.
     audits: Vec<Refusal>,
@@ -48,37 +53,50 @@ pub(super) struct Connection {
     open: Option<OpenSession>,
 }
 
+/// Where a client goes, once its filter chain is chosen. All that an established session holds of the
+/// snapshot that it began with: one that lasts for days does not keep its lists and names in memory.
+#[derive(Debug)]
+struct Route {
+    chain: Arc<ChainSeries>,
+    cluster: Rc<Cluster>,
+}
+
 /// Where a connection stands in the gauges, and where its panic is noticed.
 #[derive(Debug)]
 struct Open {
     worker: Rc<Worker>,
-    listener: usize,
+    listener: Arc<ListenerSeries>,
 }
 
 #[derive(Debug)]
 struct Handshaking(Rc<Worker>);
 
 /// Serves an accepted connection in a task of its own, or refuses it where `refusal` says so.
-pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival<TcpStream>, refusal: Option<Refusal>) {
+pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refusal>) {
+    let listener = Arc::clone(arrival.entrance.counters());
     worker.counters.open.up();
-    worker.counters.listeners[arrival.listener].up();
-    let open = Open { worker: Rc::clone(worker), listener: arrival.listener };
+    listener.of(worker.index).open.up();
+    let open = Open { worker: Rc::clone(worker), listener };
     tokio::task::spawn_local(serve(open, arrival, refusal));
 }
 
-async fn serve(open: Open, arrival: Arrival<TcpStream>, refusal: Option<Refusal>) {
+async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
     let worker = &open.worker;
     let accepted = clock::wall();
-    let mut connection = Connection::new(
-        Rc::clone(worker),
-        open.listener,
-        arrival.source,
-        arrival.stream,
-        arrival.at,
-    );
-    let ending = connection.run(refusal).await;
+    let Arrival { stream, source, at, entrance } = arrival;
+    let mut connection = Connection::new(&open, &entrance, source, stream, at);
+    let ending = match refusal {
+        // Closed without a word and without waiting for the client to go: a crowd that is over a
+        // limit must not itself hold the limit.
+        Some(refusal) => Ending::Refused(refusal),
+        None => {
+            // Boxed, so that an idle session does not carry the memory of its handshake.
+            let wish = Box::pin(connection.enter(entrance)).await;
+            connection.run(wish).await
+        }
+    };
     connection.count(&ending);
-    let duration = clock::now().saturating_duration_since(arrival.at);
+    let duration = clock::now().saturating_duration_since(at);
     let refused = match &ending {
         Ending::Refused(refusal) => Some(refusal.reason),
         Ending::Closed(..) => None,
@@ -88,23 +106,25 @@ async fn serve(open: Open, arrival: Arrival<TcpStream>, refusal: Option<Refusal>
 
 impl Connection {
     fn new(
-        worker: Rc<Worker>,
-        listener: usize,
+        open: &Open,
+        entrance: &Entrance,
         source: SocketAddr,
         stream: TcpStream,
         accepted: Instant,
     ) -> Self {
-        let timeouts = worker.snapshot.plan.listeners[listener].timeouts;
+        let timeouts = entrance.plan().timeouts;
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
         Self {
             handshaking: None,
             open: None,
-            worker,
-            listener,
+            worker: Rc::clone(&open.worker),
+            listener: Arc::clone(&open.listener),
             source: canonical(source),
             down: Leg::new(stream),
             notes: HelloNotes::default(),
             session: Session::new(deadlines, accepted),
+            limits: Limits { idle: timeouts.idle, half_closed: timeouts.half_closed },
+            route: None,
             client: None,
             audits: Vec::new(),
             upstream: None,
@@ -112,14 +132,25 @@ impl Connection {
         }
     }
 
-    /// Wish by wish to the end.
-    async fn run(&mut self, refusal: Option<Refusal>) -> Ending {
-        if let Some(refusal) = refusal {
-            // Closed without a word and without waiting for the client to go: a crowd that is over
-            // a limit must not itself hold the limit.
-            return Ending::Refused(refusal);
-        }
+    /// Hello and handshake, by the generation that the connection began with; returns the first wish
+    /// that is neither.
+    async fn enter(&mut self, entrance: Entrance) -> Wish {
+        let timers = Rc::clone(&self.worker.timers);
         let mut wish = Wish::ReadHello;
+        loop {
+            let deadline = self.session.deadline();
+            let event = match wish {
+                Wish::ReadHello => timers.until(deadline, self.read_hello(&entrance)).await,
+                Wish::Handshake => timers.until(deadline, self.handshake(&entrance)).await,
+                Wish::Connect { .. } | Wish::Relay | Wish::Refuse(_) => return wish,
+            };
+            let event = event.unwrap_or(Event::Deadline);
+            wish = self.session.handle(event, clock::now());
+        }
+    }
+
+    /// Wish by wish to the end.
+    async fn run(&mut self, mut wish: Wish) -> Ending {
         loop {
             let event = match wish {
                 Wish::Relay => match self.relay().await {
@@ -130,32 +161,37 @@ impl Connection {
                     self.refuse(&mut refusal).await;
                     return Ending::Refused(refusal);
                 }
-                // Boxed, so that an idle session does not carry the memory of its handshake.
-                wish @ (Wish::ReadHello | Wish::Handshake | Wish::Connect { .. }) => {
-                    Box::pin(self.prepare(wish)).await
+                Wish::Connect { may_be_ready, .. } => {
+                    self.handshaking = None;
+                    let timers = Rc::clone(&self.worker.timers);
+                    let deadline = self.session.deadline();
+                    // Boxed, so that an idle session does not carry the memory of its handshake.
+                    let connect = Box::pin(timers.until(deadline, self.connect(may_be_ready)));
+                    connect.await.unwrap_or(Event::Deadline)
                 }
+                // These are over and do not come again.
+                Wish::ReadHello | Wish::Handshake => Event::Deadline,
             };
             wish = self.session.handle(event, clock::now());
         }
     }
 
-    /// Carries out one wish of the time before the relay, within its deadline.
-    async fn prepare(&mut self, wish: Wish) -> Event {
-        let timers = Rc::clone(&self.worker.timers);
-        let deadline = self.session.deadline();
-        let event = match wish {
-            Wish::ReadHello => timers.until(deadline, self.read_hello()).await,
-            Wish::Handshake => timers.until(deadline, self.handshake()).await,
-            Wish::Connect { may_be_ready, .. } => {
-                self.handshaking = None;
-                timers.until(deadline, self.connect(may_be_ready)).await
-            }
-            Wish::Relay | Wish::Refuse(_) => return Event::Deadline,
-        };
-        event.unwrap_or(Event::Deadline)
+    /// The hello has chosen a chain.
+    pub(super) fn routed(&mut self, entrance: &Entrance, chain: ChainId) -> Event {
+        let snapshot = &entrance.generation.snapshot;
+        let chosen = &entrance.plan().chains[usize::from(chain.0)];
+        let series = &snapshot.counters.chains[snapshot.chain_index(entrance.listener, chain)];
+        let cluster = entrance.generation.cluster(chosen.cluster);
+        self.route = Some(Route { chain: Arc::clone(series), cluster: Rc::clone(cluster) });
+        let connect = snapshot.plan.cluster(chosen.cluster).connect;
+        Event::Routed {
+            chain,
+            terminate: chosen.tls.is_some(),
+            connect: Connect { timeout: connect.timeout, attempts: connect.attempts },
+        }
     }
 
-    async fn handshake(&mut self) -> Event {
+    async fn handshake(&mut self, entrance: &Entrance) -> Event {
         let worker = Rc::clone(&self.worker);
         // Only now: a client that is silent or slow with its hello costs no cryptography, and must
         // not take the place of one that does (threat 1).
@@ -163,10 +199,9 @@ impl Connection {
             return Event::Refused(refusal);
         }
         self.handshaking = Some(Handshaking::new(&worker));
-        let terms = self
-            .session
-            .chain()
-            .and_then(|chain| worker.snapshot.material.downstream(self.listener, chain));
+        let material = &entrance.generation.snapshot.material;
+        let chain = self.session.chain();
+        let terms = chain.and_then(|chain| material.downstream(entrance.listener, chain));
         let Some(terms) = terms else {
             return Event::Refused(Refusal::new(Reason::Internal, "the chain has no TLS terms"));
         };
@@ -193,8 +228,7 @@ impl Connection {
                     }
                 }
                 self.down.wire = wire;
-                let filters = self.chain().map(|chain| &chain.filters[..]).unwrap_or_default();
-                let passage = filters::pass(filters, &mut facts);
+                let passage = filters::pass(terms.filters(), &mut facts);
                 self.audits.extend(facts.audit.take());
                 self.audits.extend(passage.audits);
                 self.client = Some(Box::new(facts));
@@ -210,7 +244,7 @@ impl Connection {
     /// Finds an upstream connection for the client: one made ahead of need, or a new one.
     async fn connect(&mut self, may_be_ready: bool) -> Event {
         self.upstream = None;
-        let Some(cluster) = self.cluster() else {
+        let Some(cluster) = self.route.as_ref().map(|route| Rc::clone(&route.cluster)) else {
             return Event::Refused(Refusal::new(Reason::Internal, "no chain was chosen"));
         };
         let worker = Rc::clone(&self.worker);
@@ -229,16 +263,13 @@ impl Connection {
     }
 
     async fn relay(&mut self) -> Relayed {
-        let timeouts = self.worker.snapshot.plan.listeners[self.listener].timeouts;
-        let limits = Limits { idle: timeouts.idle, half_closed: timeouts.half_closed };
         // Once a client: a ready connection that was dead is no session of its own.
-        if let (None, Some(chain)) = (&self.open, self.session.chain()) {
-            let chain = self.worker.snapshot.chain_index(self.listener, chain);
-            self.open = Some(OpenSession::new(&self.worker, chain));
+        if let (None, Some(route)) = (&self.open, &self.route) {
+            self.open = Some(OpenSession::new(self.worker.index, &route.chain));
         }
         let Some(upstream) = &mut self.upstream else { return Relayed::ReadyDied };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
-        relay::Session::new(&self.worker, &mut self.down, up, ready, limits).run().await
+        relay::Session::new(&self.worker, &mut self.down, up, ready, self.limits).run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
@@ -285,10 +316,10 @@ impl Connection {
             Ending::Closed(outcome, _) => outcome.reason,
         };
         if let Some(reason) = reason {
-            self.worker.counters.refused(self.listener, reason);
+            self.listener.of(self.worker.index).refused(reason);
         }
         for audit in &self.audits {
-            self.worker.counters.audited(self.listener, audit.reason);
+            self.listener.of(self.worker.index).audited(audit.reason);
         }
         if let Some(counters) = self.chain_counters() {
             counters.bytes_received.add(self.down.received);
@@ -297,20 +328,19 @@ impl Connection {
     }
 
     fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
-        let plan = &self.worker.snapshot.plan;
-        let cluster = self.cluster().map(|cluster| Arc::clone(cluster.name()));
+        let route = self.route.as_ref();
         Report {
             id: self.worker.next_id(),
             accepted,
             duration,
-            listener: Arc::clone(&plan.listeners[self.listener].name),
+            listener: Arc::clone(&self.listener.name),
             source: self.source,
             local: self.down.stream.local_addr().ok().map(canonical),
-            chain: self.chain().map(|chain| Arc::clone(&chain.name)),
+            chain: route.map(|route| Arc::clone(&route.chain.name.chain)),
             marks: self.session.marks(),
             bytes_received: self.down.received,
             bytes_sent: self.sent(),
-            cluster,
+            cluster: route.map(|route| Arc::clone(route.cluster.name())),
             upstream: self.upstream.map(|up| UpstreamReport {
                 address: up.address,
                 ready: up.ready,
@@ -329,18 +359,8 @@ impl Connection {
         self.upstream.as_ref().map_or(0, |up| up.leg.received)
     }
 
-    fn chain(&self) -> Option<&Chain> {
-        let chains = &self.worker.snapshot.plan.listeners[self.listener].chains;
-        self.session.chain().map(|chain| &chains[usize::from(chain.0)])
-    }
-
-    fn cluster(&self) -> Option<Rc<Cluster>> {
-        self.chain().map(|chain| Rc::clone(self.worker.upstreams.cluster(chain.cluster)))
-    }
-
     fn chain_counters(&self) -> Option<&ChainCounters> {
-        let chain = self.session.chain()?;
-        Some(&self.worker.counters.chains[self.worker.snapshot.chain_index(self.listener, chain)])
+        self.route.as_ref().map(|route| route.chain.of(self.worker.index))
     }
 }
 
@@ -352,22 +372,22 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// An established session in the gauge of its chain.
 #[derive(Debug)]
 struct OpenSession {
-    worker: Rc<Worker>,
-    chain: usize,
+    worker: usize,
+    chain: Arc<ChainSeries>,
 }
 
 impl OpenSession {
-    fn new(worker: &Rc<Worker>, chain: usize) -> Self {
-        let counters = &worker.counters.chains[chain];
+    fn new(worker: usize, chain: &Arc<ChainSeries>) -> Self {
+        let counters = chain.of(worker);
         counters.sessions.increment();
         counters.open.up();
-        Self { worker: Rc::clone(worker), chain }
+        Self { worker, chain: Arc::clone(chain) }
     }
 }
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.worker.counters.chains[self.chain].open.down();
+        self.chain.of(self.worker).open.down();
     }
 }
 
@@ -377,7 +397,7 @@ impl Drop for Open {
         handoff.closed();
         self.worker.handoff.set(handoff);
         self.worker.counters.open.down();
-        self.worker.counters.listeners[self.listener].down();
+        self.listener.of(self.worker.index).open.down();
         if std::thread::panicking() {
             self.worker.counters.panics.increment();
         }

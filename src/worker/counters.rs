@@ -14,8 +14,8 @@ pub struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
-/// Everything that one worker counts.
-#[derive(Debug)]
+/// What one worker counts whatever the configuration is; `series` holds the rest.
+#[derive(Debug, Default)]
 pub struct WorkerCounters {
     pub accepted: Counter,
     /// Connections that were handed to a lighter worker before TLS.
@@ -29,16 +29,17 @@ pub struct WorkerCounters {
     /// Client connections now open, in whatever phase.
     pub open: Gauge,
     pub handshaking: Gauge,
-    /// One a listener: connections now open.
-    pub listeners: Vec<Gauge>,
-    /// One a `Reason`, by its index, for each listener.
-    pub refusals: Vec<Vec<Counter>>,
+}
+
+/// What a worker counts for one listener.
+#[derive(Debug)]
+pub struct ListenerCounters {
+    /// Connections now open.
+    pub open: Gauge,
+    /// One a `Reason`, by its index.
+    refusals: Box<[Counter]>,
     /// The same for what trusts and filters in audit mode would have refused.
-    pub audits: Vec<Vec<Counter>>,
-    /// One a chain, in the flat order of `Snapshot::chain_index`.
-    pub chains: Vec<ChainCounters>,
-    /// One a cluster.
-    pub clusters: Vec<ClusterCounters>,
+    audits: Box<[Counter]>,
 }
 
 #[derive(Debug, Default)]
@@ -107,31 +108,27 @@ impl Gauge {
     }
 }
 
-impl WorkerCounters {
-    pub fn new(listeners: usize, chains: usize, clusters: usize) -> Self {
+impl ListenerCounters {
+    pub fn refused(&self, reason: Reason) {
+        self.refusals[reason.index()].increment();
+    }
+
+    pub fn refusals(&self, reason: Reason) -> u64 {
+        self.refusals[reason.index()].value()
+    }
+
+    pub fn audited(&self, reason: Reason) {
+        self.audits[reason.index()].increment();
+    }
+
+    pub fn audits(&self, reason: Reason) -> u64 {
+        self.audits[reason.index()].value()
+    }
+}
+
+impl Default for ListenerCounters {
+    fn default() -> Self {
         let reasons = || Reason::ALL.iter().map(|_| Counter::default()).collect();
-        Self {
-            accepted: Counter::default(),
-            handed_off: Counter::default(),
-            accept_errors: Counter::default(),
-            panics: Counter::default(),
-            reports_dropped: Counter::default(),
-            reports_suppressed: Counter::default(),
-            open: Gauge::default(),
-            handshaking: Gauge::default(),
-            listeners: (0..listeners).map(|_| Gauge::default()).collect(),
-            refusals: (0..listeners).map(|_| reasons()).collect(),
-            audits: (0..listeners).map(|_| reasons()).collect(),
-            chains: (0..chains).map(|_| ChainCounters::default()).collect(),
-            clusters: (0..clusters).map(|_| ClusterCounters::default()).collect(),
-        }
-    }
-
-    pub fn refused(&self, listener: usize, reason: Reason) {
-        self.refusals[listener][reason.index()].increment();
-    }
-
-    pub fn audited(&self, listener: usize, reason: Reason) {
-        self.audits[listener][reason.index()].increment();
+        Self { open: Gauge::default(), refusals: reasons(), audits: reasons() }
     }
 }

@@ -1,10 +1,11 @@
 //! The first bytes of a client: read until the peek has an answer, then the filter chain is chosen.
 
 use super::connection::Connection;
+use super::generation::Entrance;
 use crate::core::client_hello::{ClientHello, Peek, peek};
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
-use crate::core::session::{Connect, Event};
+use crate::core::session::Event;
 
 /// A TLS record begins with its type (RFC 8446 §5.1): what begins with a handshake record is TLS and
 /// is never taken for plain text, however broken the rest is.
@@ -22,9 +23,10 @@ pub(super) struct HelloNotes {
 
 impl Connection {
     /// Receives until a chain is chosen or the client is refused.
-    pub(super) async fn read_hello(&mut self) -> Event {
-        if self.is_raw_only() {
-            return self.route_raw(None);
+    pub(super) async fn read_hello(&mut self, entrance: &Entrance) -> Event {
+        if is_raw_only(entrance) {
+            let chosen = self.choose_raw(entrance, None);
+            return self.decided(entrance, chosen);
         }
         loop {
             match self.down.fill(&self.worker).await {
@@ -42,14 +44,14 @@ impl Connection {
                 }
                 Err(error) => return refused(Reason::HelloTruncated, error.to_string()),
             }
-            if let Some(event) = self.look() {
-                return event;
+            if let Some(chosen) = self.look(entrance) {
+                return self.decided(entrance, chosen);
             }
         }
     }
 
     /// One look at what is held; `None` while more is needed.
-    fn look(&mut self) -> Option<Event> {
+    fn look(&mut self, entrance: &Entrance) -> Option<Result<ChainId, Refusal>> {
         let worker = std::rc::Rc::clone(&self.worker);
         let mut joined = worker.hello.borrow_mut();
         match peek(&self.down.partial, &mut joined) {
@@ -59,7 +61,7 @@ impl Connection {
                     server_name: hello.server_name().map(Into::into),
                     prefers_chacha20: hello.prefers_chacha20(),
                 };
-                Some(self.route_tls(&hello))
+                Some(self.choose_tls(entrance, &hello))
             }
             Peek::Reject(reason) => {
                 let refusal = Refusal {
@@ -67,14 +69,14 @@ impl Connection {
                     ..Refusal::new(reason.reason(), reason.to_string())
                 };
                 if self.down.partial.first() == Some(&HANDSHAKE_RECORD) {
-                    return Some(Event::Refused(refusal));
+                    return Some(Err(refusal));
                 }
-                Some(self.route_raw(Some(refusal)))
+                Some(self.choose_raw(entrance, Some(refusal)))
             }
         }
     }
 
-    fn route_tls(&self, hello: &ClientHello<'_>) -> Event {
+    fn choose_tls(&self, entrance: &Entrance, hello: &ClientHello<'_>) -> Result<ChainId, Refusal> {
         let mut offered: [&[u8]; ALPN_MAX] = [&[]; ALPN_MAX];
         let mut count = 0;
         for (place, protocol) in offered.iter_mut().zip(hello.alpn()) {
@@ -87,11 +89,8 @@ impl Connection {
             source: self.source.ip(),
             transport: Transport::Tls,
         };
-        let router = &self.worker.snapshot.routers[self.listener];
-        match router.route(query) {
-            Some(chain) => self.routed(chain),
-            None => {
-                let listener = &self.worker.snapshot.plan.listeners[self.listener].name;
+        entrance.router().route(query).ok_or_else(|| {
+            let listener = &entrance.plan().name;
                 let detail = match hello.server_name() {
                     Some(name) => format!(
                         "listener {listener} has no chain for \"{name}\" with this ALPN and source"
@@ -100,44 +99,40 @@ impl Connection {
                         "the client sent no SNI and listener {listener} has no chain without server_names"
                     ),
                 };
-                let refusal = Refusal::new(Reason::NoChain, detail);
-                Event::Refused(refusal.with_alert(UNRECOGNIZED_NAME))
-            }
-        }
+            Refusal::new(Reason::NoChain, detail).with_alert(UNRECOGNIZED_NAME)
+        })
     }
 
     /// Plain text: to the raw chain, or refused as what it was taken for.
-    fn route_raw(&self, otherwise: Option<Refusal>) -> Event {
+    fn choose_raw(
+        &self,
+        entrance: &Entrance,
+        otherwise: Option<Refusal>,
+    ) -> Result<ChainId, Refusal> {
         let query = Query {
             server_name: None,
             alpn: &[],
             source: self.source.ip(),
             transport: Transport::Raw,
         };
-        match self.worker.snapshot.routers[self.listener].route(query) {
-            Some(chain) => self.routed(chain),
-            None => Event::Refused(otherwise.unwrap_or_else(|| {
+        entrance.router().route(query).ok_or_else(|| {
+            otherwise.unwrap_or_else(|| {
                 Refusal::new(Reason::NoRawChain, "no raw chain takes this source")
-            })),
-        }
+            })
+        })
     }
 
-    fn routed(&self, chain: ChainId) -> Event {
-        let plan = &self.worker.snapshot.plan;
-        let chosen = &plan.listeners[self.listener].chains[usize::from(chain.0)];
-        let connect = plan.cluster(chosen.cluster).connect;
-        Event::Routed {
-            chain,
-            terminate: chosen.tls.is_some(),
-            connect: Connect { timeout: connect.timeout, attempts: connect.attempts },
+    fn decided(&mut self, entrance: &Entrance, chosen: Result<ChainId, Refusal>) -> Event {
+        match chosen {
+            Ok(chain) => self.routed(entrance, chain),
+            Err(refusal) => Event::Refused(refusal),
         }
     }
+}
 
-    /// Every chain takes plain text: nothing to peek at, and the server may speak first.
-    fn is_raw_only(&self) -> bool {
-        let chains = &self.worker.snapshot.plan.listeners[self.listener].chains;
-        chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
-    }
+/// Every chain takes plain text: nothing to peek at, and the server may speak first.
+fn is_raw_only(entrance: &Entrance) -> bool {
+    entrance.plan().chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
 }
 
 fn refused(reason: Reason, detail: impl Into<String>) -> Event {

@@ -1,65 +1,90 @@
 //! What reaches a worker from other threads: sockets handed over by its peers, orders from control.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use tokio::sync::Notify;
 
+use super::snapshot::{ListenerKey, Snapshot};
+
 /// Accepted sockets that may wait for a worker; a full queue means that it is not lighter after all.
-const MAIL_MAX: usize = 1024;
+const SOCKETS_MAX: usize = 1024;
 
 /// One delivery.
 #[derive(Debug)]
 pub enum Mail {
     /// Handed over after accept, before a byte was read.
-    Socket(Arrival<std::net::TcpStream>),
+    Socket(Box<Handed>),
+    /// From control.
+    Order(Order),
+}
+
+/// What control wants of a worker.
+#[derive(Debug)]
+pub enum Order {
+    /// Serve new connections by this snapshot, and accept on these sockets as well.
+    Take(Arc<Snapshot>, Vec<(ListenerKey, TcpListener)>),
     /// Begin to drain; the schedule counts from `Instant`.
     Drain(Instant),
     /// Close everything now.
     Stop,
 }
 
-/// An accepted connection; `S` is its socket, in a runtime or in none.
+/// A connection that another worker accepted. It is served as the snapshot of that worker says, which
+/// may be a generation older or newer than the one of the worker that gets it.
 #[derive(Debug)]
-pub struct Arrival<S> {
-    pub stream: S,
-    pub source: SocketAddr,
-    pub listener: usize,
-    pub at: Instant,
+pub struct Handed {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) source: SocketAddr,
+    pub(super) at: Instant,
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Its place in the plan of `snapshot`.
+    pub(super) listener: usize,
 }
 
 /// The mailbox of one worker, shared with everybody.
 #[derive(Debug)]
 pub struct Mailbox {
-    queue: ArrayQueue<Mail>,
+    sockets: ArrayQueue<Box<Handed>>,
+    /// Without a bound, so that none is lost: control gives few, and waits for nobody.
+    orders: SegQueue<Order>,
     arrived: Notify,
 }
 
 impl Mailbox {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { queue: ArrayQueue::new(MAIL_MAX), arrived: Notify::new() })
+        let sockets = ArrayQueue::new(SOCKETS_MAX);
+        Arc::new(Self { sockets, orders: SegQueue::new(), arrived: Notify::new() })
     }
 
     /// # Errors
-    /// The queue is full; the mail comes back.
-    pub fn send(&self, mail: Mail) -> Result<(), Mail> {
-        self.queue.push(mail)?;
+    /// The queue is full; the socket comes back.
+    pub(super) fn hand(&self, handed: Box<Handed>) -> Result<(), Box<Handed>> {
+        self.sockets.push(handed)?;
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Deliveries not taken yet.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
+    pub fn order(&self, order: Order) {
+        self.orders.push(order);
+        self.arrived.notify_one();
+    }
+
+    /// Sockets not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.sockets.len()
     }
 
     /// Waits for the next mail.
-    pub async fn receive(&self) -> Mail {
+    pub(super) async fn receive(&self) -> Mail {
         loop {
-            if let Some(mail) = self.queue.pop() {
-                return mail;
+            if let Some(order) = self.orders.pop() {
+                return Mail::Order(order);
+            }
+            if let Some(handed) = self.sockets.pop() {
+                return Mail::Socket(handed);
             }
             self.arrived.notified().await;
         }

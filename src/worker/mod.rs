@@ -8,14 +8,18 @@ mod connection;
 mod counters;
 mod filters;
 mod flow;
+mod generation;
 mod handshake;
 mod hello;
 mod limits;
+mod listening;
 mod mailbox;
 mod relay;
+mod reload;
 mod report;
 mod roster;
 mod scratch;
+mod series;
 mod snapshot;
 mod spliced;
 mod stream;
@@ -23,10 +27,15 @@ mod thread;
 mod timers;
 mod upstream;
 
-pub use self::counters::{ChainCounters, ClusterCounters, Counter, Gauge, WorkerCounters};
-pub use self::mailbox::{Arrival, Mail, Mailbox};
+pub use self::counters::{
+    ChainCounters, ClusterCounters, Counter, Gauge, ListenerCounters, WorkerCounters,
+};
+pub use self::mailbox::{Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
-pub use self::snapshot::Snapshot;
+pub use self::series::{
+    ChainName, ChainSeries, ClusterSeries, CounterTable, ListenerSeries, Series,
+};
+pub use self::snapshot::{ListenerKey, Snapshot};
 pub use self::thread::{Ended, Spawn, spawn};
 
 use std::cell::{Cell, RefCell};
@@ -36,10 +45,11 @@ use std::time::Instant;
 
 use crossbeam::channel::Sender;
 
+use self::generation::Generation;
+use self::listening::Listening;
 use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
 use self::timers::Timers;
-use self::upstream::Upstreams;
 use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
@@ -59,7 +69,9 @@ pub struct Peer {
 #[derive(Debug)]
 pub(crate) struct Worker {
     index: usize,
-    snapshot: Arc<Snapshot>,
+    /// What whoever comes now is served by; swapped whole by `reload`.
+    generation: RefCell<Rc<Generation>>,
+    listening: Listening,
     /// All workers, this one included.
     peers: Arc<[Peer]>,
     counters: Arc<WorkerCounters>,
@@ -71,7 +83,6 @@ pub(crate) struct Worker {
     pipes: PipePool,
     timers: Rc<Timers>,
     roster: Rc<Roster>,
-    upstreams: Upstreams,
     drain: Cell<Option<Drain>>,
     handoff: Cell<Handoff>,
     /// State of a small generator (xorshift): balancing and jitter, nothing secret.
@@ -80,6 +91,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// What whoever comes now is served by.
+    fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.generation.borrow())
+    }
+
     /// A number for balancing and jitter; never for secrets.
     fn random(&self) -> u64 {
         let mut state = self.random.get();

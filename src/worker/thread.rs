@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::mailbox::Mail;
+use super::generation::Generation;
+use super::listening::Listening;
+use super::mailbox::{Mail, Order};
 use super::report::Report;
 use super::roster::{DrainPhase, Roster};
 use super::scratch::{Scratch, Spares};
-use super::snapshot::Snapshot;
+use super::snapshot::{ListenerKey, Snapshot};
 use super::timers::Timers;
-use super::upstream::Upstreams;
-use super::{Peer, Worker, accept};
+use super::{Peer, Worker, accept, reload, upstream};
 use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
@@ -37,8 +38,8 @@ pub struct Spawn {
     pub core: Option<usize>,
     pub snapshot: Arc<Snapshot>,
     pub peers: Arc<[Peer]>,
-    /// Listening sockets of its own, one a listener, in the plan's order.
-    pub listeners: Vec<TcpListener>,
+    /// Listening sockets of its own, one a listener.
+    pub sockets: Vec<(ListenerKey, TcpListener)>,
     pub reports: Option<Sender<Report>>,
     /// Seed of balancing and jitter; any number.
     pub seed: u64,
@@ -89,8 +90,8 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let refusal_share = rate.zip(workers).map(|(rate, workers)| share(rate, workers));
     let worker = Rc::new(Worker {
         index: spawn.index,
-        upstreams: Upstreams::new(&spawn.snapshot, &counters, spawn.index),
-        snapshot: spawn.snapshot,
+        generation: RefCell::new(Rc::new(Generation::first(spawn.snapshot, spawn.index))),
+        listening: Listening::default(),
         counters,
         peers: spawn.peers,
         report_limit: RefCell::new(ReportLimit::new(refusal_share, now)),
@@ -109,21 +110,20 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     });
     let mut timers = JoinSet::new();
     timers.spawn_local(Rc::clone(&worker.timers).drive());
-    Upstreams::keep_ready(&worker);
-    let mut accepting = JoinSet::new();
-    for (at, listener) in spawn.listeners.into_iter().enumerate() {
-        accepting.spawn_local(accept::run(Rc::clone(&worker), at, listener));
+    for cluster in worker.generation().clusters() {
+        upstream::keep_ready(&worker, cluster);
     }
+    reload::listen(&worker, spawn.sockets);
     // A worker without its timers or with a deaf listener must not look like one that serves: its
     // thread ends, control notices, and the process makes room for a new one.
     let drain = tokio::select! {
         drain = read_mail(&worker) => drain,
         Some(_) = timers.join_next() => return Err(lost("its timers")),
-        Some(_) = accepting.join_next() => return Err(lost("a listening socket")),
+        () = worker.listening.loss() => return Err(lost("a listening socket")),
     };
     let Some(drain) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
     tokio::select! {
-        ended = end(&worker, drain, accepting) => Ok(ended),
+        ended = end(&worker, drain) => Ok(ended),
         None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
         Some(_) = timers.join_next() => Err(lost("its timers")),
     }
@@ -142,26 +142,31 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
     let mailbox = Arc::clone(&worker.peers[worker.index].mailbox);
     loop {
         match mailbox.receive().await {
-            Mail::Socket(arrival) => accept::begin_mailed(worker, arrival),
-            Mail::Drain(from) => {
-                let plan = worker.snapshot.plan.runtime.drain;
+            Mail::Socket(handed) => accept::begin_handed(worker, *handed),
+            Mail::Order(Order::Take(snapshot, sockets)) => {
+                reload::take(worker, snapshot);
+                reload::listen(worker, sockets);
+            }
+            Mail::Order(Order::Drain(from)) => {
+                let plan = worker.generation().snapshot.plan.runtime.drain;
                 if worker.drain.get().is_none() {
                     let drain = Drain::new(from, plan.grace, plan.spread, plan.deadline);
                     worker.drain.set(Some(drain));
                     return Some(drain);
                 }
             }
-            Mail::Stop => return None,
+            Mail::Order(Order::Stop) => return None,
         }
     }
 }
 
 /// Grace, then no new connections; sessions end one by one; what is left at the deadline is cut.
-async fn end(worker: &Rc<Worker>, drain: Drain, mut accepting: JoinSet<()>) -> Ended {
+async fn end(worker: &Rc<Worker>, drain: Drain) -> Ended {
     worker.timers.sleep_until(drain.accept_until()).await;
-    // Their end closes the listening sockets.
-    accepting.shutdown().await;
-    worker.upstreams.forget_ready(clock::now());
+    worker.listening.close().await;
+    for cluster in worker.generation().clusters() {
+        cluster.retire();
+    }
     worker.roster.set_phase(DrainPhase::Draining);
     if empty_by(worker, drain.over_at()).await {
         return Ended::Clean;

@@ -10,14 +10,14 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::flow::Leg;
-use super::{ClusterCounters, Snapshot, Worker, WorkerCounters, handshake, stream};
+use super::{ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
 use crate::config::plan::{self, UpstreamServerName};
 use crate::core::balance::{LeastConnections, RoundRobin};
 use crate::core::pool::{ReadyLimits, ReadyPool};
@@ -25,16 +25,12 @@ use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, Memo, UpstreamFacts};
 
-/// The clusters as one worker sees them.
-#[derive(Debug)]
-pub(super) struct Upstreams(Vec<Rc<Cluster>>);
-
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    index: usize,
-    counters: Arc<WorkerCounters>,
-    name: Arc<str>,
+    /// Its place in the series of its name.
+    worker: usize,
+    series: Arc<ClusterSeries>,
     timeout: Duration,
     ready_max: usize,
     endpoints: Vec<Endpoint>,
@@ -42,14 +38,17 @@ pub(super) struct Cluster {
     ready: RefCell<ReadyPool<Connected>>,
     /// The pool was used: it may want to dial.
     used: Notify,
+    /// No client that comes now is for it: nothing is made ready any more.
+    retired: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Endpoint {
     address: SocketAddr,
     tls: Option<EndpointTls>,
-    /// Open connections of this worker to it, ready ones and dials in flight included.
-    active: Cell<u32>,
+    /// Open connections of this worker to it, ready ones and dials in flight included; those of a
+    /// cluster of the same name before a reload, too.
+    active: Rc<Cell<u32>>,
 }
 
 #[derive(Debug)]
@@ -90,35 +89,16 @@ struct Dialling<'a> {
     has_failed: bool,
 }
 
-impl Upstreams {
-    /// `first` differs from worker to worker, so that all do not begin with the same endpoint.
-    pub(super) fn new(snapshot: &Snapshot, counters: &Arc<WorkerCounters>, first: usize) -> Self {
-        let clusters = 0..snapshot.plan.clusters.len();
-        let cluster = |index| Rc::new(Cluster::new(index, snapshot, Arc::clone(counters), first));
-        Self(clusters.map(cluster).collect())
-    }
-
-    pub(super) fn cluster(&self, id: plan::ClusterId) -> &Rc<Cluster> {
-        &self.0[usize::from(id.0)]
-    }
-
-    /// Starts the tasks that keep connections ready.
-    pub(super) fn keep_ready(worker: &Rc<Worker>) {
-        for cluster in worker.upstreams.0.iter().filter(|cluster| cluster.can_be_ready()) {
-            tokio::task::spawn_local(keep_ready(Rc::clone(worker), Rc::clone(cluster)));
-        }
-    }
-
-    /// Closes every ready connection, when the worker drains.
-    pub(super) fn forget_ready(&self, now: Instant) {
-        for cluster in &self.0 {
-            while cluster.ready.borrow_mut().take(now).is_some() {}
-        }
-    }
-}
-
 impl Cluster {
-    fn new(index: usize, snapshot: &Snapshot, counters: Arc<WorkerCounters>, first: usize) -> Self {
+    /// The cluster at a place of the plan, for one worker. It begins its turns with the endpoint that
+    /// the worker's number says, so that all workers do not begin with the same one. `before` is what
+    /// had its name.
+    pub(super) fn new(
+        index: usize,
+        snapshot: &Snapshot,
+        worker: usize,
+        before: Option<&Self>,
+    ) -> Self {
         let (plan, material) = (&snapshot.plan, &snapshot.material);
         let cluster = &plan.clusters[index];
         let limits = ReadyLimits {
@@ -137,37 +117,55 @@ impl Cluster {
                     }
                 }),
             });
-            Endpoint { address: endpoint.address, tls, active: Cell::new(0) }
+            let address = endpoint.address;
+            let same = before.and_then(|it| it.endpoints.iter().find(|it| it.address == address));
+            let active = same.map(|endpoint| Rc::clone(&endpoint.active)).unwrap_or_default();
+            Endpoint { address, tls, active }
         });
         Self {
-            index,
-            counters,
-            name: Arc::clone(&cluster.name),
+            worker,
+            series: Arc::clone(&snapshot.counters.clusters[index]),
             timeout: cluster.connect.timeout,
             ready_max: limits.ready_max,
             endpoints: endpoints.collect(),
             balancer: RefCell::new(match cluster.balance {
-                plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(first)),
+                plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(worker)),
                 plan::Balance::LeastConnections => {
-                    Balancer::LeastConnections(LeastConnections::new(first))
+                    Balancer::LeastConnections(LeastConnections::new(worker))
                 }
             }),
             ready: RefCell::new(ReadyPool::new(limits)),
             used: Notify::new(),
+            retired: Cell::new(false),
         }
     }
 
     fn counters(&self) -> &ClusterCounters {
-        &self.counters.clusters[self.index]
+        self.series.of(self.worker)
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.series.name
+    }
+
+    /// Closes every ready connection and makes none any more: clients are now for another cluster,
+    /// or the worker drains. Who is here already may still dial.
+    pub(super) fn retire(&self) {
+        if self.retired.replace(true) {
+            return;
+        }
+        let mut pool = self.ready.borrow_mut();
+        if !pool.is_empty() {
+            pool.empty().for_each(drop);
+            self.counters().ready.set(0);
+        }
+        drop(pool);
+        self.used.notify_one();
     }
 
     /// A connection that was made ahead of need and is still alive.
     pub(super) fn take_ready(&self, worker: &Worker) -> Option<Connected> {
-        if !self.can_be_ready() {
+        if self.retired.get() || !self.can_be_ready() {
             return None;
         }
         let counters = self.counters();
@@ -237,7 +235,7 @@ impl Cluster {
             None => None,
             Some(tls) => {
                 let name = tls.server_name.as_deref().or(sni).ok_or_else(|| {
-                    let detail = format!("cluster {} takes the client's name", self.name);
+                    let detail = format!("cluster {} takes the client's name", self.name());
                     Refusal::new(Reason::UpstreamNoName, detail)
                 })?;
                 let mut shake = tls.dialler.start(name)?;
@@ -265,7 +263,10 @@ impl Cluster {
             }
         };
         let chosen = chosen.ok_or_else(|| {
-            Refusal::new(Reason::UpstreamConnect, format!("cluster {} has no endpoint", self.name))
+            Refusal::new(
+                Reason::UpstreamConnect,
+                format!("cluster {} has no endpoint", self.name()),
+            )
         })?;
         tried.push(chosen);
         Ok(chosen)
@@ -320,10 +321,17 @@ impl Drop for Active {
     }
 }
 
-/// Keeps the pool of one cluster as full as it wants to be, for ever.
-async fn keep_ready(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+/// Starts the task that keeps connections of a cluster ready, where it may have them.
+pub(super) fn keep_ready(worker: &Rc<Worker>, cluster: &Rc<Cluster>) {
+    if cluster.can_be_ready() {
+        tokio::task::spawn_local(fill(Rc::clone(worker), Rc::clone(cluster)));
+    }
+}
+
+/// Keeps the pool of one cluster as full as it wants to be, until the cluster is retired.
+async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let counters = cluster.counters();
-    loop {
+    while !cluster.retired.get() && worker.drain.get().is_none() {
         let now = clock::now();
         let mut expired = 0;
         cluster.ready.borrow_mut().expire(now).for_each(|connection| {
@@ -339,9 +347,6 @@ async fn keep_ready(worker: Rc<Worker>, cluster: Rc<Cluster>) {
         }
         let next = cluster.ready.borrow().next_deadline(now);
         drop(worker.timers.until(next, cluster.used.notified()).await);
-        if worker.drain.get().is_some() {
-            return;
-        }
     }
 }
 
@@ -351,6 +356,9 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let tried = RefCell::new(Vec::new());
     let dial = cluster.dial(&worker, None, &tried);
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
+    if cluster.retired.get() {
+        return;
+    }
     let now = clock::now();
     let mut pool = cluster.ready.borrow_mut();
     let failed = match dialled {
@@ -366,9 +374,9 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     if let Some(refusal) = failed {
         // Nobody else would say it before the first client is refused.
         if pool.dial_failed(now, worker.random()) {
-            tracing::warn!(cluster = %cluster.name, %refusal, "no ready connections, trying on");
+            tracing::warn!(cluster = %cluster.name(), %refusal, "no ready connections, trying on");
         } else {
-            tracing::debug!(cluster = %cluster.name, %refusal, "no ready connection");
+            tracing::debug!(cluster = %cluster.name(), %refusal, "no ready connection");
         }
     }
     cluster.counters().ready.set(pool.len());

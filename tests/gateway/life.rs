@@ -205,7 +205,6 @@ fn signals_that_are_not_available_are_answered_and_change_nothing() {
     let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
     let mut stream = pki.connect(&gateway);
     let names = [
-        (Signal::HUP, "SIGHUP", "reload"),
         (Signal::USR1, "SIGUSR1", "reopening logs"),
         (Signal::USR2, "SIGUSR2", "upgrade in place"),
     ];

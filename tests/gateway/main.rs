@@ -20,6 +20,8 @@ mod ready;
 mod records;
 mod refusals;
 mod relay;
+mod reload;
+mod reload_files;
 mod samples;
 mod stek;
 mod support;

@@ -89,7 +89,7 @@ impl Stage {
 
     /// Where the gateway listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        let mut addresses = self.gateway.addresses().map(|(_, address)| address);
+        let mut addresses = self.gateway.addresses().into_iter().map(|(_, address)| address);
         addresses.next().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 

@@ -28,7 +28,8 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let io = choice(io, (), &[("auto", ()), ("epoll", ())], problems);
     let workers = workers(table.and_then(|table| table.workers.as_ref()), problems);
     let drain = drain(raw, problems);
-    io.and(Some(Runtime { workers: workers?, drain: drain? }))
+    let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
+    io.and(Some(Runtime { workers: workers?, watch, drain: drain? }))
 }
 
 fn workers(written: Option<&At<RawWorkers>>, problems: &mut Problems) -> Option<Workers> {

@@ -6,6 +6,7 @@
 
 mod encode;
 mod process;
+mod reloads;
 #[cfg(test)]
 mod tests;
 
@@ -13,98 +14,71 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
-use self::encode::{Families, Name};
+use self::encode::{Counters, Families, Name};
+pub use self::reloads::ReloadCounts;
 use super::access_log::AccessLogCounts;
 use super::log;
 use crate::core::refusal::Reason;
-use crate::core::route::ChainId;
 use crate::sys::clock;
-use crate::worker::{ChainCounters, ClusterCounters, Peer, Snapshot, WorkerCounters};
+use crate::worker::{
+    ChainCounters, ClusterCounters, CounterTable, ListenerCounters, Peer, Snapshot, WorkerCounters,
+};
 
-/// Everything that a scrape reads.
+/// Everything that a scrape reads. `current` is the snapshot that new connections are served by.
 pub fn registry(
     peers: Arc<[Peer]>,
-    snapshot: &Snapshot,
+    current: Arc<ArcSwap<Snapshot>>,
     access_log: Arc<AccessLogCounts>,
+    reloads: Arc<ReloadCounts>,
 ) -> Registry {
     let mut registry = Registry::default();
-    let names = Names::of(snapshot);
     let started = clock::wall();
-    registry.register_collector(Box::new(Gateway { peers, names, access_log, started }));
+    let gateway = Gateway { peers, current, access_log, reloads, started };
+    registry.register_collector(Box::new(gateway));
     registry
 }
 
 #[derive(Debug)]
 struct Gateway {
     peers: Arc<[Peer]>,
-    names: Names,
+    current: Arc<ArcSwap<Snapshot>>,
     access_log: Arc<AccessLogCounts>,
+    reloads: Arc<ReloadCounts>,
     started: Duration,
-}
-
-/// What the indexes of counters are called.
-#[derive(Debug)]
-struct Names {
-    listeners: Vec<Name>,
-    chains: Vec<Chain>,
-    clusters: Vec<Name>,
-}
-
-/// A chain at its place in the flat order of `Snapshot::chain_index`.
-#[derive(Debug)]
-struct Chain {
-    listener: Name,
-    name: Name,
-}
-
-impl Names {
-    fn of(snapshot: &Snapshot) -> Self {
-        let plan = &snapshot.plan;
-        let chains = plan.listeners.iter().enumerate().flat_map(|(at, listener)| {
-            (0..).map(ChainId).zip(&listener.chains).map(move |(id, chain)| {
-                let chain =
-                    Chain { listener: Name::new(&listener.name), name: Name::new(&chain.name) };
-                (snapshot.chain_index(at, id), chain)
-            })
-        });
-        let mut chains: Vec<_> = chains.collect();
-        chains.sort_by_key(|(index, _)| *index);
-        Self {
-            listeners: plan.listeners.iter().map(|one| Name::new(&one.name)).collect(),
-            chains: chains.into_iter().map(|(_, chain)| chain).collect(),
-            clusters: plan.clusters.iter().map(|one| Name::new(&one.name)).collect(),
-        }
-    }
 }
 
 impl Collector for Gateway {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families::new(&mut encoder);
-        self.connections(&mut families)?;
-        self.refusals(&mut families)?;
-        self.audits(&mut families)?;
-        self.sessions(&mut families)?;
-        self.upstreams(&mut families)?;
+        let snapshot = self.current.load();
+        let counters = &snapshot.counters;
+        self.connections(counters, &mut families)?;
+        refusals(counters, &mut families)?;
+        sessions(counters, &mut families)?;
+        upstreams(counters, &mut families)?;
+        self.reloads.encode(snapshot.generation, &mut families)?;
         self.logs(&mut families)?;
         process::encode(self.started, &mut families)
     }
 }
 
 impl Gateway {
-    fn connections(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+    fn connections(&self, counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Result {
         let accepted = self.sum(|worker| worker.accepted.value());
         families
             .counter("portcullis_connections_accepted", "Connections accepted from clients")?
             .sample(&[], accepted)?;
         let mut open =
             families.gauge("portcullis_connections_open", "Client connections open now")?;
-        for (at, listener) in self.names.listeners.iter().enumerate() {
-            let count = self.sum(|worker| worker.listeners[at].value());
-            open.sample(&[("listener", listener.as_str())], count)?;
+        for series in counters.shown_listeners() {
+            let name = Name::new(&series.name);
+            let count = series.sum(|counters| counters.open.value());
+            open.sample(&[("listener", name.as_str())], count)?;
         }
         let mut open = families.gauge(
             "portcullis_worker_connections_open",
@@ -129,99 +103,6 @@ impl Gateway {
         families.counter("portcullis_panics", "Connections lost to a panic")?.sample(&[], panics)
     }
 
-    /// Only reasons that have occurred: all of them for every listener would be a lot of zeros.
-    fn refusals(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let mut refusals = families.counter(
-            "portcullis_refusals",
-            "Connections refused, or served and ended badly, by reason",
-        )?;
-        for (at, listener) in self.names.listeners.iter().enumerate() {
-            for reason in Reason::ALL {
-                let count = self.sum(|worker| worker.refusals[at][reason.index()].value());
-                if count > 0 {
-                    let labels = [("listener", listener.as_str()), ("reason", reason.code())];
-                    refusals.sample(&labels, count)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn audits(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let mut audits = families.counter(
-            "portcullis_audits",
-            "Clients let in that a trust or filter in audit mode would have refused, by reason",
-        )?;
-        for (at, listener) in self.names.listeners.iter().enumerate() {
-            for reason in Reason::ALL {
-                let count = self.sum(|worker| worker.audits[at][reason.index()].value());
-                if count > 0 {
-                    let labels = [("listener", listener.as_str()), ("reason", reason.code())];
-                    audits.sample(&labels, count)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sessions(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        let mut handshakes =
-            families.counter("portcullis_handshakes", "TLS handshakes done with clients")?;
-        self.by_chain(|chain, sum| {
-            handshakes
-                .sample(&chain.with("resumed", "false"), sum(|c| c.handshakes_full.value()))?;
-            handshakes.sample(&chain.with("resumed", "true"), sum(|c| c.handshakes_resumed.value()))
-        })?;
-        let mut memo = families.counter(
-            "portcullis_chain_memo",
-            "Full handshakes by whether the client's chain was verified from memory",
-        )?;
-        self.by_chain(|chain, sum| {
-            memo.sample(&chain.with("found", "true"), sum(|c| c.chain_memo_hits.value()))?;
-            memo.sample(&chain.with("found", "false"), sum(|c| c.chain_memo_misses.value()))
-        })?;
-        let mut sessions = families
-            .counter("portcullis_sessions", "Sessions begun: clients joined to an upstream")?;
-        self.by_chain(|chain, sum| sessions.sample(&chain.labels(), sum(|c| c.sessions.value())))?;
-        let mut open = families.gauge("portcullis_sessions_open", "Sessions open now")?;
-        self.by_chain(|chain, sum| open.sample(&chain.labels(), sum(|c| c.open.value())))?;
-        let mut bytes = families
-            .counter("portcullis_bytes", "Payload bytes of ended sessions, as clients see them")?;
-        self.by_chain(|chain, sum| {
-            bytes
-                .sample(&chain.with("direction", "received"), sum(|c| c.bytes_received.value()))?;
-            bytes.sample(&chain.with("direction", "sent"), sum(|c| c.bytes_sent.value()))
-        })
-    }
-
-    fn upstreams(&self, families: &mut Families<'_, '_>) -> fmt::Result {
-        for (name, help, value) in CLUSTER_COUNTERS {
-            let mut family = families.counter(name, help)?;
-            self.by_cluster(|cluster, sum| family.sample(&[cluster], sum(*value)))?;
-        }
-        let mut handshakes = families
-            .counter("portcullis_upstream_handshakes", "TLS handshakes done with upstreams")?;
-        self.by_cluster(|cluster, sum| {
-            let full = sum(|c| c.handshakes_full.value());
-            handshakes.sample(&[cluster, ("resumed", "false")], full)?;
-            let resumed = sum(|c| c.handshakes_resumed.value());
-            handshakes.sample(&[cluster, ("resumed", "true")], resumed)
-        })?;
-        let mut memo = families.counter(
-            "portcullis_upstream_chain_memo",
-            "Handshakes by whether the upstream's chain was verified from memory",
-        )?;
-        self.by_cluster(|cluster, sum| {
-            memo.sample(&[cluster, ("found", "true")], sum(|c| c.chain_memo_hits.value()))?;
-            memo.sample(&[cluster, ("found", "false")], sum(|c| c.chain_memo_misses.value()))
-        })?;
-        for (name, help, value) in CLUSTER_GAUGES {
-            let mut family = families.gauge(name, help)?;
-            self.by_cluster(|cluster, sum| family.sample(&[cluster], sum(*value)))?;
-        }
-        Ok(())
-    }
-
     fn logs(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         families
             .counter("portcullis_access_log_written", "Records written to the access log")?
@@ -239,29 +120,124 @@ impl Gateway {
     }
 
     fn sum(&self, value: impl Fn(&WorkerCounters) -> u64) -> u64 {
-        // A gauge may go down on another worker than it went up on, so that one worker's wraps; the
-        // sum wraps back.
         self.peers.iter().fold(0, |sum, peer| sum.wrapping_add(value(&peer.counters)))
     }
+}
 
-    fn by_chain(
-        &self,
-        mut show: impl FnMut(&Chain, &dyn Fn(fn(&ChainCounters) -> u64) -> u64) -> fmt::Result,
-    ) -> fmt::Result {
-        self.names.chains.iter().enumerate().try_for_each(|(at, chain)| {
-            show(chain, &|value| self.sum(|worker| value(&worker.chains[at])))
-        })
-    }
+fn refusals(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Result {
+    let refusals = families.counter(
+        "portcullis_refusals",
+        "Connections refused, or served and ended badly, by reason",
+    )?;
+    by_reason(counters, refusals, ListenerCounters::refusals)?;
+    let audits = families.counter(
+        "portcullis_audits",
+        "Clients let in that a trust or filter in audit mode would have refused, by reason",
+    )?;
+    by_reason(counters, audits, ListenerCounters::audits)
+}
 
-    fn by_cluster(
-        &self,
-        mut show: impl FnMut((&str, &str), &dyn Fn(fn(&ClusterCounters) -> u64) -> u64) -> fmt::Result,
-    ) -> fmt::Result {
-        self.names.clusters.iter().enumerate().try_for_each(|(at, cluster)| {
-            let label = ("cluster", cluster.as_str());
-            show(label, &|value| self.sum(|worker| value(&worker.clusters[at])))
-        })
+/// Only reasons that have occurred: all of them for every listener would be a lot of zeros.
+fn by_reason(
+    counters: &CounterTable,
+    mut family: Counters<'_>,
+    count: fn(&ListenerCounters, Reason) -> u64,
+) -> fmt::Result {
+    for series in counters.shown_listeners() {
+        let name = Name::new(&series.name);
+        for reason in Reason::ALL {
+            let count = series.sum(|counters| count(counters, *reason));
+            if count > 0 {
+                let labels = [("listener", name.as_str()), ("reason", reason.code())];
+                family.sample(&labels, count)?;
+            }
+        }
     }
+    Ok(())
+}
+
+fn sessions(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Result {
+    let mut handshakes =
+        families.counter("portcullis_handshakes", "TLS handshakes done with clients")?;
+    by_chain(counters, |chain, sum| {
+        handshakes.sample(&chain.with("resumed", "false"), sum(|c| c.handshakes_full.value()))?;
+        handshakes.sample(&chain.with("resumed", "true"), sum(|c| c.handshakes_resumed.value()))
+    })?;
+    let mut memo = families.counter(
+        "portcullis_chain_memo",
+        "Full handshakes by whether the client's chain was verified from memory",
+    )?;
+    by_chain(counters, |chain, sum| {
+        memo.sample(&chain.with("found", "true"), sum(|c| c.chain_memo_hits.value()))?;
+        memo.sample(&chain.with("found", "false"), sum(|c| c.chain_memo_misses.value()))
+    })?;
+    let mut sessions =
+        families.counter("portcullis_sessions", "Sessions begun: clients joined to an upstream")?;
+    by_chain(counters, |chain, sum| sessions.sample(&chain.labels(), sum(|c| c.sessions.value())))?;
+    let mut open = families.gauge("portcullis_sessions_open", "Sessions open now")?;
+    by_chain(counters, |chain, sum| open.sample(&chain.labels(), sum(|c| c.open.value())))?;
+    let mut bytes = families
+        .counter("portcullis_bytes", "Payload bytes of ended sessions, as clients see them")?;
+    by_chain(counters, |chain, sum| {
+        bytes.sample(&chain.with("direction", "received"), sum(|c| c.bytes_received.value()))?;
+        bytes.sample(&chain.with("direction", "sent"), sum(|c| c.bytes_sent.value()))
+    })
+}
+
+fn upstreams(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Result {
+    for (name, help, value) in CLUSTER_COUNTERS {
+        let mut family = families.counter(name, help)?;
+        by_cluster(counters, |cluster, sum| family.sample(&[cluster], sum(*value)))?;
+    }
+    let mut handshakes =
+        families.counter("portcullis_upstream_handshakes", "TLS handshakes done with upstreams")?;
+    by_cluster(counters, |cluster, sum| {
+        let full = sum(|c| c.handshakes_full.value());
+        handshakes.sample(&[cluster, ("resumed", "false")], full)?;
+        let resumed = sum(|c| c.handshakes_resumed.value());
+        handshakes.sample(&[cluster, ("resumed", "true")], resumed)
+    })?;
+    let mut memo = families.counter(
+        "portcullis_upstream_chain_memo",
+        "Handshakes by whether the upstream's chain was verified from memory",
+    )?;
+    by_cluster(counters, |cluster, sum| {
+        memo.sample(&[cluster, ("found", "true")], sum(|c| c.chain_memo_hits.value()))?;
+        memo.sample(&[cluster, ("found", "false")], sum(|c| c.chain_memo_misses.value()))
+    })?;
+    for (name, help, value) in CLUSTER_GAUGES {
+        let mut family = families.gauge(name, help)?;
+        by_cluster(counters, |cluster, sum| family.sample(&[cluster], sum(*value)))?;
+    }
+    Ok(())
+}
+
+/// The labels of a chain.
+#[derive(Debug)]
+struct Chain {
+    listener: Name,
+    name: Name,
+}
+
+fn by_chain(
+    counters: &CounterTable,
+    mut show: impl FnMut(&Chain, &dyn Fn(fn(&ChainCounters) -> u64) -> u64) -> fmt::Result,
+) -> fmt::Result {
+    counters.shown_chains().try_for_each(|series| {
+        let listener = Name::new(&series.name.listener);
+        let chain = Chain { listener, name: Name::new(&series.name.chain) };
+        show(&chain, &|value| series.sum(value))
+    })
+}
+
+fn by_cluster(
+    counters: &CounterTable,
+    mut show: impl FnMut((&str, &str), &dyn Fn(fn(&ClusterCounters) -> u64) -> u64) -> fmt::Result,
+) -> fmt::Result {
+    counters.shown_clusters().try_for_each(|series| {
+        let name = Name::new(&series.name);
+        show(("cluster", name.as_str()), &|value| series.sum(value))
+    })
 }
 
 impl Chain {

@@ -34,14 +34,15 @@ fn gateway() -> (Arc<[Peer]>, Arc<Snapshot>) {
     let lifetime = Duration::from_secs(3_600);
     let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
     let material = Material::load(&plan, &Arc::new(stek), 0, || 0).expect("no files");
-    let snapshot = Snapshot::new(plan, material).expect("chains that differ");
-    let peer =
-        || Peer { counters: Arc::new(WorkerCounters::new(2, 3, 2)), mailbox: Mailbox::new() };
+    let snapshot = Snapshot::first(plan, material, 2).expect("chains that differ");
+    let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
     (Arc::new([peer(), peer()]), snapshot)
 }
 
-fn scrape(peers: &Arc<[Peer]>, snapshot: &Snapshot) -> String {
-    let registry = registry(Arc::clone(peers), snapshot, Arc::default());
+fn scrape(peers: &Arc<[Peer]>, snapshot: &Arc<Snapshot>) -> String {
+    let current = Arc::new(ArcSwap::new(Arc::clone(snapshot)));
+    let reloads = Arc::new(ReloadCounts::new(Duration::from_secs(1)));
+    let registry = registry(Arc::clone(peers), current, Arc::default(), reloads);
     let mut page = String::new();
     text::encode(&mut page, &registry).expect("text");
     page
@@ -50,8 +51,9 @@ fn scrape(peers: &Arc<[Peer]>, snapshot: &Snapshot) -> String {
 /// A scrape in which every family has a sample.
 fn full_scrape() -> String {
     let (peers, snapshot) = gateway();
-    peers[0].counters.refused(0, Reason::NotTls);
-    peers[0].counters.audited(0, Reason::SanNotAllowed);
+    let listener = snapshot.counters.listeners[0].of(0);
+    listener.refused(Reason::NotTls);
+    listener.audited(Reason::SanNotAllowed);
     scrape(&peers, &snapshot)
 }
 
@@ -62,16 +64,17 @@ fn has(page: &str, line: &str) {
 #[test]
 fn workers_are_summed_and_shown_apart() {
     let (peers, snapshot) = gateway();
-    for (peer, count) in peers.iter().zip([3, 4]) {
+    let counters = &snapshot.counters;
+    for (worker, (peer, count)) in peers.iter().zip([3, 4]).enumerate() {
         peer.counters.accepted.add(count);
-        peer.counters.chains[2].bytes_sent.add(count * 1_000);
-        peer.counters.clusters[1].dialled.add(count);
-        peer.counters.refused(1, Reason::NoChain);
-        peer.counters.listeners[0].up();
+        counters.chains[2].of(worker).bytes_sent.add(count * 1_000);
+        counters.clusters[1].of(worker).dialled.add(count);
+        counters.listeners[1].of(worker).refused(Reason::NoChain);
+        counters.listeners[0].of(worker).open.up();
         peer.counters.reports_dropped.add(count);
     }
     peers[1].counters.open.up();
-    peers[0].counters.chains[0].handshakes_resumed.increment();
+    counters.chains[0].of(0).handshakes_resumed.increment();
     let page = scrape(&peers, &snapshot);
     has(&page, "portcullis_connections_accepted_total 7");
     has(&page, r#"portcullis_connections_open{listener="edge"} 2"#);
@@ -90,8 +93,8 @@ fn workers_are_summed_and_shown_apart() {
 #[test]
 fn a_gauge_that_another_worker_lowers_sums_to_zero() {
     let (peers, snapshot) = gateway();
-    peers[0].counters.clusters[0].ready.up();
-    peers[1].counters.clusters[0].ready.down();
+    snapshot.counters.clusters[0].of(0).ready.up();
+    snapshot.counters.clusters[0].of(1).ready.down();
     has(&scrape(&peers, &snapshot), r#"portcullis_upstream_ready{cluster="db"} 0"#);
 }
 

@@ -114,6 +114,69 @@ impl Gateway {
         self.directory.path().join(CONFIG)
     }
 
+    /// Puts `config` in the place of the configuration file, by rename.
+    ///
+    /// # Panics
+    /// When the temporary directory takes no file.
+    pub fn rewrite(&self, config: &str) {
+        let new = self.directory.path().join("new.toml");
+        fs::write(&new, config).expect("the temporary directory takes a file");
+        fs::rename(new, self.config_path()).expect("one file replaces another");
+    }
+
+    /// Reloads `config` by SIGHUP and waits until it is live; returns its generation.
+    ///
+    /// # Panics
+    /// When it is not within `PATIENCE`.
+    pub fn reload(&self, config: &str) -> u64 {
+        let before = self.generation();
+        self.rewrite(config);
+        self.signal(Signal::HUP);
+        self.wait_generation(before + 1)
+    }
+
+    /// The generation of the configuration that runs.
+    pub fn generation(&self) -> u64 {
+        self.metrics().sum("portcullis_configuration_generation", &[])
+    }
+
+    /// Waits for this generation or a later one, and returns it.
+    ///
+    /// # Panics
+    /// When it does not come within `PATIENCE`.
+    pub fn wait_generation(&self, generation: u64) -> u64 {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let now = self.generation();
+            if now >= generation {
+                return now;
+            }
+            assert!(!deadline.is_over(), "generation {generation}, not {now}{}", self.report());
+            thread::park_timeout(POLL);
+        }
+    }
+
+    /// Waits until a line of the log holds all of `words`, and returns the last that does.
+    ///
+    /// # Panics
+    /// When none does within `PATIENCE`.
+    pub fn wait_log(&self, words: &[&str]) -> String {
+        self.wait(PATIENCE, &format!("a line with {words:?}"), |seen| {
+            let holds = |line: &&str| words.iter().all(|word| line.contains(word));
+            seen.other.lines().rev().find(holds).map(str::to_owned)
+        })
+    }
+
+    /// The address that a reload opened for a listener, as the log says it.
+    ///
+    /// # Panics
+    /// When the log says none within `PATIENCE`.
+    pub fn opened(&self, listener: &str) -> SocketAddr {
+        let line = self.wait_log(&["listening ", &format!("listener={listener} ")]);
+        let address = line.split_once("address=").map(|(_, address)| address.trim());
+        address.and_then(|address| address.parse().ok()).expect("an address")
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

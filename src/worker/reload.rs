@@ -1,0 +1,63 @@
+//! How one generation takes the place of another on a worker, while its sessions go on.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Worker;
+use super::generation::{Entrance, Generation};
+use super::snapshot::{ListenerKey, Snapshot};
+use super::upstream;
+
+/// Serves new connections by `snapshot`. Control has checked it and bound its sockets: nothing here
+/// can fail.
+pub(super) fn take(worker: &Rc<Worker>, snapshot: Arc<Snapshot>) {
+    let before = worker.generation();
+    if snapshot.generation <= before.snapshot.generation {
+        // It came before, with a socket from a worker that was ahead.
+        return;
+    }
+    // From here on whoever is accepted begins under the new one.
+    let after = Rc::new(before.with(snapshot, worker.index));
+    worker.generation.replace(Rc::clone(&after));
+    // Clusters that changed or are gone lend no connection any more; sessions keep theirs.
+    for cluster in before.clusters_beside(&after) {
+        cluster.retire();
+    }
+    for cluster in after.clusters_beside(&before) {
+        upstream::keep_ready(worker, cluster);
+    }
+    // Listeners that are gone serve, by the old one, who waits in their queues.
+    worker.listening.leave(&before, &after);
+}
+
+/// Accepts on the sockets of listeners that are new.
+pub(super) fn listen(worker: &Rc<Worker>, sockets: Vec<(ListenerKey, TcpListener)>) {
+    // In a drain no socket is opened any more.
+    if worker.drain.get().is_none() {
+        for (key, socket) in sockets {
+            worker.listening.open(worker, key, socket);
+        }
+    }
+}
+
+/// By what a connection is served that another worker accepted under `snapshot`; its listener's place
+/// is `listener` there.
+pub(super) fn entrance(worker: &Rc<Worker>, snapshot: Arc<Snapshot>, listener: usize) -> Entrance {
+    if snapshot.generation > worker.generation().snapshot.generation {
+        take(worker, Arc::clone(&snapshot));
+    }
+    let current = worker.generation();
+    let key = snapshot.listener_keys()[listener];
+    match current.snapshot.listener(key) {
+        Some(listener) => Entrance { generation: current, listener },
+        None => {
+            // Removed meanwhile: served as when it was accepted. Nothing is made ready for it.
+            let former: Generation = current.with(snapshot, worker.index);
+            for cluster in former.clusters_beside(&current) {
+                cluster.retire();
+            }
+            Entrance { generation: Rc::new(former), listener }
+        }
+    }
+}
