@@ -224,9 +224,14 @@ impl Relay {
     /// it did. `force` resets it, whatever is on its way: nobody knows whether more was to come, and
     /// a cut must not look like an end.
     pub fn drain(&mut self, force: bool) -> bool {
+        self.end(force, Reason::Draining)
+    }
+
+    /// As `drain`, for another reason.
+    pub fn end(&mut self, force: bool, reason: Reason) -> bool {
         if self.outcome.is_none() && (force || self.queued() == 0) {
             let how = if force { Closing::Reset } else { Closing::Polite };
-            let reason = Some(Reason::Draining);
+            let reason = Some(reason);
             self.outcome = Some(Outcome { closed_by: ClosedBy::Gateway, how, reason });
         }
         self.outcome.is_some()

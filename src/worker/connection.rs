@@ -19,6 +19,7 @@ use super::generation::Entrance;
 use super::hello::HelloNotes;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
+use super::review::Review;
 use super::upstream::{Cluster, Connected};
 use super::{
     ChainCounters, ChainSeries, ListenerSeries, Worker, filters, handshake, limits, stream,
@@ -57,6 +58,8 @@ pub(super) struct Connection {
 /// snapshot that it began with: one that lasts for days does not keep its lists and names in memory.
 #[derive(Debug)]
 struct Route {
+    /// Of the configuration by which the client was let in.
+    generation: u64,
     chain: Arc<ChainSeries>,
     cluster: Rc<Cluster>,
 }
@@ -154,7 +157,10 @@ impl Connection {
         loop {
             let event = match wish {
                 Wish::Relay => match self.relay().await {
-                    Relayed::Over { outcome, detail } => return Ending::Closed(outcome, detail),
+                    Relayed::Over { outcome, detail, kept } => {
+                        self.audits.extend(kept);
+                        return Ending::Closed(outcome, detail);
+                    }
                     Relayed::ReadyDied => Event::ReadyDied,
                 },
                 Wish::Refuse(mut refusal) => {
@@ -182,7 +188,11 @@ impl Connection {
         let chosen = &entrance.plan().chains[usize::from(chain.0)];
         let series = &snapshot.counters.chains[snapshot.chain_index(entrance.listener, chain)];
         let cluster = entrance.generation.cluster(chosen.cluster);
-        self.route = Some(Route { chain: Arc::clone(series), cluster: Rc::clone(cluster) });
+        self.route = Some(Route {
+            generation: snapshot.generation,
+            chain: Arc::clone(series),
+            cluster: Rc::clone(cluster),
+        });
         let connect = snapshot.plan.cluster(chosen.cluster).connect;
         Event::Routed {
             chain,
@@ -267,9 +277,14 @@ impl Connection {
         if let (None, Some(route)) = (&self.open, &self.route) {
             self.open = Some(OpenSession::new(self.worker.index, &route.chain));
         }
-        let Some(upstream) = &mut self.upstream else { return Relayed::ReadyDied };
+        let (Some(upstream), Some(route)) = (&mut self.upstream, &self.route) else {
+            return Relayed::ReadyDied;
+        };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
-        relay::Session::new(&self.worker, &mut self.down, up, ready, self.limits).run().await
+        let review =
+            Review::new(&route.chain, self.source, self.client.as_deref(), route.generation);
+        let down = &mut self.down;
+        relay::Session::new(&self.worker, down, up, ready, self.limits, review).run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word

@@ -17,6 +17,7 @@ mod mailbox;
 mod relay;
 mod reload;
 mod report;
+mod review;
 mod roster;
 mod scratch;
 mod series;

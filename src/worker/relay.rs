@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::flow::{Leg, Legs};
+use super::review::Review;
 use super::roster::{DrainPhase, Place};
 use super::scratch::Scratch;
 use super::spliced::Splices;
 use super::stream;
 use super::timers::Alarm;
+use crate::core::drain::Wish as Leave;
+use crate::core::refusal::{Reason, Refusal};
 use crate::core::relay::{Closing, End, LINGER, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
 use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
@@ -37,6 +40,7 @@ pub(super) struct Session<'a> {
     splices: Splices,
     alarm: Alarm,
     place: Place,
+    review: Review<'a>,
     /// When this connection's turn in a drain comes.
     drain_at: Option<Instant>,
     last_moved: Instant,
@@ -52,6 +56,8 @@ pub(super) enum Relayed {
     Over {
         outcome: Outcome,
         detail: String,
+        /// What a change of trust has against the client, if it was let go on.
+        kept: Option<Refusal>,
     },
     /// The ready upstream connection was dead; the client's leg is as it was.
     ReadyDied,
@@ -72,6 +78,7 @@ impl<'a> Session<'a> {
         up: &'a mut Leg,
         ready: bool,
         limits: Limits,
+        review: Review<'a>,
     ) -> Self {
         let now = clock::now();
         Self {
@@ -81,6 +88,7 @@ impl<'a> Session<'a> {
             splices: Splices::default(),
             alarm: Alarm::new(&worker.timers),
             place: worker.roster.enter(),
+            review,
             drain_at: None,
             last_moved: now,
             replaceable: ready,
@@ -91,19 +99,22 @@ impl<'a> Session<'a> {
     /// Relays until both sides are done, and closes both as the outcome asks.
     pub(super) async fn run(mut self) -> Relayed {
         let Some(outcome) = poll_fn(|cx| self.poll(cx)).await else { return Relayed::ReadyDied };
-        let detail = std::mem::take(&mut self.detail);
+        let mut detail = std::mem::take(&mut self.detail);
+        if outcome.reason == Some(Reason::TrustChanged) {
+            self.review.why().clone_into(&mut detail);
+        }
         // Boxed, so that an idle session does not carry the memory of its end (1.3 KiB).
-        Box::pin(self.finish(outcome)).await;
-        Relayed::Over { outcome, detail }
+        let kept = Box::pin(self.finish(outcome)).await;
+        Relayed::Over { outcome, detail, kept }
     }
 
     /// The outcome once the session is over; `None` where the ready upstream connection is dead.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         self.place.register(cx);
+        let now = clock::now();
+        self.review.look(&self.worker, now);
         // A stream that never waits would not look at the drain below.
-        if self.place.phase() == DrainPhase::Forced {
-            self.relay.drain(true);
-        }
+        self.look_at_force(now);
         for _ in 0..TURNS_MAX {
             let mut moved = false;
             // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard
@@ -132,10 +143,9 @@ impl<'a> Session<'a> {
     /// Something moved in each turn: others come first, and what ends a session whatever it does is
     /// looked at here too, for a peer that never pauses does not let it come to `wait`.
     fn busy(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
-        self.relay.deadline_passed(clock::now());
-        if self.place.phase() == DrainPhase::Forced {
-            self.relay.drain(true);
-        }
+        let now = clock::now();
+        self.relay.deadline_passed(now);
+        self.look_at_force(now);
         match self.relay.outcome() {
             Some(outcome) => Poll::Ready(Some(outcome)),
             None => {
@@ -149,8 +159,8 @@ impl<'a> Session<'a> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let now = clock::now();
         let mut at = self.relay.deadline();
-        if let Some(drain_at) = self.look_at_drain(now) {
-            at = at.min(drain_at);
+        for turn in [self.look_at_drain(now), self.look_at_review(now)].into_iter().flatten() {
+            at = at.min(turn);
         }
         if self.relay.outcome().is_none() && self.alarm.poll(at, cx).is_ready() {
             self.relay.deadline_passed(now);
@@ -162,6 +172,36 @@ impl<'a> Session<'a> {
         match self.relay.outcome() {
             Some(outcome) => Poll::Ready(Some(outcome)),
             None => Poll::Pending,
+        }
+    }
+
+    /// Resets the session where nothing it has on its way can keep it any longer.
+    fn look_at_force(&mut self, now: Instant) {
+        if self.place.phase() == DrainPhase::Forced {
+            self.relay.drain(true);
+        }
+        if self.review.wish(now) == Some(Leave::Reset) {
+            self.relay.end(true, Reason::TrustChanged);
+        }
+    }
+
+    /// Ends the session at an idle moment where its client is not trusted any more; else says when to
+    /// look again.
+    fn look_at_review(&mut self, now: Instant) -> Option<Instant> {
+        match self.review.wish(now)? {
+            Leave::Reset => {
+                self.relay.end(true, Reason::TrustChanged);
+                None
+            }
+            Leave::Stay { until } => Some(until),
+            Leave::CloseWhenIdle { until } => {
+                let quiet = self.last_moved + IDLE_MOMENT;
+                if now < quiet {
+                    return Some(quiet.min(until));
+                }
+                self.relay.end(false, Reason::TrustChanged);
+                Some(until)
+            }
         }
     }
 
@@ -422,7 +462,7 @@ impl<'a> Session<'a> {
     }
 
     /// Closes both sockets as the outcome asks. Whoever does not close in time is closed.
-    async fn finish(self, outcome: Outcome) {
+    async fn finish(self, outcome: Outcome) -> Option<Refusal> {
         let until = Some(clock::now() + LINGER);
         let worker = &self.worker;
         let Legs { down, up } = self.legs;
@@ -430,6 +470,7 @@ impl<'a> Session<'a> {
             tokio::join!(part(worker, down, outcome.how), part(worker, up, outcome.how));
         };
         drop(worker.timers.until(until, both).await);
+        self.review.kept()
     }
 }
 

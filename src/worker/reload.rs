@@ -4,10 +4,9 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Worker;
 use super::generation::{Entrance, Generation};
 use super::snapshot::{ListenerKey, Snapshot};
-use super::upstream;
+use super::{Worker, review, upstream};
 
 /// Serves new connections by `snapshot`. Control has checked it and bound its sockets: nothing here
 /// can fail.
@@ -29,6 +28,8 @@ pub(super) fn take(worker: &Rc<Worker>, snapshot: Arc<Snapshot>) {
     }
     // Listeners that are gone serve, by the old one, who waits in their queues.
     worker.listening.leave(&before, &after);
+    // Whom the new one would not let in finds out now.
+    tokio::task::spawn_local(review::all(Rc::clone(worker)));
 }
 
 /// Accepts on the sockets of listeners that are new.

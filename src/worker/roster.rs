@@ -44,6 +44,17 @@ impl Roster {
         self.phase.get()
     }
 
+    /// Wakes the connections of `count` places from the one at `from`; where to go on, if there are
+    /// more.
+    pub(crate) fn wake(&self, from: usize, count: usize) -> Option<usize> {
+        let places = self.places.borrow();
+        let until = from.saturating_add(count).min(places.len());
+        for waker in places.get(from..until)?.iter().flatten() {
+            waker.wake_by_ref();
+        }
+        (until < places.len()).then_some(until)
+    }
+
     /// Changes the phase and wakes every connection, to look at its schedule.
     pub(crate) fn set_phase(&self, phase: DrainPhase) {
         self.phase.set(phase);

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::series::CounterTable;
+use super::series::{ChainName, CounterTable};
 use crate::config::plan::{Cluster, Listener, Plan};
 use crate::core::route::{ChainId, Conflict, Router};
-use crate::tls::Material;
+use crate::tls::{DownstreamTerms, Material};
 
 /// The sockets of one address. Listeners come, go and change their place in the plan; as long as one
 /// listens on the same address, it has the same key and the same sockets.
@@ -102,6 +102,15 @@ impl Snapshot {
     /// The place of a chain in a flat list of all chains.
     pub fn chain_index(&self, listener: usize, chain: ChainId) -> usize {
         self.chain_offsets[listener] + usize::from(chain.0)
+    }
+
+    /// The TLS terms of a chain by its name; `None` where there is no such chain, or it opens nothing.
+    pub(super) fn terms(&self, name: &ChainName) -> Option<&Arc<DownstreamTerms>> {
+        let listener = self.plan.listeners.iter().position(|one| one.name == name.listener)?;
+        // In name order.
+        let chains = &self.plan.listeners[listener].chains;
+        let chain = chains.binary_search_by(|one| one.name.cmp(&name.chain)).ok()?;
+        self.material.downstream(listener, ChainId(u16::try_from(chain).ok()?))
     }
 
     /// One a listener, in the plan's order.

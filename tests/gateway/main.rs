@@ -15,6 +15,7 @@ mod hello;
 mod life;
 mod limits;
 mod mixes;
+mod on_change;
 mod passthrough;
 mod ready;
 mod records;
