@@ -17,7 +17,7 @@ use crate::config::plan::{Plan, SessionTickets, Workers};
 use crate::core::route::Conflict;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
 use crate::sys::{clock, descriptors, thread};
-use crate::tls::{Material, StekKeys};
+use crate::tls::{Material, Reloaded, StagedKeys, StekKeys};
 use crate::worker::{self, Ended, ListenerKey, Mailbox, Order, Peer, Report, Snapshot, Spawn};
 
 /// Workers that serve, and what they share.
@@ -168,8 +168,8 @@ impl Gateway {
     /// # Errors
     /// Every problem of what the plan names, or of the addresses to listen on.
     pub fn reload(&mut self, plan: Plan) -> Result<ReloadReport, StartError> {
-        let snapshot = self.loader().load(plan)?;
-        self.install(snapshot)
+        let prepared = self.loader().load(plan)?;
+        self.install(prepared)
     }
 
     /// What the next plan is loaded with.
@@ -182,7 +182,8 @@ impl Gateway {
     ///
     /// # Errors
     /// Nothing has changed then: an address cannot be listened on, or another snapshot came first.
-    pub fn install(&mut self, snapshot: Arc<Snapshot>) -> Result<ReloadReport, StartError> {
+    pub fn install(&mut self, prepared: Prepared) -> Result<ReloadReport, StartError> {
+        let Prepared { snapshot, tickets } = prepared;
         let before = self.current.load_full();
         if snapshot.generation != before.generation + 1 {
             return Err(StartError::Overtaken);
@@ -191,6 +192,9 @@ impl Gateway {
         let bound = bind(&snapshot, workers, &self.held).map_err(StartError::Problems)?;
         warn_of(&snapshot.material);
         // From here on nothing can fail.
+        if self.stek.adopt(tickets) == Reloaded::Changed {
+            tracing::info!("session ticket keys changed");
+        }
         let name =
             |of: &Snapshot, key| of.listener(key).map(|at| Arc::clone(&of.plan.listeners[at].name));
         let opened = bound.iter();
@@ -285,18 +289,41 @@ impl Gateway {
     }
 }
 
+/// What is to go live, loaded and found good.
+#[derive(Debug)]
+pub struct Prepared {
+    snapshot: Arc<Snapshot>,
+    tickets: StagedKeys,
+}
+
+impl Prepared {
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+}
+
 impl Loader {
     /// Reads everything that `plan` names, as a start with it would, and makes of it what follows the
     /// snapshot that runs. Takes as long as that takes.
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn load(&self, mut plan: Plan) -> Result<Arc<Snapshot>, StartError> {
+    pub fn load(&self, mut plan: Plan) -> Result<Prepared, StartError> {
         fit_descriptors(&mut plan, self.workers);
         let generation = self.before.generation + 1;
-        let material = Material::load(&plan, &self.stek, generation, clock::unix_now)
-            .map_err(StartError::Problems)?;
-        self.before.next(plan, material, self.workers).map_err(StartError::Chains)
+        let SessionTickets { source, rotate, lifetime } = &plan.session_tickets;
+        let tickets = self.stek.stage(source, *rotate, *lifetime, clock::unix_now());
+        let material = Material::load(&plan, &self.stek, generation, clock::unix_now);
+        let (tickets, material) = match (tickets, material) {
+            (Ok(tickets), Ok(material)) => (tickets, material),
+            (tickets, material) => {
+                let found = [tickets.err(), material.err()].into_iter().flatten().flatten();
+                return Err(StartError::Problems(found.collect()));
+            }
+        };
+        let snapshot =
+            self.before.next(plan, material, self.workers).map_err(StartError::Chains)?;
+        Ok(Prepared { snapshot, tickets })
     }
 }
 

@@ -128,8 +128,8 @@ fleet until that moment, and tickets of the old root open as long as they live. 
 the file with the first change that comes 8 days after it went out of force.
 
 Theft: `stek rotate --revoke FILE` makes all tickets and all stolen roots worthless on each
-node that has read the new file. Copy it and restart the nodes; until then a node still
-believes the thief.";
+node that has read the new file, which it does when the file changes, or on SIGHUP. Copy it;
+until then a node still believes the thief.";
 
 /// Does what `command` says at `now` (Unix seconds), and prints to `out` what came of it.
 ///
@@ -207,8 +207,8 @@ impl Rotate {
         self.write(&roots)?;
         Ok(format!(
             "a new root in {path} comes into force at {at}, with the first change of keys from then on\n\
-             Before that: copy the file to every node, and restart each so that it reads it. Tickets \
-             of the old root open as long as they live.\n",
+             Before that: copy the file to every node, which reads it when it changes, or on SIGHUP. \
+             Tickets of the old root open as long as they live.\n",
             path = self.file.display(),
             at = moment(from),
         ))
@@ -218,8 +218,9 @@ impl Rotate {
         self.write(&TicketRoots::new(&*random_root()?))?;
         Ok(format!(
             "all roots in {path} are replaced\n\
-             Now: copy the file to every node, and restart each. A node that has not read it still \
-             takes the tickets of before, and whatever a thief makes with the old roots.\n",
+             Now: copy the file to every node, which reads it when it changes, or on SIGHUP: its log says \
+             \"session ticket keys changed\". One that has not read it still takes the tickets of \
+             before, and whatever a thief makes with the old roots.\n",
             path = self.file.display(),
         ))
     }

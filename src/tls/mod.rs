@@ -38,7 +38,7 @@ pub use handshake_context::Memo;
 pub use identity::identify;
 pub use material::Material;
 pub use standing::Standing;
-pub use stek::{StekError, StekKeys, StekStatus};
+pub use stek::{Reloaded, StagedKeys, StekError, StekKeys, StekStatus};
 pub use trust::TrustStore;
 pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
 pub use wire::{

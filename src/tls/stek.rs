@@ -30,6 +30,9 @@ pub struct StekKeys {
     keys: ArcSwap<Keys>,
 }
 
+/// Keys that were read and are not in use yet; none where those in use stay.
+pub struct StagedKeys(Option<Keys>);
+
 /// Why there are no ticket keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StekError {
@@ -103,11 +106,10 @@ impl StekKeys {
         Ok(Self { keys: ArcSwap::from_pointee(keys) })
     }
 
-    /// Reads `source` again and swaps all keys at once. Keys that are random at start stay when the
-    /// source stays "auto", with the new times.
+    /// Reads `source` again and swaps all keys at once: `stage`, then `adopt`.
     ///
     /// # Errors
-    /// As `load`; the keys that were held are kept.
+    /// As `stage`.
     pub fn reload(
         &self,
         source: &TicketSource,
@@ -115,22 +117,42 @@ impl StekKeys {
         lifetime: Duration,
         unix_now: u64,
     ) -> Result<Reloaded, Vec<Problem>> {
-        let present = self.keys.load_full();
-        let next = match (&present.held, source) {
+        self.stage(source, rotate, lifetime, unix_now).map(|staged| self.adopt(staged))
+    }
+
+    /// Reads `source` again. Keys that are random at start stay when the source stays "auto", with the
+    /// new times.
+    ///
+    /// # Errors
+    /// As `load`; the keys that are held are kept either way.
+    pub fn stage(
+        &self,
+        source: &TicketSource,
+        rotate: Duration,
+        lifetime: Duration,
+        unix_now: u64,
+    ) -> Result<StagedKeys, Vec<Problem>> {
+        let present = self.keys.load();
+        Ok(StagedKeys(match (&present.held, source) {
             (Held::Auto(ring), TicketSource::Auto) => {
                 let schedule = schedule(source, rotate, lifetime)?;
                 if *ring.schedule() == schedule {
-                    return Ok(Reloaded::Same);
+                    return Ok(StagedKeys(None));
                 }
                 let mut ring = ring.clone();
                 ring.reschedule(schedule, unix_now);
-                Keys::of(Held::Auto(ring))
+                Some(Keys::of(Held::Auto(ring)))
             }
-            _ => Keys::load(source, rotate, lifetime, unix_now)?,
-        };
-        let same = present.is_as_before(&next);
+            _ => Some(Keys::load(source, rotate, lifetime, unix_now)?),
+        }))
+    }
+
+    /// Puts staged keys in the place of those that are held, all at once.
+    pub fn adopt(&self, staged: StagedKeys) -> Reloaded {
+        let Some(next) = staged.0 else { return Reloaded::Same };
+        let same = self.keys.load().is_as_before(&next);
         self.keys.store(Arc::new(next));
-        Ok(if same { Reloaded::Same } else { Reloaded::Changed })
+        if same { Reloaded::Same } else { Reloaded::Changed }
     }
 
     /// Moves to the epoch of `unix_now`. Keys that are random at start never go back; those of a root
@@ -248,6 +270,12 @@ impl Stek {
     fn of(key: &TicketKey) -> Option<Self> {
         let unbound = UnboundKey::new(&AES_256_GCM, key.secret()).ok()?;
         Some(Self { id: *key.id(), key: LessSafeKey::new(unbound) })
+    }
+}
+
+impl fmt::Debug for StagedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StagedKeys").field("changed", &self.0.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::generation::{Entrance, Generation};
 use super::snapshot::{ListenerKey, Snapshot};
-use super::{Worker, review, upstream};
+use super::{Worker, review, thread, upstream};
 
 /// Serves new connections by `snapshot`. Control has checked it and bound its sockets: nothing here
 /// can fail.
@@ -15,6 +15,11 @@ pub(super) fn take(worker: &Rc<Worker>, snapshot: Arc<Snapshot>) {
     if snapshot.generation <= before.snapshot.generation {
         // It came before, with a socket from a worker that was ahead.
         return;
+    }
+    if snapshot.plan.access_log.refusals_per_second
+        != before.snapshot.plan.access_log.refusals_per_second
+    {
+        worker.report_limit.replace(thread::report_limit(&snapshot, worker.peers.len()));
     }
     // From here on whoever is accepted begins under the new one.
     let after = Rc::new(before.with(snapshot, worker.index));

@@ -84,17 +84,14 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
-    let workers = NonZeroU32::try_from(u32::try_from(spawn.peers.len()).unwrap_or(u32::MAX)).ok();
-    let rate = spawn.snapshot.plan.access_log.refusals_per_second;
-    // At least one: a worker must be able to say something.
-    let refusal_share = rate.zip(workers).map(|(rate, workers)| share(rate, workers));
+    let report_limit = report_limit(&spawn.snapshot, spawn.peers.len());
     let worker = Rc::new(Worker {
         index: spawn.index,
         generation: RefCell::new(Rc::new(Generation::first(spawn.snapshot, spawn.index))),
         listening: Listening::default(),
         counters,
         peers: spawn.peers,
-        report_limit: RefCell::new(ReportLimit::new(refusal_share, now)),
+        report_limit: RefCell::new(report_limit),
         reports: spawn.reports,
         scratch: RefCell::new(Scratch::new()),
         hello: RefCell::new(Box::new(HelloBuffer::new())),
@@ -129,8 +126,12 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     }
 }
 
-fn share(rate: NonZeroU32, workers: NonZeroU32) -> NonZeroU32 {
-    NonZeroU32::new(rate.get() / workers.get()).unwrap_or(NonZeroU32::MIN)
+/// One worker's share of the refusals that are written; at least one a second, if any are.
+pub(super) fn report_limit(snapshot: &Snapshot, workers: usize) -> ReportLimit {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
+    let share = |rate: NonZeroU32| NonZeroU32::new(rate.get() / workers).or(Some(NonZeroU32::MIN));
+    let rate = snapshot.plan.access_log.refusals_per_second;
+    ReportLimit::new(rate.and_then(share), clock::now())
 }
 
 fn lost(what: &str) -> io::Error {

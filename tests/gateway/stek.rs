@@ -160,6 +160,37 @@ fn a_revocation_makes_every_ticket_worthless_at_the_next_start() {
     before.settled();
 }
 
+// threat 21
+#[test]
+fn a_revocation_makes_every_ticket_worthless_on_a_node_that_runs_on() {
+    let fleet = Fleet::new();
+    fleet.stek("stek init", "stek.root");
+    let node = fleet.node(&root(&fleet.path("stek.root")));
+    for client in fleet.clients() {
+        assert!(!resumes(&node, &client));
+        assert!(resumes(&node, &client));
+    }
+    let clients = fleet.clients();
+    for client in &clients {
+        assert!(!resumes(&node, client));
+    }
+    // The file is watched: no signal.
+    fleet.stek("stek rotate --revoke", "stek.root");
+    node.wait_log(&["session ticket keys changed"]);
+    for client in &clients {
+        assert!(!resumes(&node, client));
+        assert!(resumes(&node, client));
+    }
+    // A file that cannot be used changes nothing.
+    fs::write(fleet.path("stek.root"), "half").unwrap();
+    node.signal(rustix::process::Signal::HUP);
+    node.wait_log(&["not reloaded", "stek.root"]);
+    for client in &clients {
+        assert!(resumes(&node, client));
+    }
+    node.settled();
+}
+
 #[test]
 fn nodes_with_the_files_of_nginx_and_the_list_of_haproxy_resume_each_others_sessions() {
     let fleet = Fleet::new();

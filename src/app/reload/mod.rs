@@ -9,20 +9,18 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::files::{Files, Fingerprint, Reading, read};
 use self::watch::Watch;
-use super::gateway::{Gateway, Loader, StartError};
+use super::gateway::{Gateway, Loader, Prepared, StartError};
 use crate::config::error::Problem;
 use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
 use crate::sys::clock;
 use crate::telemetry::log::LogVolume;
 use crate::telemetry::metrics::ReloadCounts;
-use crate::worker::Snapshot;
 
 /// What a process reloads by.
 #[derive(Debug)]
@@ -62,7 +60,7 @@ enum Outcome {
     Unchanged,
     /// They say what was told to be wrong before.
     Told,
-    Ready(Arc<Snapshot>),
+    Ready(Box<Prepared>),
     Failed(StartError),
 }
 
@@ -73,7 +71,6 @@ struct Fixed {
     admin: Option<AdminAddress>,
     access_log: (AccessLogSink, LogFormat),
     log_format: LogFormat,
-    session_tickets: (Duration, Duration),
 }
 
 impl Reloads {
@@ -169,8 +166,9 @@ impl Reloads {
             }
             Outcome::Told => Ok(None),
             Outcome::Failed(error) => Err(error),
-            Outcome::Ready(snapshot) => {
-                gateway.install(Arc::clone(&snapshot)).map(|report| Some((snapshot, report)))
+            Outcome::Ready(prepared) => {
+                let snapshot = Arc::clone(prepared.snapshot());
+                gateway.install(*prepared).map(|report| Some((snapshot, report)))
             }
         };
         let next = self.schedule.done(result.is_ok(), clock::now());
@@ -276,7 +274,7 @@ fn load(
         _ if told == Some(fingerprint) => Outcome::Told,
         Err(problems) => Outcome::Failed(StartError::Problems(problems)),
         Ok(plan) => match loader.load(plan) {
-            Ok(snapshot) => Outcome::Ready(snapshot),
+            Ok(prepared) => Outcome::Ready(Box::new(prepared)),
             Err(error) => Outcome::Failed(error),
         },
     };
@@ -304,21 +302,18 @@ impl Fixed {
             admin: plan.admin.as_ref().map(|admin| admin.address.clone()),
             access_log: (plan.access_log.sink.clone(), plan.access_log.format),
             log_format: plan.log.format,
-            session_tickets: (plan.session_tickets.rotate, plan.session_tickets.lifetime),
         }
     }
 
     /// The keys that `plan` has otherwise.
     fn differs(&self, plan: &Plan) -> Vec<&'static str> {
-        let Self { workers, admin, access_log, log_format, session_tickets } = Self::of(plan);
+        let Self { workers, admin, access_log, log_format } = Self::of(plan);
         let keys = [
             ("runtime.workers", self.workers != workers),
             ("admin.listen", self.admin != admin),
             ("access_log.path", self.access_log.0 != access_log.0),
             ("access_log.format", self.access_log.1 != access_log.1),
             ("log.format", self.log_format != log_format),
-            ("session_tickets.rotate", self.session_tickets.0 != session_tickets.0),
-            ("session_tickets.lifetime", self.session_tickets.1 != session_tickets.1),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
