@@ -139,6 +139,11 @@ impl Scope {
     }
 }
 
+/// The point at which an issuer's own lists are, for certificates that name none (RFC 5280 §6.3.3).
+pub(super) fn point_of(issuer: &X509Name<'_>) -> PointName {
+    PointName(DIRECTORY, issuer.as_raw().into())
+}
+
 /// The names by which distribution points are compared.
 pub(super) fn point_names(names: &[GeneralName<'_>]) -> Vec<PointName> {
     let names = names.iter().filter_map(|name| match name {

@@ -10,6 +10,7 @@
 
 mod downstream;
 mod material;
+mod paths;
 mod support;
 mod tickets;
 mod upstream;
