@@ -1,5 +1,5 @@
-//! What RFC 5280 asks of a path and webpki does not: which lists speak for
-//! whom. `tests/pkits` asks the same, and more, with the certificates of NIST.
+//! What RFC 5280 asks of a path and webpki does not: key usage of CAs, demanded policies, which lists
+//! speak for whom. `tests/pkits` asks the same, and more, with the certificates of NIST.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use portcullis::core::refusal::Reason;
 use portcullis_kit::Authority;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    CrlDistributionPoint, CrlIssuingDistributionPoint, DnType, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CustomExtension, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
@@ -104,6 +104,64 @@ fn list(issuer: &Ca, point: Option<&str>, revoked: &[u64]) -> String {
 }
 
 const ALL: [KeyUsagePurpose; 2] = [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+
+#[test]
+fn a_ca_whose_key_usage_lacks_key_cert_sign_vouches_for_nobody() {
+    for (usages, may) in [
+        (&[KeyUsagePurpose::KeyCertSign][..], true),
+        (&[], true),
+        (&[KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature], false),
+    ] {
+        let root = root();
+        let middle = below(&root, ca_params("Middle", usages));
+        let leaf = below(&middle, params("alice"));
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &middle],
+            lists: Vec::new(),
+            unknown: Uncertain::Refuse,
+        };
+        match shown.refusal() {
+            None => assert!(may, "{usages:?}"),
+            Some((reason, detail)) => {
+                assert!(!may, "{usages:?}: {detail}");
+                assert_eq!(reason, Reason::CertificateInvalid, "{detail}");
+                assert!(detail.contains("CN=Middle") && detail.contains("keyCertSign"), "{detail}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_a_ca_demands_must_hold_for_the_leaf() {
+    // SEQUENCE of requireExplicitPolicy [0] 0: RFC 5280 §4.2.1.11.
+    let demand = CustomExtension::from_oid_content(&[2, 5, 29, 36], vec![0x30, 3, 0x80, 1, 0]);
+    // One policy, 2.999.
+    let policies = || {
+        CustomExtension::from_oid_content(&[2, 5, 29, 32], vec![0x30, 6, 0x30, 4, 6, 2, 0x88, 0x37])
+    };
+    for (of_leaf, is_let_in) in [(vec![], false), (vec![policies()], true)] {
+        let root = root();
+        let mut middle = ca_params("Middle", &ALL);
+        middle.custom_extensions = vec![demand.clone(), policies()];
+        let middle = below(&root, middle);
+        let mut leaf = params("alice");
+        leaf.custom_extensions = of_leaf;
+        let leaf = below(&middle, leaf);
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &middle],
+            lists: Vec::new(),
+            unknown: Uncertain::Refuse,
+        };
+        let refusal = shown.refusal();
+        assert_eq!(refusal.is_none(), is_let_in, "{refusal:?}");
+        if let Some((reason, detail)) = refusal {
+            assert_eq!(reason, Reason::CertificateInvalid);
+            assert!(detail.contains("CN=alice") && detail.contains("policy"), "{detail}");
+        }
+    }
+}
 
 #[test]
 fn a_list_of_one_distribution_point_vouches_for_its_own_certificates_only() {
