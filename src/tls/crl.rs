@@ -74,7 +74,10 @@ impl RevocationList {
     /// What is wrong with it, in words for the operator.
     pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
         let list = BorrowedCertRevocationList::from_der(der).map_err(unusable)?;
-        let outline = Outline::parse(der).ok_or_else(|| "it is not sound DER".to_owned())?;
+        let outline = Outline::parse(der).ok_or("it is not sound DER")?;
+        let signature = outline
+            .signature
+            .ok_or("it is signed with an algorithm that is not accepted here, as DSA or SHA-1")?;
         let list = CertRevocationList::from(list);
         let CertRevocationList::Borrowed(entries) = &list else {
             return Err("it was copied".to_owned());
@@ -88,7 +91,7 @@ impl RevocationList {
             scope: outline.scope,
             digest: sha256(der),
             revoked,
-            signature: outline.signature,
+            signature,
             signers: ArcSwap::default(),
         })
     }
@@ -137,6 +140,11 @@ impl Scope {
             points,
         })
     }
+}
+
+/// The point at which an issuer's own lists are, for certificates that name none (RFC 5280 §6.3.3).
+pub(super) fn point_of(issuer: &X509Name<'_>) -> PointName {
+    PointName(DIRECTORY, issuer.as_raw().into())
 }
 
 /// The names by which distribution points are compared.
@@ -248,7 +256,8 @@ struct Outline {
     this_update: u64,
     next_update: u64,
     scope: Scope,
-    signature: Signature,
+    /// `None`: by an algorithm that is not accepted.
+    signature: Option<Signature>,
 }
 
 impl Outline {
@@ -278,7 +287,7 @@ impl Outline {
             this_update: u64::try_from(this_update.timestamp()).ok()?,
             next_update: u64::try_from(next_update.timestamp()).ok()?,
             scope,
-            signature: Signature::of(&algorithm, signed, signature)?,
+            signature: Signature::of(&algorithm, signed, signature),
         })
     }
 }
@@ -316,8 +325,14 @@ fn unusable(error: webpki::Error) -> String {
         webpki::Error::UnsupportedIndirectCrl => {
             "it is an indirect list, which speaks for other issuers than its own".to_owned()
         }
-        webpki::Error::UnsupportedRevocationReason => {
+        webpki::Error::UnsupportedRevocationReasonsPartitioning => {
             "it covers some reasons of revocation only: use the complete list".to_owned()
+        }
+        webpki::Error::UnsupportedCrlIssuingDistributionPoint => {
+            "its issuing distribution point has no full name: use the complete list".to_owned()
+        }
+        webpki::Error::UnsupportedCriticalExtension => {
+            "it has a critical extension that is not understood here".to_owned()
         }
         other => format!("webpki finds {other:?}"),
     }

@@ -62,6 +62,8 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
     let finding = match fault {
         Fault::TooMany(_) | Fault::TooLong(_) | Fault::Unreadable => unread(fault),
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
+        Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
+        Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
         Fault::Revocation(fault) => revocation(*fault, trust, now),
         Fault::TooDeep { intermediates } => {
             let stand =
@@ -190,6 +192,12 @@ fn path(error: &webpki::Error, sent: &Sent, roots: &RootCertStore, now: u64) -> 
         }
         other => Finding::new(Reason::CertificateInvalid, unspecified("path"), breach(other)),
     }
+}
+
+/// A certificate at this depth breaks a rule of RFC 5280 that webpki does not look at.
+fn broken_by(depth: usize, what: &str) -> Finding {
+    Finding::new(Reason::CertificateInvalid, unspecified("path"), what)
+        .depth(u8::try_from(depth).unwrap_or(u8::MAX))
 }
 
 fn purpose(error: &webpki::Error) -> String {
@@ -390,6 +398,10 @@ struct Unspecified(&'static str);
 /// `openssl x509 -req` without an extension file makes these, so people do meet it.
 const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
                          extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
+const MAY_NOT_ISSUE: &str =
+    "it may not sign certificates: its key usage lacks keyCertSign, so it is no CA's";
+const NO_POLICY: &str = "no certificate policy holds from the anchor down to it, and a certificate of \
+                         the path demands one (requireExplicitPolicy)";
 const ANCHORS_NAMED_MAX: usize = 3;
 const LISTED_MAX: usize = 6;
 

@@ -19,6 +19,7 @@ pub mod material;
 mod path;
 pub mod peer;
 mod pem;
+mod policies;
 mod resolver;
 mod revocation;
 mod standing;

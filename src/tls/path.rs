@@ -1,5 +1,6 @@
 //! Verifying one presented chain by one trust: webpki builds and checks the path, this file bounds the
-//! work and asks what webpki does not: depth, revocation, and the rules about the leaf.
+//! work and asks what webpki does not: depth, key usage of CAs, policies, revocation, and the rules
+//! about the leaf.
 //!
 //! Remembers nothing and words nothing: `chain_memo` and `diagnosis` do. `verifier` and `explain` ask.
 
@@ -9,9 +10,12 @@ use std::sync::Arc;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::identity::{sha256, validity};
 use super::leaf::Leaf;
+use super::policies;
 use super::revocation::RevocationFault;
 use super::standing::{CertificateKey, Verified};
 use super::trust::TrustStore;
@@ -41,6 +45,14 @@ pub(super) enum Fault {
     Unreadable,
     /// What webpki says.
     Path(webpki::Error),
+    /// A CA above the leaf may not sign certificates.
+    MayNotIssue {
+        depth: usize,
+    },
+    /// No certificate policy holds where one must.
+    Policies {
+        depth: usize,
+    },
     Revocation(RevocationFault),
     TooDeep {
         intermediates: usize,
@@ -51,7 +63,7 @@ pub(super) enum Fault {
 /// Verifies a chain. What it finds is good until `Verified::until` and while `trust` stays as it is.
 ///
 /// # Errors
-/// The first fault, in this order: size, key, path with depth and revocation, name, rules.
+/// The first fault, in this order: size, key, path with what `judge` asks of it, name, rules.
 pub(super) fn verify(
     trust: &TrustStore,
     algorithms: &WebPkiSupportedAlgorithms,
@@ -105,10 +117,26 @@ fn judge(trust: &TrustStore, path: &VerifiedPath<'_>, now: u64) -> Result<(), Fa
     if intermediates > usize::from(trust.depth_max) {
         return Err(Fault::TooDeep { intermediates });
     }
+    for (above, issuer) in path.intermediate_certificates().enumerate() {
+        if !may_issue(&issuer.der()) {
+            return Err(Fault::MayNotIssue { depth: above + 1 });
+        }
+    }
+    policies::check(path).map_err(|depth| Fault::Policies { depth })?;
     let (Some(revocation), Some(anchor)) = (&trust.revocation, trust.anchor_of(path)) else {
         return Ok(());
     };
     revocation.check(path, anchor.spki(), now).map_err(Fault::Revocation)
+}
+
+/// RFC 5280 §6.1.4 (n): where key usage is stated, it must say keyCertSign. webpki leaves it unread.
+fn may_issue(der: &[u8]) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else { return false };
+    match parsed.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }
 
 /// `None` where x509-parser cannot read what webpki could.

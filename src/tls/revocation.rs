@@ -74,17 +74,29 @@ impl Revocation {
     ) -> Result<(), RevocationFault> {
         let certificates: Vec<&Cert<'_>> =
             std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates()).collect();
+        let anchor_subject = &*path.anchor().subject;
         for depth in (0..self.checked(certificates.len())).rev() {
-            let issuer = certificates.get(depth + 1).copied();
-            let fault = match issuer {
-                Some(issuer) => {
-                    let spki = issuer.subject_public_key_info();
-                    let signs = || may_sign_lists(&issuer.der());
-                    self.check_one(certificates[depth], depth > 0, &spki, signs, now)
+            let certificate = certificates[depth];
+            let signed = |list: &RevocationList| {
+                // Of one name, a CA that changes its key has several in a path (RFC 5280 §3.2);
+                // the lists of its newer one speak for what its older one issued.
+                let above = certificates[depth + 1..].iter();
+                let namesakes = above.filter(|one| one.subject() == certificate.issuer());
+                let mut signer = Signer::Foreign;
+                for issuer in namesakes {
+                    if list.is_signed_by(&issuer.subject_public_key_info()) {
+                        match may_sign_lists(&issuer.der()) {
+                            true => return Signer::Issuer,
+                            false => signer = Signer::MayNotSign,
+                        }
+                    }
                 }
-                None => self.check_one(certificates[depth], depth > 0, anchor_spki, || true, now),
+                if anchor_subject == certificate.issuer() && list.is_signed_by(anchor_spki) {
+                    return Signer::Issuer;
+                }
+                signer
             };
-            if let Err((kind, list)) = fault {
+            if let Err((kind, list)) = self.check_one(certificate, depth > 0, signed, now) {
                 let depth = u8::try_from(depth).unwrap_or(u8::MAX);
                 return Err(RevocationFault { kind, depth, list });
             }
@@ -96,8 +108,7 @@ impl Revocation {
         &self,
         certificate: &Cert<'_>,
         is_authority: bool,
-        issuer_spki: &[u8],
-        issuer_may_sign: impl Fn() -> bool,
+        signed: impl Fn(&RevocationList) -> Signer,
         now: u64,
     ) -> Result<(), (RevocationFaultKind, Option<usize>)> {
         let key = CertificateKey::new(certificate.issuer(), certificate.serial());
@@ -105,19 +116,22 @@ impl Revocation {
         let mut covering = Vec::new();
         for &at in self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default() {
             let list = &self.lists[at];
-            if *list.issuer != *certificate.issuer() || !covers(list, certificate, is_authority) {
+            if *list.issuer != *certificate.issuer() {
                 continue;
             }
-            if !list.is_signed_by(issuer_spki) {
-                uncertain = (RevocationFaultKind::Foreign, Some(at));
-            } else if !issuer_may_sign() {
-                uncertain = (RevocationFaultKind::MayNotSign, Some(at));
-            } else {
-                covering.push(at);
+            // Who is in a list is revoked, although the list may not speak for those who are not.
+            let is_revoked = list.revokes(key);
+            if !is_revoked && !covers(list, certificate, is_authority) {
+                continue;
             }
-        }
-        if let Some(at) = covering.iter().find(|at| self.lists[**at].revokes(key)) {
-            return Err((RevocationFaultKind::Revoked, Some(*at)));
+            match signed(list) {
+                Signer::Foreign => uncertain = (RevocationFaultKind::Foreign, Some(at)),
+                Signer::MayNotSign => uncertain = (RevocationFaultKind::MayNotSign, Some(at)),
+                Signer::Issuer if is_revoked => {
+                    return Err((RevocationFaultKind::Revoked, Some(at)));
+                }
+                Signer::Issuer => covering.push(at),
+            }
         }
         let Some(newest) = covering.first() else {
             return match self.settings.unknown {
@@ -172,6 +186,16 @@ impl Revocation {
     }
 }
 
+/// Whose signature a list of a certificate's issuer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    /// A CA of the issuer's name in the path.
+    Issuer,
+    /// Such a CA, whose certificate does not say that it may sign lists.
+    MayNotSign,
+    Foreign,
+}
+
 /// Whether a list speaks for this certificate of its issuer (RFC 5280 §6.3.3 (b)).
 fn covers(list: &RevocationList, certificate: &Cert<'_>, is_authority: bool) -> bool {
     if list.scope.users_only && is_authority || list.scope.authorities_only && !is_authority {
@@ -185,8 +209,9 @@ fn covers(list: &RevocationList, certificate: &Cert<'_>, is_authority: bool) -> 
             ParsedExtension::CRLDistributionPoints(points) => Some(points),
             _ => None,
         });
-    // A certificate that names no point is covered by whatever its issuer publishes.
-    let Some(points) = points else { return true };
+    // For a certificate that names no point, its issuer's name is the point (RFC 5280 §6.3.3, end). A
+    // list of another point is a part, and says nothing about certificates of other parts.
+    let Some(points) = points else { return of_list.contains(&crl::point_of(parsed.issuer())) };
     points.iter().any(|point| {
         // Another issuer's lists, and lists for some reasons only, are not used.
         let is_usual = point.crl_issuer.is_none() && point.reasons.is_none();

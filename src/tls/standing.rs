@@ -65,15 +65,23 @@ impl Verified {
 }
 
 impl CertificateKey {
-    /// `issuer` as webpki shows it; leading zeros of the serial number do not count.
+    /// `issuer` as webpki shows it; `serial` as the content of a DER INTEGER.
     pub(super) fn new(issuer: &[u8], serial: &[u8]) -> Self {
-        let leading = serial.iter().take_while(|byte| **byte == 0).count();
         let mut both = Vec::with_capacity(8 + issuer.len() + serial.len());
         both.extend_from_slice(&(issuer.len() as u64).to_be_bytes());
         both.extend_from_slice(issuer);
-        both.extend_from_slice(&serial[leading..]);
+        both.extend_from_slice(shortest(serial));
         Self { issuer: issuer_key(issuer), serial: first(&sha256(&both)) }
     }
+}
+
+/// A number without zeros in front that say nothing. One before a set bit does: without it the number
+/// is negative, and another certificate's.
+fn shortest(mut serial: &[u8]) -> &[u8] {
+    while let [0, ..=0x7f, ..] = serial {
+        serial = &serial[1..];
+    }
+    serial
 }
 
 /// The issuer's name, short.
@@ -84,4 +92,25 @@ pub(super) fn issuer_key(issuer: &[u8]) -> u64 {
 
 fn first(digest: &[u8; 32]) -> u128 {
     digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_is_the_same_with_zeros_in_front_and_another_with_another_sign() {
+        for (one, other, same) in [
+            (&[1][..], &[0, 0, 1][..], true),
+            (&[0, 0xff], &[0, 0, 0xff], true),
+            (&[0], &[0, 0], true),
+            (&[0xff], &[0, 0xff], false),
+            (&[0], &[], false),
+            (&[1], &[1, 0], false),
+        ] {
+            let [one_key, other_key] =
+                [one, other].map(|serial| CertificateKey::new(b"CA", serial));
+            assert_eq!(one_key == other_key, same, "{one:?}, {other:?}");
+        }
+    }
 }

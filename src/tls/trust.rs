@@ -259,7 +259,9 @@ fn without_superseded(
 }
 
 fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
-    let mut issuers: Vec<_> = lists.iter().map(|list| &list.issuer).collect();
+    // Whom the lists speak for: a list that takes the place of one with the same scope is none of it.
+    let speak = |list: &RevocationList| format!("{:?} {:?}", list.issuer, list.scope);
+    let mut issuers: Vec<_> = lists.iter().map(speak).collect();
     issuers.sort_unstable();
     issuers.dedup();
     let Trust { revocation, depth_max, leaf, mode, .. } = trust;

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -62,16 +62,12 @@ pub(crate) fn find(program: &str, packages: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that a test cannot run without `what`, and how to get it.
+/// Says that a test cannot run without `what`, which these Debian packages bring.
 ///
 /// # Panics
 /// Where `CI=true`.
-#[expect(clippy::disallowed_methods, reason = "CI is told apart by its environment alone")]
 pub(crate) fn missing(what: &str, packages: &str) {
-    let line = format!("SKIPPED: {what} is missing: apt-get install {packages} (tests/README.md)");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
-    // Not `eprintln!`, which libtest hides for a test that passes.
-    writeln!(io::stderr(), "{line}").expect("standard error takes a line");
+    portcullis_kit::missing(what, &format!("apt-get install {packages}"));
 }
 
 /// A command for `program` with words parted by spaces; add what may hold spaces with `arg`.

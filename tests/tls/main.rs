@@ -10,6 +10,7 @@
 
 mod downstream;
 mod material;
+mod paths;
 mod reauthorised;
 mod stek;
 mod support;

@@ -17,6 +17,7 @@ mod gateway;
 pub mod lying_server;
 mod metrics;
 mod scripted;
+mod skip;
 mod tls;
 pub mod unbuffered;
 
@@ -31,4 +32,5 @@ pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
 pub use gateway::Gateway;
 pub use metrics::Metrics;
 pub use scripted::Scripted;
+pub use skip::missing;
 pub use tls::{ClientTls, ServerTls};

@@ -1,0 +1,225 @@
+//! What RFC 5280 asks of a path and webpki does not: key usage of CAs, demanded policies, which lists
+//! speak for whom. `tests/pkits` asks the same, and more, with the certificates of NIST.
+
+use std::sync::Arc;
+
+use portcullis::config::plan::*;
+use portcullis::core::refusal::Reason;
+use portcullis_kit::Authority;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CustomExtension, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::support::{NAME, World, client, client_config, file, handshake};
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+/// A chain to show, the lists that the trust has, and what is tried on whom it has none of.
+struct Shown<'a> {
+    root: &'a Ca,
+    /// Leaf first.
+    path: &'a [&'a Ca],
+    lists: Vec<String>,
+    unknown: Uncertain,
+}
+
+impl Shown<'_> {
+    /// `None`: let in.
+    fn refusal(self) -> Option<(Reason, String)> {
+        let servers = Authority::new("Servers");
+        let server = servers.server(&[NAME]);
+        let mut world = World::new();
+        let trust = world.trust(&servers);
+        let written = |name: &str, text: &str| file(&servers.write(name, "pem", text));
+        let of_trust = &mut world.plan.trusts[0];
+        of_trust.anchors = vec![written("root", &self.root.pem())];
+        of_trust.crls = self.lists.iter().map(|list| written("list", list)).collect();
+        if !self.lists.is_empty() {
+            of_trust.revocation.check = RevocationCheck::Leaf;
+        }
+        of_trust.revocation.unknown = self.unknown;
+        let terms = world.chain("edge", &server, ClientAuth::Require(trust));
+        let terms = world.terms(terms);
+        let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
+        let key = PrivatePkcs8KeyDer::from(self.path[0].key().serialize_der()).into();
+        let chain = self.path.iter().map(|one| one.der().clone()).collect();
+        config.client_auth_cert_resolver = rustls::ClientConfig::builder()
+            .with_root_certificates(servers.roots())
+            .with_client_auth_cert(chain, key)
+            .unwrap()
+            .client_auth_cert_resolver;
+        match handshake(&terms, &mut client(&Arc::new(config), NAME), NAME) {
+            Ok(_) => None,
+            Err((refusal, _)) => Some((refusal.reason, refusal.detail.to_string())),
+        }
+    }
+}
+
+fn ca_params(name: &str, usages: &[KeyUsagePurpose]) -> CertificateParams {
+    let mut params = params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = usages.to_vec();
+    params
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.serial_number = Some(SerialNumber::from(7));
+    params
+}
+
+fn root() -> Ca {
+    let params = ca_params("Root", &ALL);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn below(issuer: &Ca, params: CertificateParams) -> Ca {
+    CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), issuer).unwrap()
+}
+
+fn list(issuer: &Ca, point: Option<&str>, revoked: &[u64]) -> String {
+    let revoked = revoked.iter().map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let point = point.map(|uri| CrlIssuingDistributionPoint {
+        distribution_point: CrlDistributionPoint { uris: vec![uri.to_owned()] },
+        scope: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(4000, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: point,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
+}
+
+const ALL: [KeyUsagePurpose; 2] = [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+
+#[test]
+fn a_ca_whose_key_usage_lacks_key_cert_sign_vouches_for_nobody() {
+    for (usages, may) in [
+        (&[KeyUsagePurpose::KeyCertSign][..], true),
+        (&[], true),
+        (&[KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature], false),
+    ] {
+        let root = root();
+        let middle = below(&root, ca_params("Middle", usages));
+        let leaf = below(&middle, params("alice"));
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &middle],
+            lists: Vec::new(),
+            unknown: Uncertain::Refuse,
+        };
+        match shown.refusal() {
+            None => assert!(may, "{usages:?}"),
+            Some((reason, detail)) => {
+                assert!(!may, "{usages:?}: {detail}");
+                assert_eq!(reason, Reason::CertificateInvalid, "{detail}");
+                assert!(detail.contains("CN=Middle") && detail.contains("keyCertSign"), "{detail}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_a_ca_demands_must_hold_for_the_leaf() {
+    // SEQUENCE of requireExplicitPolicy [0] 0: RFC 5280 §4.2.1.11.
+    let demand = CustomExtension::from_oid_content(&[2, 5, 29, 36], vec![0x30, 3, 0x80, 1, 0]);
+    // One policy, 2.999.
+    let policies = || {
+        CustomExtension::from_oid_content(&[2, 5, 29, 32], vec![0x30, 6, 0x30, 4, 6, 2, 0x88, 0x37])
+    };
+    for (of_leaf, is_let_in) in [(vec![], false), (vec![policies()], true)] {
+        let root = root();
+        let mut middle = ca_params("Middle", &ALL);
+        middle.custom_extensions = vec![demand.clone(), policies()];
+        let middle = below(&root, middle);
+        let mut leaf = params("alice");
+        leaf.custom_extensions = of_leaf;
+        let leaf = below(&middle, leaf);
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &middle],
+            lists: Vec::new(),
+            unknown: Uncertain::Refuse,
+        };
+        let refusal = shown.refusal();
+        assert_eq!(refusal.is_none(), is_let_in, "{refusal:?}");
+        if let Some((reason, detail)) = refusal {
+            assert_eq!(reason, Reason::CertificateInvalid);
+            assert!(detail.contains("CN=alice") && detail.contains("policy"), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_one_distribution_point_vouches_for_its_own_certificates_only() {
+    const HERE: &str = "http://crl.test/1";
+    const THERE: &str = "http://crl.test/2";
+    for (of_leaf, revoked, unknown, expected) in [
+        (Some(HERE), &[8][..], Uncertain::Refuse, None),
+        (Some(HERE), &[7], Uncertain::Refuse, Some(Reason::CertificateRevoked)),
+        (Some(THERE), &[8], Uncertain::Refuse, Some(Reason::RevocationUnknown)),
+        (None, &[8], Uncertain::Refuse, Some(Reason::RevocationUnknown)),
+        (None, &[8], Uncertain::Accept, None),
+        // Who is in a list is revoked, whatever it does not speak for.
+        (None, &[7], Uncertain::Accept, Some(Reason::CertificateRevoked)),
+        (Some(THERE), &[7], Uncertain::Accept, Some(Reason::CertificateRevoked)),
+    ] {
+        let root = root();
+        let mut leaf = params("alice");
+        leaf.crl_distribution_points = of_leaf
+            .map(|uri: &str| CrlDistributionPoint { uris: vec![uri.to_owned()] })
+            .into_iter()
+            .collect();
+        let leaf = below(&root, leaf);
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf],
+            lists: vec![list(&root, Some(HERE), revoked)],
+            unknown,
+        };
+        let refusal = shown.refusal();
+        let reason = refusal.as_ref().map(|(reason, _)| *reason);
+        assert_eq!(reason, expected, "{of_leaf:?} {revoked:?} {unknown:?}: {refusal:?}");
+    }
+}
+
+/// A CA that has changed its key signs its lists with the new one (RFC 5280 §6.1, self-issued).
+#[test]
+fn a_list_signed_by_a_cas_newer_key_speaks_for_what_its_older_key_issued() {
+    for (by_newer, revoked, expected) in [
+        (true, &[][..], None),
+        (true, &[7], Some(Reason::CertificateRevoked)),
+        // A CA of the same name and root that is not in the path.
+        (false, &[], Some(Reason::RevocationUnknown)),
+        (false, &[7], Some(Reason::RevocationUnknown)),
+    ] {
+        let root = root();
+        let newer = below(&root, ca_params("Middle", &ALL));
+        let older = below(&newer, ca_params("Middle", &ALL));
+        let leaf = below(&older, params("alice"));
+        let stranger = below(&root, ca_params("Middle", &ALL));
+        let lists = vec![list(if by_newer { &newer } else { &stranger }, None, revoked)];
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &older, &newer],
+            lists,
+            unknown: Uncertain::Refuse,
+        };
+        let refusal = shown.refusal();
+        let reason = refusal.as_ref().map(|(reason, _)| *reason);
+        assert_eq!(reason, expected, "{by_newer} {revoked:?}: {refusal:?}");
+    }
+}
