@@ -14,7 +14,7 @@ use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::identify;
 use super::standing::Standing;
-use super::trust::{self, TrustStore};
+use super::trust::{self, AnchorPlace, TrustStore};
 use super::wire::Wire;
 use crate::config::plan::Filter;
 use crate::core::identity::Identity;
@@ -70,6 +70,8 @@ pub struct ClientFacts {
     pub leaf: Option<CertificateDer<'static>>,
     /// What the client's being let in rests on; `None` without a verified certificate.
     pub standing: Option<Standing>,
+    /// The anchor that vouched for the client.
+    pub anchor: Option<AnchorPlace>,
     /// What a trust in audit mode would have refused.
     pub audit: Option<Refusal>,
     /// Whether the chain was verified from memory; `None` where none was, as on resumption.
@@ -195,9 +197,12 @@ impl ServerHandshake {
         if let (Some(_), None, None) = (&leaf, &standing, &audit) {
             return Err(Refusal::new(Reason::Internal, "a certificate that nobody verified"));
         }
+        let anchor = terms.trust.as_ref().zip(standing.as_ref());
+        let anchor = anchor.and_then(|(trust, standing)| trust.place_of(&standing.verified));
         let mut facts = ClientFacts {
             negotiated,
             leaf,
+            anchor,
             standing,
             audit,
             memo: context.memo,

@@ -100,6 +100,7 @@ impl Loader<'_> {
         let trusts: Vec<Option<Arc<TrustStore>>> = plan
             .trusts
             .iter()
+            .enumerate()
             .map(|trust| TrustStore::load(trust, now, &mut self.findings))
             .collect();
         let files: Vec<Option<DownstreamFiles>> =

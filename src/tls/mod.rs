@@ -40,7 +40,7 @@ pub use identity::identify;
 pub use material::Material;
 pub use standing::Standing;
 pub use stek::{Reloaded, StagedKeys, StekError, StekKeys, StekStatus};
-pub use trust::TrustStore;
+pub use trust::{AnchorPlace, TrustStore};
 pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
 pub use wire::{
     CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,

@@ -27,6 +27,8 @@ use crate::core::trust::{LeafPolicy, Mode};
 #[derive(Debug)]
 pub struct TrustStore {
     pub name: Arc<str>,
+    /// Its place among the trusts of the plan.
+    index: usize,
     pub mode: Mode,
     pub on_change: OnChange,
     pub(super) roots: Arc<RootCertStore>,
@@ -40,6 +42,13 @@ pub struct TrustStore {
     pub(super) rules_digest: [u8; 32],
     /// Of rules, anchors and lists: two stores with the same digest decide the same.
     pub(super) digest: [u8; 32],
+}
+
+/// An anchor by its places: of its trust among the plan's, and of itself there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnchorPlace {
+    pub trust: usize,
+    pub anchor: usize,
 }
 
 /// A trust anchor.
@@ -63,7 +72,11 @@ pub(super) enum Lapse {
 
 impl TrustStore {
     /// Reads the files of a trust; `None` after a problem.
-    pub(super) fn load(trust: &Trust, now: u64, findings: &mut Findings) -> Option<Arc<Self>> {
+    pub(super) fn load(
+        (index, trust): (usize, &Trust),
+        now: u64,
+        findings: &mut Findings,
+    ) -> Option<Arc<Self>> {
         let anchors = pem::anchors(&trust.anchors, now, findings);
         let lists = pem::revocation_lists(&trust.crls, now, findings);
         let (anchors, lists) = (anchors?, lists?);
@@ -86,6 +99,7 @@ impl TrustStore {
         let is_checked = trust.revocation.check != RevocationCheck::Off;
         Some(Arc::new(Self {
             name: Arc::clone(&trust.name),
+            index,
             mode: trust.mode,
             on_change: trust.on_change,
             roots: Arc::new(roots),
@@ -104,9 +118,10 @@ impl TrustStore {
         &self.anchors
     }
 
-    /// Where in `anchors` one is.
-    pub(super) fn anchor_at(&self, key: AnchorKey) -> Option<usize> {
-        self.by_key.get(&key).copied()
+    /// The anchor that vouched for whoever this was found of.
+    pub(super) fn place_of(&self, verified: &Verified) -> Option<AnchorPlace> {
+        let anchor = self.by_key.get(&verified.anchor).copied()?;
+        Some(AnchorPlace { trust: self.index, anchor })
     }
 
     /// The anchor at the end of a path that was verified with `roots`.

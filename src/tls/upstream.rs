@@ -15,6 +15,7 @@ use super::handshake::{Advance, Handshake, Negotiated, Version};
 use super::handshake_context::{self, HandshakeContext, Memo};
 use super::identity::identify;
 use super::path::Chain;
+use super::trust::AnchorPlace;
 use super::verifier::UpstreamVerifier;
 use super::wire::Wire;
 use crate::core::identity::Identity;
@@ -54,6 +55,8 @@ pub struct ClientHandshake {
 pub struct UpstreamFacts {
     pub negotiated: Negotiated,
     pub leaf: Option<CertificateDer<'static>>,
+    /// The anchor that vouched for the upstream.
+    pub anchor: Option<AnchorPlace>,
     /// What a trust in audit mode would have refused.
     pub audit: Option<Refusal>,
     /// Whether the chain was verified from memory.
@@ -121,13 +124,14 @@ impl ClientHandshake {
     pub fn finish(mut self) -> Result<(Wire, UpstreamFacts), Refusal> {
         let negotiated = self.inner.negotiated()?;
         let leaf = if negotiated.resumed { self.verify_again()? } else { self.leaf() };
-        let Handshake { engine, context, .. } = self.inner;
+        let Self { inner: Handshake { engine, context, .. }, verifier, .. } = self;
         let wire = match negotiated.version {
             Version::Tls13 => Wire::tls13_client(engine)?,
             Version::Tls12 => Wire::tls12_client(engine),
         };
-        let HandshakeContext { audit, memo, .. } = context;
-        Ok((wire, UpstreamFacts { negotiated, leaf, audit, memo }))
+        let HandshakeContext { audit, memo, verified, .. } = context;
+        let anchor = verified.and_then(|standing| verifier.trust().place_of(&standing.verified));
+        Ok((wire, UpstreamFacts { negotiated, leaf, anchor, audit, memo }))
     }
 
     fn leaf(&self) -> Option<CertificateDer<'static>> {

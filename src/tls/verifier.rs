@@ -52,6 +52,10 @@ impl UpstreamVerifier {
         Self { trust, algorithms: provider.signature_verification_algorithms }
     }
 
+    pub(super) fn trust(&self) -> &TrustStore {
+        &self.trust
+    }
+
     /// Verifies an upstream's chain for `name`: in a full handshake by rustls' call, in a resumed one
     /// by the dialler's.
     ///
@@ -65,7 +69,11 @@ impl UpstreamVerifier {
     ) -> Result<(), Box<Diagnosis>> {
         let purpose = Purpose::Server(name);
         match verify(&self.trust, &self.algorithms, chain, purpose, now) {
-            Ok(_) => Ok(()),
+            Ok(verified) => {
+                let standing = Standing { at: now.as_secs(), verified };
+                handshake_context::with(|context| context.verified = Some(standing));
+                Ok(())
+            }
             Err(fault) => {
                 let found = diagnosis::diagnose(&fault, chain, &self.trust, now.as_secs());
                 if self.trust.mode == Mode::Audit {

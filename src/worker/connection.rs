@@ -237,6 +237,10 @@ impl Connection {
                         None => {}
                     }
                 }
+                if let Some(anchor) = facts.anchor {
+                    let counters = &entrance.generation.snapshot.counters;
+                    counters.vouched(anchor, worker.index, clock::unix_now());
+                }
                 self.down.wire = wire;
                 let passage = filters::pass(terms.filters(), &mut facts);
                 self.audits.extend(facts.audit.take());

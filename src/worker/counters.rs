@@ -76,6 +76,22 @@ pub struct ClusterCounters {
     pub active: Gauge,
 }
 
+/// What a worker counts for one trust anchor.
+#[derive(Debug, Default)]
+pub struct AnchorCounters {
+    /// Handshakes, full and resumed, of whom it vouched for.
+    pub uses: Counter,
+    /// Unix seconds of the latest; 0 before the first.
+    pub used_at: Gauge,
+}
+
+impl AnchorCounters {
+    pub fn used(&self, now: u64) {
+        self.uses.increment();
+        self.used_at.0.store(now, Ordering::Relaxed);
+    }
+}
+
 impl Counter {
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);

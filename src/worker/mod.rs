@@ -29,12 +29,14 @@ mod timers;
 mod upstream;
 
 pub use self::counters::{
-    ChainCounters, ClusterCounters, Counter, Gauge, ListenerCounters, WorkerCounters,
+    AnchorCounters, ChainCounters, ClusterCounters, Counter, Gauge, ListenerCounters,
+    WorkerCounters,
 };
 pub use self::mailbox::{Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
 pub use self::series::{
-    ChainName, ChainSeries, ClusterSeries, CounterTable, ListenerSeries, Series,
+    AnchorName, AnchorSeries, ChainName, ChainSeries, ClusterSeries, CounterTable, ListenerSeries,
+    Series,
 };
 pub use self::snapshot::{ListenerKey, Snapshot};
 pub use self::thread::{Ended, Spawn, spawn};

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::counters::{ChainCounters, ClusterCounters, ListenerCounters};
+use super::counters::{AnchorCounters, ChainCounters, ClusterCounters, ListenerCounters};
 use crate::config::plan::Plan;
+use crate::tls::{AnchorPlace, TrustStore};
 
 /// Counters of one name. Each worker writes its own and no two share a cache line.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ pub struct Series<N, C> {
 pub type ListenerSeries = Series<Arc<str>, ListenerCounters>;
 pub type ChainSeries = Series<ChainName, ChainCounters>;
 pub type ClusterSeries = Series<Arc<str>, ClusterCounters>;
+pub type AnchorSeries = Series<AnchorName, AnchorCounters>;
+
+/// A trust anchor is told from the others of its trust by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AnchorName {
+    pub trust: Arc<str>,
+    /// SHA-256 of the certificate in DER.
+    pub fingerprint: [u8; 32],
+}
 
 /// Chains are named within their listener.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +51,9 @@ pub struct CounterTable {
     pub chains: Vec<Arc<ChainSeries>>,
     /// In the plan's order.
     pub clusters: Vec<Arc<ClusterSeries>>,
+    /// By trust in the plan's order, then by anchor in the order of its files. One that is gone is
+    /// forgotten with what was counted of it.
+    pub anchors: Vec<Vec<Arc<AnchorSeries>>>,
     former: Former,
 }
 
@@ -66,6 +79,13 @@ impl<N, C> Series<N, C> {
     }
 }
 
+impl<N, C> Series<N, C> {
+    /// The greatest of all workers'.
+    pub fn max(&self, value: impl Fn(&C) -> u64) -> u64 {
+        self.workers.iter().map(|counters| value(counters)).max().unwrap_or(0)
+    }
+}
+
 impl<N, C: Default> Series<N, C> {
     fn new(name: N, workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::default()).collect();
@@ -75,7 +95,12 @@ impl<N, C: Default> Series<N, C> {
 
 impl CounterTable {
     /// A table for `plan`, with what is named as in the one `before`.
-    pub(super) fn new(plan: &Plan, workers: usize, before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        trusts: &[Arc<TrustStore>],
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Self {
         let listeners = plan.listeners.iter().map(|listener| Arc::clone(&listener.name));
         let chains = plan.listeners.iter().flat_map(|listener| {
             listener.chains.iter().map(|chain| ChainName {
@@ -95,7 +120,15 @@ impl CounterTable {
             chains: former_chains,
             clusters: former_clusters,
         };
-        Self { listeners, chains, clusters, former }
+        let anchors = anchors(trusts, workers, before);
+        Self { listeners, chains, clusters, anchors, former }
+    }
+
+    /// Counts a handshake of somebody whom this anchor vouched for.
+    pub(super) fn vouched(&self, place: AnchorPlace, worker: usize, now: u64) {
+        if let Some(series) = self.anchors.get(place.trust).and_then(|all| all.get(place.anchor)) {
+            series.of(worker).used(now);
+        }
     }
 
     /// Those of the plan, then those that are only still used.
@@ -112,6 +145,24 @@ impl CounterTable {
     pub fn shown_clusters(&self) -> impl Iterator<Item = &ClusterSeries> {
         shown(&self.clusters, &self.former.clusters, cluster_is_used)
     }
+}
+
+fn anchors(
+    trusts: &[Arc<TrustStore>],
+    workers: usize,
+    before: Option<&CounterTable>,
+) -> Vec<Vec<Arc<AnchorSeries>>> {
+    let known = before.into_iter().flat_map(|before| before.anchors.iter().flatten());
+    let known: HashMap<_, _> = known.map(|series| (&series.name, series)).collect();
+    let of_trust = |trust: &Arc<TrustStore>| {
+        let series = trust.anchors().iter().map(|anchor| {
+            let fingerprint = anchor.identity.fingerprint_sha256;
+            let name = AnchorName { trust: Arc::clone(&trust.name), fingerprint };
+            known.get(&name).map_or_else(|| Series::new(name, workers), |same| Arc::clone(same))
+        });
+        series.collect()
+    };
+    trusts.iter().map(of_trust).collect()
 }
 
 fn listener_is_used(series: &ListenerSeries) -> bool {
@@ -179,7 +230,7 @@ mod tests {
             text.push_str(&format!("[listener.{name}]\n{address}\n{chain}\n"));
         }
         let plan = config::load_text(&text, Path::new("/portcullis.toml")).expect("a plan");
-        CounterTable::new(&plan, 2, before)
+        CounterTable::new(&plan, &[], 2, before)
     }
 
     fn names(table: &CounterTable) -> Vec<&str> {

@@ -87,7 +87,12 @@ impl Snapshot {
         let cluster_keys = cluster_keys(&plan, &material, before, &mut next_key);
         Ok(Arc::new(Self {
             generation: before.map_or(1, |it| it.generation + 1),
-            counters: CounterTable::new(&plan, workers, before.map(|it| &it.counters)),
+            counters: CounterTable::new(
+                &plan,
+                material.trusts(),
+                workers,
+                before.map(|it| &it.counters),
+            ),
             listeners: listener_keys.iter().copied().zip(0..).collect(),
             plan,
             material,

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::flow::Leg;
-use super::{ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
+use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
 use crate::config::plan::{self, UpstreamServerName};
 use crate::core::balance::{LeastConnections, RoundRobin};
 use crate::core::pool::{ReadyLimits, ReadyPool};
@@ -31,6 +31,8 @@ pub(super) struct Cluster {
     /// Its place in the series of its name.
     worker: usize,
     series: Arc<ClusterSeries>,
+    /// Of the trust that its upstreams are verified by.
+    anchors: Vec<Arc<AnchorSeries>>,
     timeout: Duration,
     ready_max: usize,
     endpoints: Vec<Endpoint>,
@@ -107,6 +109,8 @@ impl Cluster {
             idle: cluster.pool.idle,
             age: cluster.pool.age,
         };
+        let trust = cluster.tls.map(|id| usize::from(plan.upstream_tls(id).trust.0));
+        let anchors = trust.and_then(|trust| snapshot.counters.anchors.get(trust).cloned());
         let endpoints = cluster.endpoints.iter().map(|endpoint| {
             let tls = cluster.tls.map(|id| EndpointTls {
                 dialler: material.upstream(id).dialler(),
@@ -125,6 +129,7 @@ impl Cluster {
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
+            anchors: anchors.unwrap_or_default(),
             timeout: cluster.connect.timeout,
             ready_max: limits.ready_max,
             endpoints: endpoints.collect(),
@@ -214,6 +219,9 @@ impl Cluster {
                 Some(Memo::Hit) => counters.chain_memo_hits.increment(),
                 Some(Memo::Miss) => counters.chain_memo_misses.increment(),
                 None => {}
+            }
+            if let Some(series) = facts.anchor.and_then(|place| self.anchors.get(place.anchor)) {
+                series.of(self.worker).used(clock::unix_now());
             }
             if facts.audit.is_some() {
                 counters.audits.increment();

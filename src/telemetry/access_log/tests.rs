@@ -45,6 +45,7 @@ fn served() -> Report {
     let client = ClientFacts {
         negotiated: negotiated(),
         leaf: None,
+        anchor: None,
         standing: None,
         audit: None,
         memo: None,
@@ -53,6 +54,7 @@ fn served() -> Report {
     let upstream = UpstreamFacts {
         negotiated: Negotiated { resumed: true, group: None, alpn: None, ..negotiated() },
         leaf: None,
+        anchor: None,
         audit: None,
         memo: None,
     };

@@ -4,6 +4,7 @@
 //! Labels carry configured names and our own words only, never what a peer sent. `docs/metrics.md`
 //! describes each; a test compares it with what a scrape shows.
 
+mod anchors;
 mod encode;
 mod process;
 mod reloads;
@@ -61,6 +62,7 @@ impl Collector for Gateway {
         refusals(counters, &mut families)?;
         sessions(counters, &mut families)?;
         upstreams(counters, &mut families)?;
+        anchors::encode(counters, &mut families)?;
         self.reloads.encode(snapshot.generation, &mut families)?;
         self.logs(&mut families)?;
         process::encode(self.started, &mut families)

@@ -30,7 +30,11 @@ endpoints = ["127.0.0.1:7000"]
 
 /// A gateway of two workers, all counters at zero.
 fn gateway() -> (Arc<[Peer]>, Arc<Snapshot>) {
-    let plan = config::load_text(CONFIG, Path::new("/portcullis.toml")).expect("a plan");
+    gateway_of(CONFIG)
+}
+
+fn gateway_of(text: &str) -> (Arc<[Peer]>, Arc<Snapshot>) {
+    let plan = config::load_text(text, Path::new("/portcullis.toml")).expect("a plan");
     let lifetime = Duration::from_secs(3_600);
     let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
     let material = Material::load(&plan, &Arc::new(stek), 0, || 0).expect("no files");
@@ -50,7 +54,14 @@ fn scrape(peers: &Arc<[Peer]>, snapshot: &Arc<Snapshot>) -> String {
 
 /// A scrape in which every family has a sample.
 fn full_scrape() -> String {
-    let (peers, snapshot) = gateway();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ca.crt");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    std::fs::write(&path, params.self_signed(&key).expect("a CA").pem()).expect("a file");
+    let trust = format!("[trust.partners]\nanchors = [\"{}\"]\n", path.display());
+    let (peers, snapshot) = gateway_of(&format!("{CONFIG}{trust}"));
     let listener = snapshot.counters.listeners[0].of(0);
     listener.refused(Reason::NotTls);
     listener.audited(Reason::SanNotAllowed);
