@@ -15,4 +15,5 @@ pub mod server_name;
 pub mod session;
 pub mod ticket_ring;
 pub mod timer_wheel;
+pub mod timestamp;
 pub mod trust;

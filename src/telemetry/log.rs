@@ -14,8 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use super::timestamp::Timestamp;
 use crate::config::plan::{Log, LogFormat, LogLevel};
+use crate::core::timestamp::Timestamp;
 use crate::sys::clock;
 
 /// Sends everything that `tracing` says from now on to standard error, as `log` wants it. Never in

@@ -6,4 +6,3 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
-mod timestamp;
