@@ -58,6 +58,10 @@ impl Revocation {
         Self { lists, by_issuer, settings }
     }
 
+    pub(super) fn settings(&self) -> plan::Revocation {
+        self.settings
+    }
+
     pub(super) fn lists(&self) -> &[RevocationList] {
         &self.lists
     }
@@ -72,11 +76,26 @@ impl Revocation {
         anchor_spki: &[u8],
         now: u64,
     ) -> Result<(), RevocationFault> {
+        self.check_each(path, anchor_spki, now, |_, _| {})
+    }
+
+    /// `check`, telling `cleared` of each certificate that is looked at and found good: its depth, and
+    /// the list that says so; `None` where it counts as good because no list covers it.
+    ///
+    /// # Errors
+    /// As for `check`.
+    pub(super) fn check_each(
+        &self,
+        path: &VerifiedPath<'_>,
+        anchor_spki: &[u8],
+        now: u64,
+        mut cleared: impl FnMut(usize, Option<usize>),
+    ) -> Result<(), RevocationFault> {
         let certificates: Vec<&Cert<'_>> =
             std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates()).collect();
         for depth in (0..self.checked(certificates.len())).rev() {
             let issuer = certificates.get(depth + 1).copied();
-            let fault = match issuer {
+            let found = match issuer {
                 Some(issuer) => {
                     let spki = issuer.subject_public_key_info();
                     let signs = || may_sign_lists(&issuer.der());
@@ -84,9 +103,12 @@ impl Revocation {
                 }
                 None => self.check_one(certificates[depth], depth > 0, anchor_spki, || true, now),
             };
-            if let Err((kind, list)) = fault {
-                let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-                return Err(RevocationFault { kind, depth, list });
+            match found {
+                Ok(list) => cleared(depth, list),
+                Err((kind, list)) => {
+                    let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+                    return Err(RevocationFault { kind, depth, list });
+                }
             }
         }
         Ok(())
@@ -99,7 +121,7 @@ impl Revocation {
         issuer_spki: &[u8],
         issuer_may_sign: impl Fn() -> bool,
         now: u64,
-    ) -> Result<(), (RevocationFaultKind, Option<usize>)> {
+    ) -> Result<Option<usize>, (RevocationFaultKind, Option<usize>)> {
         let key = CertificateKey::new(certificate.issuer(), certificate.serial());
         let mut uncertain = (RevocationFaultKind::Unknown, None);
         let mut covering = Vec::new();
@@ -122,14 +144,14 @@ impl Revocation {
         let Some(newest) = covering.first() else {
             return match self.settings.unknown {
                 Uncertain::Refuse => Err(uncertain),
-                Uncertain::Accept => Ok(()),
+                Uncertain::Accept => Ok(None),
             };
         };
         let is_stale = covering.iter().all(|at| self.lists[*at].next_update < now);
         if is_stale && self.settings.stale == Uncertain::Refuse {
             return Err((RevocationFaultKind::Stale, Some(*newest)));
         }
-        Ok(())
+        Ok(Some(*newest))
     }
 
     /// Whether a path that was accepted before still stands, by look-up. What cannot be told here is
