@@ -38,6 +38,8 @@ struct Walk {
     /// Leaf first, the anchor left out.
     certificates: Vec<Identity>,
     anchor: Option<Identity>,
+    /// Unix seconds: when the first of them ends.
+    until: u64,
     /// Of those that are not revoked: the depth, and the index of the list that says so.
     cleared: Vec<(usize, Option<usize>)>,
 }
@@ -70,11 +72,18 @@ impl<'a> Examination<'a> {
             seen.replace(Some(Walk::of(trust, path, now)));
         };
         let result = path::watched(trust, &algorithms, chain, Purpose::Client, time, &watch);
+        let mut walk = seen.take();
+        if let (Some(walk), Ok(verified)) = (&mut walk, &result) {
+            // What tickets and live sessions will stand by.
+            let anchor = trust.anchor_at(verified.anchor).and_then(|at| trust.anchors().get(at));
+            walk.anchor = anchor.map(|anchor| anchor.identity.clone());
+            walk.until = verified.until;
+        }
         let fault = result.err().map(|fault| {
             let diagnosis = diagnose(&fault, chain, trust, now);
             (fault, diagnosis)
         });
-        let walk = seen.take().filter(|_| !matches!(fault, Some((Fault::Path(_), _))));
+        let walk = walk.filter(|_| !matches!(fault, Some((Fault::Path(_), _))));
         Self { trust, chain, now, walk, fault }
     }
 
@@ -192,8 +201,10 @@ impl Walk {
             // What it has against the path is the fault that `path` found too.
             let _ = revocation.check_each(path, anchor.spki(), now, note);
         }
+        let certificates: Vec<_> = all.filter_map(|one| identify(&one.der())).collect();
         Self {
-            certificates: all.filter_map(|one| identify(&one.der())).collect(),
+            until: certificates.iter().map(|one| one.not_after).min().unwrap_or_default(),
+            certificates,
             anchor: anchor.map(|anchor| anchor.identity.clone()),
             cleared,
         }
@@ -201,8 +212,8 @@ impl Walk {
 
     fn validity(&self, now: u64) -> Option<String> {
         let first = self.certificates.iter().min_by_key(|one| one.not_after)?;
-        let (until, left) = (first.not_after, first.not_after.saturating_sub(now));
-        let until = Timestamp::from_seconds(until);
+        let left = self.until.saturating_sub(now);
+        let until = Timestamp::from_seconds(self.until);
         let who = if self.certificates.len() > 1 {
             format!(", when {} ends", first.subject)
         } else {

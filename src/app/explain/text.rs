@@ -85,7 +85,7 @@ fn refused(refusal: &Refusal) -> String {
     let mut text = format!("it is refused: {}", refusal.reason.code());
     let _ = match refusal.alert {
         Some(alert) => writeln!(text, ", and sees alert {alert} ({})", alert_name(alert)),
-        None => writeln!(text, ", and sees no alert"),
+        None => writeln!(text, ", and sees no alert: the connection just ends"),
     };
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {

@@ -170,17 +170,26 @@ impl Authority {
 
     /// A revocation list (PEM) of these identities, current for a day.
     pub fn revocation_list(&self, revoked: &[&Identity]) -> String {
+        self.list(revoked, -HOUR, DAY)
+    }
+
+    /// A revocation list (PEM) that should have been replaced two days ago.
+    pub fn stale_revocation_list(&self, revoked: &[&Identity]) -> String {
+        self.list(revoked, -3 * DAY, -2 * DAY - HOUR)
+    }
+
+    fn list(&self, revoked: &[&Identity], from: i64, until: i64) -> String {
         let at = |offset: i64| rcgen::date_time_ymd(1970, 1, 1) + since_1970(offset);
         let list = CertificateRevocationListParams {
-            this_update: at(-HOUR),
-            next_update: at(DAY),
+            this_update: at(from),
+            next_update: at(until),
             crl_number: SerialNumber::from(since_1970(0).as_secs()),
             issuing_distribution_point: None,
             revoked_certs: revoked
                 .iter()
                 .map(|identity| RevokedCertParams {
                     serial_number: identity.serial.clone(),
-                    revocation_time: at(-HOUR / 2),
+                    revocation_time: at(from),
                     reason_code: Some(RevocationReason::KeyCompromise),
                     invalidity_date: None,
                 })
