@@ -15,7 +15,7 @@ use crate::config::plan::{Listener, Plan, SessionTickets, Workers};
 use crate::core::route::Conflict;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
 use crate::sys::{clock, descriptors, socket, thread};
-use crate::tls::{Material, StekKeys, UnixClock};
+use crate::tls::{Material, StekKeys};
 use crate::worker::{self, Ended, Mail, Mailbox, Peer, Report, Snapshot, Spawn, WorkerCounters};
 
 /// Workers that serve, and what they share.
@@ -54,21 +54,11 @@ const DESCRIPTORS_A_SESSION: u64 = 2;
 /// # Errors
 /// Every problem at once.
 pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartError> {
-    load_material_by(plan, clock::unix_now)
-}
-
-/// As `load_material`, by another clock than the process' own.
-///
-/// # Errors
-/// Every problem at once.
-pub fn load_material_by(
-    plan: &Plan,
-    clock: UnixClock,
-) -> Result<(Material, Arc<StekKeys>), StartError> {
     let SessionTickets { source: _, rotate, lifetime } = plan.session_tickets;
-    let stek = StekKeys::random(rotate, lifetime, clock()).map_err(StartError::Tickets)?;
+    let stek =
+        StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
     let stek = Arc::new(stek);
-    let material = Material::load(plan, &stek, 1, clock).map_err(StartError::Problems)?;
+    let material = Material::load(plan, &stek, 1, clock::unix_now).map_err(StartError::Problems)?;
     Ok((material, stek))
 }
 

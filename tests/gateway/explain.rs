@@ -9,7 +9,7 @@ use std::process::Command;
 
 use portcullis_kit::{
     Authority, ClientSpec, ClientTls, Gateway, Identity, KeyKind, PATIENCE, PlainEcho, ServerTls,
-    TlsEcho, close_write, read_to_end, within,
+    TlsEcho, Validity, close_write, read_to_end, within,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -80,7 +80,7 @@ impl Cast {
     fn config(&self, plain: SocketAddr, opaque: SocketAddr) -> Config {
         let ca = &self.pki.ca;
         let list = ca.write("list", "crl", &ca.revocation_list(&[&self.revoked]));
-        let stale = ca.write("stale", "crl", &ca.stale_revocation_list(&[]));
+        let stale = ca.write("stale", "crl", &ca.revocation_list_of(&[], Validity::Expired));
         let crls = |file: &std::path::Path| format!("crls = [\"{}\"]", file.display());
         let everyone = "san = [{ uri = \"spiffe://test/**\" }]";
         let trusts = [
@@ -609,7 +609,7 @@ fn a_step_that_passed_says_what_it_rests_on() {
     assert!(revocation.contains("is 1 hour old; the next is due in "), "{revocation}");
     assert_eq!(san, "its name spiffe://test/alice is one of san: uri = \"spiffe://test/**\"");
     let (_, [.., revocation, _]) = texts("lax.test", &cast.pki.alice);
-    assert!(revocation.contains("out of date since 2 days"), "{revocation}");
+    assert!(revocation.contains("out of date since 1 day"), "{revocation}");
     let (path, [.., depth, _, _]) = texts("plain.test", &cast.partner);
     assert_eq!(path, serde_json::json!(["CN=partner", "CN=Partners", "CN=Test Root"]));
     assert!(depth.starts_with("1 intermediate "), "{depth}");

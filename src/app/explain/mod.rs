@@ -19,7 +19,7 @@ use clap::ArgGroup;
 use rustls_pki_types::CertificateDer;
 
 use self::answer::{Answer, Client, Says};
-use super::gateway::{StartError, load_material_by};
+use super::gateway::StartError;
 use super::pki::PkiError;
 use super::pki::certificate;
 use super::problems;
@@ -27,7 +27,7 @@ use super::run::RunError;
 use crate::config;
 use crate::config::plan::Plan;
 use crate::core::route::Transport;
-use crate::tls::{SupposeError, Version};
+use crate::tls::{Material, StekKeys, SupposeError, Version};
 use crate::worker::Snapshot;
 
 /// `portcullis explain`
@@ -71,10 +71,10 @@ pub struct ExplainCommand {
 }
 
 const AFTER_HELP: &str = "\
-Does what the gateway does with the first bytes and the certificate of this client, by the same code,
+Does what the gateway does with the hello and the certificate of this client, by the same code,
 and connects nowhere. For each rule it says `ok`, `refused`, `would be refused` (by one that only
-audits) or `not asked`, and what it found. The client makes a full handshake, and is taken to have the
-key of its certificate. Not asked: whether the upstream answers, and limits in number and time.
+audits) or `not asked`, and what it found. The client makes a full handshake, and is taken to
+have the key of its certificate. Whether the upstream answers is not asked, and limits are not.
 
 Examples:
   portcullis explain -c gateway.toml --sni orders.example.com --cert pki/alice.crt
@@ -139,7 +139,7 @@ fn answers(command: &ExplainCommand) -> Result<bool, Unanswered> {
     let now = moment::set(command.at.as_deref())?;
     let plan =
         config::load(&command.config).map_err(|found| invalid(StartError::Problems(found)))?;
-    let (material, _) = load_material_by(&plan, moment::moment).map_err(invalid)?;
+    let material = material(&plan, now)?;
     for warning in material.warnings() {
         // It is no part of the answer, and where standard error is closed nobody reads it.
         drop(writeln!(io::stderr().lock(), "warning: {warning}"));
@@ -160,6 +160,16 @@ fn answers(command: &ExplainCommand) -> Result<bool, Unanswered> {
     }
     io::stdout().lock().write_all(&out).map_err(Unanswered::Print)?;
     Ok(answers.iter().any(Answer::is_in))
+}
+
+/// What the plan names, but for ticket keys: this client has no ticket, and whoever asks need not be
+/// allowed to read them.
+fn material(plan: &Plan, now: u64) -> Result<Material, Unanswered> {
+    let tickets = &plan.session_tickets;
+    let stek = StekKeys::random(tickets.rotate, tickets.lifetime, now);
+    let stek = Arc::new(stek.map_err(|error| invalid(StartError::Tickets(error)))?);
+    Material::load(plan, &stek, 1, moment::moment)
+        .map_err(|found| invalid(StartError::Problems(found)))
 }
 
 fn invalid(error: StartError) -> Unanswered {

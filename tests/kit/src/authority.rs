@@ -170,30 +170,32 @@ impl Authority {
 
     /// A revocation list (PEM) of these identities, current for a day.
     pub fn revocation_list(&self, revoked: &[&Identity]) -> String {
-        self.list(revoked, -HOUR, DAY)
+        let serials: Vec<_> = revoked.iter().map(|identity| identity.serial()).collect();
+        self.revocation_list_of(&serials, Validity::Current)
     }
 
-    /// A revocation list (PEM) that should have been replaced two days ago.
-    pub fn stale_revocation_list(&self, revoked: &[&Identity]) -> String {
-        self.list(revoked, -3 * DAY, -2 * DAY - HOUR)
-    }
-
-    fn list(&self, revoked: &[&Identity], from: i64, until: i64) -> String {
+    /// A revocation list (PEM) of certificates of this CA by their serial numbers: current for a day,
+    /// or out of date since yesterday.
+    pub fn revocation_list_of(&self, serials: &[Vec<u8>], validity: Validity) -> String {
         let at = |offset: i64| rcgen::date_time_ymd(1970, 1, 1) + since_1970(offset);
+        let (from, until) = match validity {
+            Validity::Current => (-HOUR, DAY),
+            Validity::Expired => (-30 * DAY, -DAY),
+            Validity::NotYet => (DAY, 30 * DAY),
+            Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
+        };
+        let revoked = |serial: &Vec<u8>| RevokedCertParams {
+            serial_number: SerialNumber::from(serial.clone()),
+            revocation_time: at(-HOUR / 2),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
         let list = CertificateRevocationListParams {
             this_update: at(from),
             next_update: at(until),
             crl_number: SerialNumber::from(since_1970(0).as_secs()),
             issuing_distribution_point: None,
-            revoked_certs: revoked
-                .iter()
-                .map(|identity| RevokedCertParams {
-                    serial_number: identity.serial.clone(),
-                    revocation_time: at(from),
-                    reason_code: Some(RevocationReason::KeyCompromise),
-                    invalidity_date: None,
-                })
-                .collect(),
+            revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = list.signed_by(&self.issuer()).expect("a CA signs its revocation list");
