@@ -6,6 +6,7 @@ pub mod bind;
 pub mod check;
 pub mod demo;
 pub mod docs;
+pub mod explain;
 pub mod gateway;
 pub mod outlets;
 pub mod pki;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::RunCommand),
     /// Load everything a configuration names and print every error with its line
     Check(check::CheckCommand),
+    /// Say which listener and chain take a client, and rule by rule whether it gets in
+    Explain(Box<explain::ExplainCommand>),
     /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
     Demo(demo::DemoCommand),
     /// Make certificates for development and tests: CAs, servers, clients, revocation lists
@@ -51,6 +54,7 @@ Examples:
   portcullis demo                              see it work: certificates, upstreams, load, figures
   portcullis pki init && portcullis pki server edge --dns edge.example.com
   portcullis check -c config/minimal.toml
+  portcullis explain -c config/minimal.toml --sni edge.example.com --cert pki/alice.crt
   portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once";
 
 /// Runs the command that the arguments name.
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(command) => run::run(&command),
         Command::Check(command) => check::check(&command),
+        Command::Explain(command) => explain::explain(&command),
         Command::Demo(command) => demo::demo(&command),
         Command::Docs(command) => docs::docs(&command),
         Command::Pki(command) => {

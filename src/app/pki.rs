@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 pub use error::PkiError;
 
 mod ca;
-mod certificate;
+pub(super) mod certificate;
 mod crl;
 mod error;
 mod files;

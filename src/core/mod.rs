@@ -20,4 +20,5 @@ pub mod ticket_ring;
 pub mod ticket_roots;
 pub mod ticket_secret;
 pub mod timer_wheel;
+pub mod timestamp;
 pub mod trust;

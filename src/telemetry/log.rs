@@ -16,8 +16,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
-use super::timestamp::Timestamp;
 use crate::config::plan::{Log, LogFormat, LogLevel};
+use crate::core::timestamp::Timestamp;
 use crate::sys::clock;
 
 /// Changes how much the log says while it is written.

@@ -6,4 +6,3 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
-pub(crate) mod timestamp;

@@ -376,7 +376,7 @@ fn rule(violation: &Violation, chain: Chain<'_>, trust: &TrustStore) -> Finding 
 }
 
 /// A few of many, for a sentence.
-fn listed(all: &[String], none: &str) -> String {
+pub(super) fn listed(all: &[String], none: &str) -> String {
     match all {
         [] => none.to_owned(),
         all if all.len() <= LISTED_MAX => all.join(", "),

@@ -177,6 +177,11 @@ impl ServerHandshake {
         }
     }
 
+    /// What the callbacks of the handshake found so far.
+    pub(super) fn context(&self) -> Option<&HandshakeContext> {
+        self.inner.as_ref().ok().map(|handshake| &handshake.context)
+    }
+
     /// The established connection.
     ///
     /// # Errors

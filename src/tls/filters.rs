@@ -9,7 +9,7 @@ use crate::config::plan::{Filter, FilterKind};
 use crate::core::identity::Identity;
 use crate::core::refusal::{Evidence, Reason, Refusal};
 use crate::core::trust::Mode;
-use crate::core::trust::authorize::{Authorize, Decision};
+use crate::core::trust::authorize::{Decision, Matcher};
 
 /// What each filter that does not let the client pass has against it, by its place. `leaf`: the
 /// client's certificate, where it was verified.
@@ -23,13 +23,15 @@ pub(super) fn denials(filters: &[Filter], leaf: Option<&[u8]>) -> Vec<(usize, Re
     for (at, filter) in filters.iter().enumerate() {
         let FilterKind::Authorize(authorize) = &filter.kind;
         let what = match authorize.decide(facts.as_ref()) {
-            Decision::Allowed => continue,
+            Decision::Allowed(_) => continue,
             Decision::Denied(matcher) => format!("deny has {matcher}"),
             Decision::NotAllowed if facts.is_none() => {
                 "the client has no verified certificate, and allow has no element for that"
                     .to_owned()
             }
-            Decision::NotAllowed => format!("no element of allow matches: {}", listed(authorize)),
+            Decision::NotAllowed => {
+                format!("no element of allow matches: {}", listed(&authorize.allow))
+            }
         };
         denials.push((at, refusal(filter, leaf.and_then(identify), &what)));
     }
@@ -40,6 +42,28 @@ pub(super) fn denials(filters: &[Filter], leaf: Option<&[u8]>) -> Vec<(usize, Re
 pub fn is_enforced(filter: &Filter) -> bool {
     let FilterKind::Authorize(authorize) = &filter.kind;
     authorize.mode == Mode::Enforce
+}
+
+/// Why a filter that denies nothing lets the client pass.
+pub(super) fn passage(filter: &Filter, leaf: Option<&[u8]>) -> String {
+    let FilterKind::Authorize(authorize) = &filter.kind;
+    let parsed = leaf.and_then(Leaf::parse);
+    match authorize.decide(parsed.as_ref().map(Leaf::facts).as_ref()) {
+        Decision::Allowed(Some(matcher)) => format!("allow has {matcher}"),
+        Decision::Allowed(None) => "no element of deny matches, and allow is empty".to_owned(),
+        Decision::Denied(_) | Decision::NotAllowed => String::new(),
+    }
+}
+
+/// What a filter asks, of whomever it is asked about.
+pub(super) fn demand(filter: &Filter) -> String {
+    let FilterKind::Authorize(authorize) = &filter.kind;
+    match (&authorize.deny[..], &authorize.allow[..]) {
+        ([], []) => "it lets everybody pass".to_owned(),
+        ([], allow) => format!("allow has {}", listed(allow)),
+        (deny, []) => format!("deny has {}", listed(deny)),
+        (deny, allow) => format!("deny has {}; allow has {}", listed(deny), listed(allow)),
+    }
 }
 
 fn refusal(filter: &Filter, leaf: Option<Identity>, what: &str) -> Refusal {
@@ -56,9 +80,9 @@ fn refusal(filter: &Filter, leaf: Option<Identity>, what: &str) -> Refusal {
     }
 }
 
-fn listed(authorize: &Authorize) -> String {
-    let few: Vec<_> = authorize.allow.iter().take(LISTED_MAX).map(ToString::to_string).collect();
-    let more = authorize.allow.len() - few.len();
+fn listed(elements: &[Matcher]) -> String {
+    let few: Vec<_> = elements.iter().take(LISTED_MAX).map(ToString::to_string).collect();
+    let more = elements.len() - few.len();
     if more == 0 { few.join(", ") } else { format!("{} and {more} more", few.join(", ")) }
 }
 

@@ -71,6 +71,22 @@ pub(super) fn verify(
     purpose: Purpose<'_>,
     now: UnixTime,
 ) -> Result<Arc<Verified>, Fault> {
+    watched(trust, algorithms, chain, purpose, now, &|_| {})
+}
+
+/// `verify`, showing `watch` each path that holds as far as webpki asks, before the rest is asked of
+/// it. Where the result is not `Fault::Path`, the last one shown is the one that it is about.
+///
+/// # Errors
+/// As for `verify`.
+pub(super) fn watched(
+    trust: &TrustStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    chain: Chain<'_>,
+    purpose: Purpose<'_>,
+    now: UnixTime,
+    watch: &dyn Fn(&VerifiedPath<'_>),
+) -> Result<Arc<Verified>, Fault> {
     bound(chain)?;
     let leaf = Leaf::parse(chain.leaf).ok_or(Fault::Unreadable)?;
     if let Purpose::Client = purpose {
@@ -85,6 +101,7 @@ pub(super) fn verify(
     // webpki goes on to another path where one is turned down, and returns its own error in the end.
     let turned_down = RefCell::new(None);
     let judge = |path: &VerifiedPath<'_>| {
+        watch(path);
         judge(trust, path, now.as_secs()).map_err(|fault| {
             turned_down.replace(Some(fault));
             STAND_IN

@@ -58,6 +58,10 @@ impl Revocation {
         Self { lists, by_issuer, settings }
     }
 
+    pub(super) fn settings(&self) -> plan::Revocation {
+        self.settings
+    }
+
     pub(super) fn lists(&self) -> &[RevocationList] {
         &self.lists
     }
@@ -71,6 +75,21 @@ impl Revocation {
         path: &VerifiedPath<'_>,
         anchor_spki: &[u8],
         now: u64,
+    ) -> Result<(), RevocationFault> {
+        self.check_each(path, anchor_spki, now, |_, _| {})
+    }
+
+    /// `check`, telling `cleared` of each certificate that is looked at and found good: its depth, and
+    /// the list that says so; `None` where it counts as good because no list covers it.
+    ///
+    /// # Errors
+    /// As for `check`.
+    pub(super) fn check_each(
+        &self,
+        path: &VerifiedPath<'_>,
+        anchor_spki: &[u8],
+        now: u64,
+        mut cleared: impl FnMut(usize, Option<usize>),
     ) -> Result<(), RevocationFault> {
         let certificates: Vec<&Cert<'_>> =
             std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates()).collect();
@@ -96,9 +115,12 @@ impl Revocation {
                 }
                 signer
             };
-            if let Err((kind, list)) = self.check_one(certificate, depth > 0, signed, now) {
-                let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-                return Err(RevocationFault { kind, depth, list });
+            match self.check_one(certificate, depth > 0, signed, now) {
+                Ok(list) => cleared(depth, list),
+                Err((kind, list)) => {
+                    let depth = u8::try_from(depth).unwrap_or(u8::MAX);
+                    return Err(RevocationFault { kind, depth, list });
+                }
             }
         }
         Ok(())
@@ -110,7 +132,7 @@ impl Revocation {
         is_authority: bool,
         signed: impl Fn(&RevocationList) -> Signer,
         now: u64,
-    ) -> Result<(), (RevocationFaultKind, Option<usize>)> {
+    ) -> Result<Option<usize>, (RevocationFaultKind, Option<usize>)> {
         let key = CertificateKey::new(certificate.issuer(), certificate.serial());
         let mut uncertain = (RevocationFaultKind::Unknown, None);
         let mut covering = Vec::new();
@@ -136,14 +158,14 @@ impl Revocation {
         let Some(newest) = covering.first() else {
             return match self.settings.unknown {
                 Uncertain::Refuse => Err(uncertain),
-                Uncertain::Accept => Ok(()),
+                Uncertain::Accept => Ok(None),
             };
         };
         let is_stale = covering.iter().all(|at| self.lists[*at].next_update < now);
         if is_stale && self.settings.stale == Uncertain::Refuse {
             return Err((RevocationFaultKind::Stale, Some(*newest)));
         }
-        Ok(())
+        Ok(Some(*newest))
     }
 
     /// Whether a path that was accepted before still stands, by look-up. What cannot be told here is

@@ -49,7 +49,7 @@ fn records(hello: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// All that comes until the end; a reset ends it too.
-fn answer(mut socket: &TcpStream) -> Vec<u8> {
+pub(crate) fn answer(mut socket: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match socket.read_to_end(&mut bytes) {
         Ok(_) => bytes,
@@ -200,7 +200,7 @@ fn what_is_not_tls_is_refused_without_a_word() {
 }
 
 /// A ClientHello of TLS 1.2 with these extensions.
-fn crafted(extensions: &[u8]) -> Vec<u8> {
+pub(crate) fn crafted(extensions: &[u8]) -> Vec<u8> {
     let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
     let mut body = vec![3, 3];
     body.extend([7; 32]);
@@ -216,7 +216,7 @@ fn crafted(extensions: &[u8]) -> Vec<u8> {
 }
 
 /// A server_name extension with these host names (RFC 6066 §3).
-fn sni(names: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sni(names: &[&[u8]]) -> Vec<u8> {
     let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
     let list: Vec<u8> =
         names.iter().flat_map(|name| [&[0], &length(name.len())[..], name].concat()).collect();

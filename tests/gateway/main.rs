@@ -11,6 +11,7 @@
 
 mod commands;
 mod ends;
+mod explain;
 mod hello;
 mod life;
 mod limits;

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use super::PkiError;
 
 /// All certificates of a file, at least one.
-pub(super) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub(in crate::app) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let bytes =
         fs::read(path).map_err(|source| PkiError::Read { path: path.to_owned(), source })?;
     if X509Certificate::from_der(&bytes).is_ok() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::plan::{SessionTickets, TicketSource};
-use crate::telemetry::timestamp::Timestamp;
+use crate::core::timestamp::Timestamp;
 use crate::tls::stek::{StekKeys, StekOrigin, StekStatus};
 
 /// A table of the keys below what they come from.

@@ -19,7 +19,7 @@ pub use hello::{Alpn, ClientHello, KeyShareGroups, U16List};
 pub use reject::{Malformed, RejectReason};
 pub use sniff::LooksLike;
 
-use crate::core::server_name::normalise_into;
+use crate::core::server_name::{NameError, normalise_into};
 
 /// Longest ClientHello body taken: four times the largest seen in the wild (about 4 KiB, with
 /// post-quantum shares and a fat ticket), a quarter of what rustls would take.
@@ -56,6 +56,18 @@ pub fn peek<'a>(input: &'a [u8], joined: &'a mut HelloBuffer) -> Peek<'a> {
         Ok(found) => read(input, &found, joined).map_or_else(Peek::Reject, Peek::Hello),
         Err(Stop::NeedMore { at_least }) => Peek::NeedMore { at_least },
         Err(Stop::Reject(reason)) => Peek::Reject(reason),
+    }
+}
+
+/// The name that a hello with `raw` as its host_name is routed by, or why such a hello is refused.
+///
+/// # Errors
+/// As [`peek`] for a hello with this name.
+pub fn server_name<'a>(raw: &[u8], buffer: &'a mut [u8; 255]) -> Result<&'a str, RejectReason> {
+    match normalise_into(raw, buffer) {
+        // An empty vector where the protocol wants a name, before it is looked at as one.
+        Err(NameError::Empty) => Err(Malformed::Empty { field: HOST_NAME }.into()),
+        name => name.map_err(RejectReason::InvalidName),
     }
 }
 
@@ -197,7 +209,7 @@ fn read<'a>(
     let (mut hello, raw_name) = parse::client_hello(&message[MESSAGE_HEADER_BYTES..])?;
     hello.wire_len = found.wire_len;
     if let Some(raw) = raw_name {
-        hello.server_name = Some(normalise_into(raw, name).map_err(RejectReason::InvalidName)?);
+        hello.server_name = Some(server_name(raw, name)?);
     }
     Ok(hello)
 }
@@ -215,6 +227,8 @@ fn join(mut input: &[u8], message: &mut [u8]) {
     debug_assert_eq!(filled, message.len(), "`find` and `join` walk the same records");
 }
 
+/// As RFC 6066 §3 calls the name in `server_name`.
+const HOST_NAME: &str = "host_name";
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const RECORD_HEADER_BYTES: usize = 5;

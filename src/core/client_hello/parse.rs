@@ -4,6 +4,7 @@
 //! upstream would parse must parse, or the hello that chose the chain is not the one they see.
 //! Never allocates; bounded by the length of the message. `hello` holds the result.
 
+use super::HOST_NAME;
 use super::hello::{ClientHello, U16List};
 use super::reject::Malformed;
 
@@ -156,7 +157,7 @@ fn host_name(body: &[u8]) -> Result<&[u8], Malformed> {
     if kind != 0 {
         return Err(Malformed::NameType { kind });
     }
-    let name = list.vec16("host_name", 1)?;
+    let name = list.vec16(HOST_NAME, 1)?;
     if list.is_empty() { Ok(name) } else { Err(Malformed::SeveralNames) }
 }
 

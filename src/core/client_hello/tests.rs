@@ -391,6 +391,22 @@ fn names_are_normalised_and_bad_ones_refused() {
     }
 }
 
+#[test]
+fn a_name_alone_is_judged_as_in_a_hello() {
+    let names =
+        [&b"Orders.EXAMPLE.com"[..], b"", b"a.example.", b"192.0.2.1", b"a\0.b", &[b'a'; 255]];
+    for name in names {
+        let (mut joined, mut buffer) = (HelloBuffer::new(), [0; 255]);
+        let wire = Sample::named(name).wire();
+        let in_hello = match peek(&wire, &mut joined) {
+            Peek::Hello(hello) => Ok(hello.server_name().unwrap()),
+            Peek::Reject(reason) => Err(reason),
+            Peek::NeedMore { .. } => panic!("{name:?}"),
+        };
+        assert_eq!(server_name(name, &mut buffer), in_hello, "{name:?}");
+    }
+}
+
 // threat 5
 #[test]
 fn a_server_name_list_holds_one_host_name() {

@@ -29,7 +29,8 @@ pub enum Matcher {
 /// What a filter says of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<'a> {
-    Allowed,
+    /// By this element of `allow`; `None`: it has none, and lets everybody pass.
+    Allowed(Option<&'a Matcher>),
     /// By this element of `deny`.
     Denied(&'a Matcher),
     /// `allow` has elements, and none matches.
@@ -51,14 +52,14 @@ impl Authorize {
     /// `None`: a client without a certificate, whom no element matches.
     pub fn decide(&self, client: Option<&LeafFacts<'_>>) -> Decision<'_> {
         let denies = |matcher: &&Matcher| client.is_some_and(|client| matcher.denies(client));
-        let allows = |matcher: &Matcher| client.is_some_and(|client| matcher.allows(client));
+        let allows = |matcher: &&Matcher| client.is_some_and(|client| matcher.allows(client));
         if let Some(denied) = self.deny.iter().find(denies) {
             return Decision::Denied(denied);
         }
-        if self.allow.is_empty() || self.allow.iter().any(allows) {
-            return Decision::Allowed;
+        match self.allow.iter().find(allows) {
+            None if !self.allow.is_empty() => Decision::NotAllowed,
+            allowed => Decision::Allowed(allowed),
         }
-        Decision::NotAllowed
     }
 
     /// The whole filter in a text, for digests and logs: two that differ, if only in order, never
@@ -151,13 +152,13 @@ mod tests {
     fn deny_goes_before_allow_and_names_its_element() {
         let everyone = name(NameKind::Uri, "spiffe://example.org/**");
         let one = serial("a1:b2");
-        let mut filter = Authorize { allow: vec![everyone], ..Authorize::default() };
-        assert_eq!(filter.decide(Some(&orders())), Decision::Allowed);
+        let mut filter = Authorize { allow: vec![everyone.clone()], ..Authorize::default() };
+        assert_eq!(filter.decide(Some(&orders())), Decision::Allowed(Some(&everyone)));
         filter.deny = vec![serial("01"), one.clone()];
         assert_eq!(filter.decide(Some(&orders())), Decision::Denied(&one));
         filter.allow.clear();
         filter.deny.truncate(1);
-        assert_eq!(filter.decide(Some(&orders())), Decision::Allowed);
+        assert_eq!(filter.decide(Some(&orders())), Decision::Allowed(None));
     }
 
     #[test]
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(filter.decide(None), Decision::NotAllowed);
         let deny = vec![serial("a1b2")];
         let filter = Authorize { deny, ..Authorize::default() };
-        assert_eq!(filter.decide(None), Decision::Allowed);
+        assert_eq!(filter.decide(None), Decision::Allowed(None));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use hex::HexError;
 pub use key::{KeyKind, KeyRule, KeyRuleError};
 pub use pin::{Pin, PinError};
 pub use policy::{LeafFacts, LeafPolicy, Violation};
-pub use rule::{NameKind, NameRule, Names, RuleError};
+pub use rule::{MatchedName, NameKind, NameRule, Names, RuleError};
 pub use uri::{URI_BYTES_MAX, UriError, UriPattern};
 
 /// Whether a decision is carried out or only counted and logged.

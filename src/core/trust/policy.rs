@@ -5,7 +5,7 @@ use std::fmt;
 use super::key::{KeyKind, KeyRule};
 use super::list;
 use super::pin::Pin;
-use super::rule::{NameRule, Names};
+use super::rule::{MatchedName, NameRule, Names};
 
 /// What a leaf must be; empty lists ask for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,10 +45,25 @@ impl LeafPolicy {
     /// # Errors
     /// The key's kind is not in the list.
     pub fn check_key(&self, kind: KeyKind) -> Result<(), Violation> {
-        if self.keys.is_empty() || self.keys.iter().any(|rule| rule.takes(kind)) {
+        if self.keys.is_empty() || self.key_rule(kind).is_some() {
             return Ok(());
         }
         Err(Violation::Key(kind))
+    }
+
+    /// The element of `keys` that takes this kind.
+    pub fn key_rule(&self, kind: KeyKind) -> Option<&KeyRule> {
+        self.keys.iter().find(|rule| rule.takes(kind))
+    }
+
+    /// The element of `pins` that is the leaf's.
+    pub fn pin(&self, leaf: &LeafFacts<'_>) -> Option<&Pin> {
+        self.pins.iter().find(|pin| pin.0 == leaf.fingerprint || pin.0 == leaf.spki)
+    }
+
+    /// The element of `san` that matches, and the name that it matches.
+    pub fn name_rule<'a>(&self, names: &Names<'a>) -> Option<(&NameRule, MatchedName<'a>)> {
+        self.san.iter().find_map(|rule| Some((rule, rule.matched(names)?)))
     }
 
     /// Everything that is asked of a leaf.
@@ -65,11 +80,10 @@ impl LeafPolicy {
     /// # Errors
     /// As for `check`.
     pub fn check_identity(&self, leaf: &LeafFacts<'_>) -> Result<(), Violation> {
-        let pinned = |pin: &Pin| pin.0 == leaf.fingerprint || pin.0 == leaf.spki;
-        if !self.pins.is_empty() && !self.pins.iter().any(pinned) {
+        if !self.pins.is_empty() && self.pin(leaf).is_none() {
             return Err(Violation::Pin);
         }
-        if !self.san.is_empty() && !self.san.iter().any(|rule| rule.matches(&leaf.names)) {
+        if !self.san.is_empty() && self.name_rule(&leaf.names).is_none() {
             return Err(Violation::San);
         }
         Ok(())

@@ -32,6 +32,13 @@ pub enum NameRule {
     Cn(CommonNamePattern),
 }
 
+/// A name that a rule took, as it stands in the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchedName<'a> {
+    Text(&'a str),
+    Ip(IpAddr),
+}
+
 /// Which names a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameKind {
@@ -73,25 +80,41 @@ impl NameRule {
     /// Whether a name of the rule's kind fits it. A SPIFFE id fits only if it is the only URI: of a
     /// certificate with more, nobody could say whose it is (X509-SVID §2).
     pub fn matches(&self, names: &Names<'_>) -> bool {
+        self.matched(names).is_some()
+    }
+
+    /// The name by which it `matches`.
+    pub fn matched<'a>(&self, names: &Names<'a>) -> Option<MatchedName<'a>> {
         match self {
             Self::Uri(rule) if rule.is_spiffe() => match names.uris.as_slice() {
-                [uri] => rule.matches(uri),
-                _ => false,
+                [uri] => rule.matches(uri).then_some(MatchedName::Text(uri)),
+                _ => None,
             },
-            _ => self.occurs_in(names),
+            _ => self.occurrence(names),
         }
     }
 
     /// Whether a name of the rule's kind fits it, whatever other names there are: enough to refuse.
     pub(super) fn occurs_in(&self, names: &Names<'_>) -> bool {
+        self.occurrence(names).is_some()
+    }
+
+    fn occurrence<'a>(&self, names: &Names<'a>) -> Option<MatchedName<'a>> {
         match self {
-            Self::Uri(rule) => names.uris.iter().any(|uri| rule.matches(uri)),
-            Self::Dns(rule) => names.dns.iter().any(|name| rule.matches(name)),
-            Self::Email(rule) => names.emails.iter().any(|address| rule.matches(address)),
-            Self::Ip(rule) => names.ips.iter().any(|address| rule.contains(*address)),
-            Self::Cn(rule) => names.common_names.iter().any(|name| rule.matches(name)),
+            Self::Uri(rule) => first(&names.uris, |uri| rule.matches(uri)),
+            Self::Dns(rule) => first(&names.dns, |name| rule.matches(name)),
+            Self::Email(rule) => first(&names.emails, |address| rule.matches(address)),
+            Self::Ip(rule) => {
+                let inside = names.ips.iter().find(|address| rule.contains(**address));
+                inside.copied().map(MatchedName::Ip)
+            }
+            Self::Cn(rule) => first(&names.common_names, |name| rule.matches(name)),
         }
     }
+}
+
+fn first<'a>(names: &[&'a str], fits: impl Fn(&str) -> bool) -> Option<MatchedName<'a>> {
+    names.iter().copied().find(|name| fits(name)).map(MatchedName::Text)
 }
 
 impl NameKind {
@@ -105,6 +128,15 @@ impl NameKind {
             Self::Email => "email",
             Self::Ip => "ip",
             Self::Cn => "cn",
+        }
+    }
+}
+
+impl fmt::Display for MatchedName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Ip(address) => address.fmt(f),
         }
     }
 }
@@ -152,6 +184,20 @@ mod tests {
         }
         assert!(other.matches(&names(&[id, "https://example.org/a"])));
         assert!(!spiffe.matches(&names(&[])));
+    }
+
+    #[test]
+    fn the_name_that_matched_is_told() {
+        let names = Names {
+            dns: vec!["b.example", "a.example"],
+            ips: vec!["11.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
+            ..Names::default()
+        };
+        let matched = |kind, text| rule(kind, text).matched(&names).map(|name| name.to_string());
+        assert_eq!(matched(NameKind::Dns, "a.example").as_deref(), Some("a.example"));
+        assert_eq!(matched(NameKind::Dns, "*.example").as_deref(), Some("b.example"));
+        assert_eq!(matched(NameKind::Ip, "10.0.0.0/8").as_deref(), Some("10.0.0.1"));
+        assert_eq!(matched(NameKind::Cn, "a.example"), None);
     }
 
     #[test]

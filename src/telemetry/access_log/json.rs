@@ -1,4 +1,4 @@
-//! A record as one line of JSON.
+//! A record, or another answer, as one line of JSON.
 //!
 //! Escapes more than JSON asks for: no control, line separator or direction mark of Unicode reaches
 //! a terminal or a reader that takes it for the end of a line.
@@ -13,9 +13,14 @@ use super::record::Record;
 
 /// Appends the line, with its line feed.
 pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
+    write_line(record, out);
+}
+
+/// As `write`, for anything without maps.
+pub fn write_line(value: &impl Serialize, out: &mut Vec<u8>) {
     let start = out.len();
-    // Into memory, and a record has no map with keys that are no strings: neither can fail.
-    match record.serialize(&mut Serializer::with_formatter(&mut *out, OneLine)) {
+    // Into memory, and there is no map with keys that are no strings: neither can fail.
+    match value.serialize(&mut Serializer::with_formatter(&mut *out, OneLine)) {
         Ok(()) => out.push(b'\n'),
         Err(_) => out.truncate(start),
     }
@@ -50,7 +55,7 @@ impl Formatter for OneLine {
 }
 
 /// Controls (C0, DEL, C1), zero-width and direction marks, line and paragraph separators.
-fn is_unsafe(char: char) -> bool {
+pub fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
         || char == '\u{feff}'

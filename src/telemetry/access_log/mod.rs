@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender, TryRecvError};
 
+pub use self::json::{is_unsafe, write_line};
 use self::record::{Identities, Record};
 use self::sink::Sink;
 use crate::config::plan::{AccessLogSink, LogFormat};

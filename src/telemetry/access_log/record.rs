@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::core::identity::Identity;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{ClosedBy, Closing};
-use crate::telemetry::timestamp::Timestamp;
+use crate::core::timestamp::Timestamp;
 use crate::tls::{ClientFacts, Negotiated, alert_name};
 use crate::worker::{Ending, Report};
 

@@ -1,4 +1,4 @@
-//! Moments as logs write them: RFC 3339, UTC, milliseconds.
+//! Moments as logs and answers write them: RFC 3339, UTC, milliseconds.
 //!
 //! Reads no clock: the moment comes in as time since 1970.
 
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 /// A moment since 1970 that shows itself as `2026-11-22T06:04:22.123Z`; the years end at 9999, the
 /// last that RFC 3339 can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timestamp(Duration);
+pub struct Timestamp(Duration);
 
 /// Year, month and day in the Gregorian calendar.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,11 +21,11 @@ struct Date {
 }
 
 impl Timestamp {
-    pub(super) fn new(since_1970: Duration) -> Self {
+    pub fn new(since_1970: Duration) -> Self {
         Self(since_1970.min(LAST))
     }
 
-    pub(crate) fn from_seconds(since_1970: u64) -> Self {
+    pub fn from_seconds(since_1970: u64) -> Self {
         Self::new(Duration::from_secs(since_1970))
     }
 }
