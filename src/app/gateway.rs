@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 
 use crate::config::error::Problem;
@@ -22,6 +23,7 @@ use crate::worker::{self, Ended, Mail, Mailbox, Peer, Report, Snapshot, Spawn, W
 #[derive(Debug)]
 pub struct Gateway {
     snapshot: Arc<Snapshot>,
+    current: Arc<ArcSwap<Snapshot>>,
     peers: Arc<[Peer]>,
     threads: Vec<JoinHandle<io::Result<Ended>>>,
     addresses: Vec<SocketAddr>,
@@ -58,7 +60,8 @@ pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartErro
     let stek =
         StekKeys::random(rotate, lifetime, clock::unix_now()).map_err(StartError::Tickets)?;
     let stek = Arc::new(stek);
-    let material = Material::load(plan, &stek, 1, clock::unix_now).map_err(StartError::Problems)?;
+    let material =
+        Material::load(plan, &stek, 1, clock::unix_now, None).map_err(StartError::Problems)?;
     Ok((material, stek))
 }
 
@@ -98,6 +101,7 @@ impl Gateway {
             .iter()
             .map(|_| Peer { counters: Arc::new(counters()), mailbox: Mailbox::new() })
             .collect();
+        let current = Arc::new(ArcSwap::from(Arc::clone(&snapshot)));
         let pinned = sockets.len() <= cores.len();
         let mut threads = Vec::with_capacity(sockets.len());
         for (index, listeners) in sockets.into_iter().enumerate() {
@@ -115,12 +119,12 @@ impl Gateway {
             match started {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    Self { snapshot, peers, threads, addresses, stek }.stop();
+                    Self { snapshot, current, peers, threads, addresses, stek }.stop();
                     return Err(StartError::Thread(error));
                 }
             }
         }
-        Ok(Self { snapshot, peers, threads, addresses, stek })
+        Ok(Self { snapshot, current, peers, threads, addresses, stek })
     }
 
     /// Where each listener really listens, in the plan's order.
@@ -128,8 +132,9 @@ impl Gateway {
         self.snapshot.plan.listeners.iter().zip(self.addresses.iter().copied())
     }
 
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+    /// The snapshot that runs, for whoever looks at it again and again.
+    pub fn current(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.current
     }
 
     pub fn peers(&self) -> &Arc<[Peer]> {

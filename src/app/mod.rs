@@ -5,6 +5,7 @@
 pub mod check;
 pub mod demo;
 pub mod docs;
+pub mod expiry;
 pub mod gateway;
 pub mod outlets;
 pub mod pki;

@@ -12,7 +12,7 @@ use crossbeam::channel::Sender;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::gateway::{Gateway, StartError};
-use super::{outlets, problems};
+use super::{expiry, outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config;
 use crate::config::error::Problem;
@@ -111,12 +111,15 @@ async fn control(plan: Plan, file: &Path) -> Result<Ended, RunError> {
     let gateway = Gateway::start(plan, reports.as_ref())?;
     drop(reports);
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
-    let state = Arc::new(AdminState::new(metrics::registry(peers, gateway.snapshot(), counts)));
+    let current = gateway.current();
+    let registry = metrics::registry(peers, Arc::clone(current), counts);
+    let state = Arc::new(AdminState::new(registry, Arc::clone(current)));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
         ready.push_str(&format!(" admin={}", admin.local_addr()));
         tokio::spawn(crate::admin::serve(admin, Arc::clone(&state)));
     }
+    tokio::spawn(expiry::watch(Arc::clone(current)));
     tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
     state.set_readiness(Readiness::Ready);
     if let Err(error) = say(&ready) {

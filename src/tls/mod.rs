@@ -5,6 +5,7 @@
 //! timer or a clock. Start with `handshake`.
 
 mod alert;
+mod certificate_dir;
 mod chain_memo;
 mod crl;
 mod crypto;
@@ -16,12 +17,15 @@ mod handshake_context;
 mod identity;
 mod leaf;
 pub mod material;
+pub mod note;
 mod path;
 pub mod peer;
 mod pem;
 mod resolver;
 mod revocation;
+mod served;
 mod standing;
+mod staple;
 pub mod stek;
 mod ticketer;
 mod tls12;
@@ -37,6 +41,7 @@ pub use handshake::{Advance, Negotiated, Outcome, Version};
 pub use handshake_context::Memo;
 pub use identity::identify;
 pub use material::Material;
+pub use note::{CertificateNote, DirectoryNote, Due, NoteKind};
 pub use standing::Standing;
 pub use stek::{StekError, StekKeys};
 pub use trust::TrustStore;

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use webpki::VerifiedPath;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -15,7 +14,8 @@ use x509_parser::prelude::FromDer;
 use super::crl::RevocationList;
 use super::identity::{identify, sha256};
 use super::leaf::Leaf;
-use super::pem::{self, Findings};
+use super::note::{CertificateNote, NoteKind, owner};
+use super::pem::{self, AnchorFound, Findings};
 use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
 use super::standing::{AnchorKey, Standing, Verified};
 use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
@@ -40,12 +40,16 @@ pub struct TrustStore {
     pub(super) rules_digest: [u8; 32],
     /// Of rules, anchors and lists: two stores with the same digest decide the same.
     pub(super) digest: [u8; 32],
+    lists: Vec<CertificateNote>,
 }
 
 /// A trust anchor.
 #[derive(Debug)]
 pub struct Anchor {
     pub identity: Identity,
+    pub file: FileRef,
+    /// Its place in the file, from 1.
+    pub number: usize,
     pub(super) key: AnchorKey,
     /// SubjectPublicKeyInfo in DER.
     spki: Box<[u8]>,
@@ -67,12 +71,13 @@ impl TrustStore {
         let (anchors, lists) = (anchors?, lists?);
         let mut roots = RootCertStore::empty();
         let mut known = Vec::with_capacity(anchors.len());
-        for (file, der) in anchors {
-            known.push(anchor(&mut roots, file, der, findings)?);
+        for found in anchors {
+            known.push(anchor(&mut roots, found, findings)?);
         }
         if !lists_are_of_anchors(&lists, &roots, &known, findings) {
             return None;
         }
+        let notes = list_notes(&lists);
         let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let rules_digest = rules_digest(trust, &lists);
         let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
@@ -94,12 +99,18 @@ impl TrustStore {
             leaf: trust.leaf.clone(),
             rules_digest,
             digest: sha256(parts.as_flattened()),
+            lists: notes,
         }))
     }
 
     /// The anchors, in the order of their files.
     pub fn anchors(&self) -> &[Anchor] {
         &self.anchors
+    }
+
+    /// What is to be said of the revocation lists, in the order of their files.
+    pub fn lists(&self) -> &[CertificateNote] {
+        &self.lists
     }
 
     /// Where in `anchors` one is.
@@ -146,27 +157,46 @@ impl Anchor {
     }
 }
 
+/// One file may hold several.
+fn list_notes(lists: &[(&FileRef, RevocationList)]) -> Vec<CertificateNote> {
+    let mut notes = Vec::<CertificateNote>::with_capacity(lists.len());
+    for (file, list) in lists {
+        let before = notes.iter().filter(|note| note.path == file.path).count();
+        notes.push(CertificateNote {
+            kind: NoteKind::Crl,
+            owner: owner(file),
+            path: file.path.clone(),
+            number: before + 1,
+            subject: list.issuer_text.clone(),
+            identity: None,
+            not_before: list.this_update,
+            not_after: list.next_update,
+            entries: Some(list.len()),
+        });
+    }
+    notes
+}
+
 fn anchor(
     roots: &mut RootCertStore,
-    (file, index): (&FileRef, usize),
-    der: CertificateDer<'static>,
+    found: AnchorFound<'_>,
     findings: &mut Findings,
 ) -> Option<Anchor> {
+    let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
         (spki, parsed.is_ca() || parsed.subject() == parsed.issuer())
     });
-    let identity = identify(&der);
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, can_vouch)), Some(identity), None) = (parsed, identity, &error) else {
+    let (Some((spki, can_vouch)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
-            format!("certificate {index} of {path} cannot be an anchor: {why}"),
+            format!("certificate {number} of {path} cannot be an anchor: {why}"),
             "put X.509 version 3 CA certificates into this file",
         );
         return None;
@@ -174,7 +204,7 @@ fn anchor(
     if !can_vouch {
         findings.warning(
             &file.at,
-            format!("certificate {index} of {path} is not a CA's: it vouches for nobody"),
+            format!("certificate {number} of {path} is not a CA's: it vouches for nobody"),
             "an anchor is the certificate of the CA that issued the peers'",
         );
     }
@@ -186,7 +216,7 @@ fn anchor(
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
-    Some(Anchor { identity, key: AnchorKey(key), spki })
+    Some(Anchor { identity, file: file.clone(), number, key: AnchorKey(key), spki })
 }
 
 /// A list that has the name of an anchor and was not signed by one of that name would refuse every

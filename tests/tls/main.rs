@@ -8,8 +8,10 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod certificate_dir;
 mod downstream;
 mod material;
+mod staple;
 mod support;
 mod tickets;
 mod upstream;

@@ -4,6 +4,7 @@
 //! Labels carry configured names and our own words only, never what a peer sent. `docs/metrics.md`
 //! describes each; a test compares it with what a scrape shows.
 
+mod certificates;
 mod encode;
 mod process;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -28,19 +30,20 @@ use crate::worker::{ChainCounters, ClusterCounters, Peer, Snapshot, WorkerCounte
 /// Everything that a scrape reads.
 pub fn registry(
     peers: Arc<[Peer]>,
-    snapshot: &Snapshot,
+    current: Arc<ArcSwap<Snapshot>>,
     access_log: Arc<AccessLogCounts>,
 ) -> Registry {
     let mut registry = Registry::default();
-    let names = Names::of(snapshot);
+    let names = Names::of(&current.load());
     let started = clock::wall();
-    registry.register_collector(Box::new(Gateway { peers, names, access_log, started }));
+    registry.register_collector(Box::new(Gateway { peers, current, names, access_log, started }));
     registry
 }
 
 #[derive(Debug)]
 struct Gateway {
     peers: Arc<[Peer]>,
+    current: Arc<ArcSwap<Snapshot>>,
     names: Names,
     access_log: Arc<AccessLogCounts>,
     started: Duration,
@@ -89,6 +92,8 @@ impl Collector for Gateway {
         self.audits(&mut families)?;
         self.sessions(&mut families)?;
         self.upstreams(&mut families)?;
+        let material = &self.current.load().material;
+        certificates::encode(material, clock::unix_now(), &mut families)?;
         self.logs(&mut families)?;
         process::encode(self.started, &mut families)
     }
