@@ -189,6 +189,8 @@ fn a_broken_pair_is_refused_by_itself_and_named() {
     fs::write(directory.path().join("junk.test.pem"), "junk").unwrap();
     fs::write(directory.path().join("half.test.crt"), &good.chain_pem).unwrap();
     fs::create_dir(directory.path().join("empty.test")).unwrap();
+    let fifo = directory.path().join("fifo.test.pem");
+    assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
     let material = directory.load(None);
     let [warning] = material.warnings() else { panic!("{:?}", material.warnings()) };
     assert!(warning.message.contains("half.test.crt is there without"), "{warning}");
@@ -197,6 +199,7 @@ fn a_broken_pair_is_refused_by_itself_and_named() {
         ("junk.test", "junk.test.pem holds no certificate"),
         ("half.test", "half.test.key: No such file"),
         ("empty.test", "empty.test/tls.crt: No such file"),
+        ("fifo.test", "fifo.test.pem is not a regular file"),
     ] {
         for _ in 0..2 {
             let (reason, alert, detail) = refused(directory.shown(&material, name));
@@ -206,10 +209,10 @@ fn a_broken_pair_is_refused_by_itself_and_named() {
     }
     assert_eq!(&directory.shown(&material, "good.test").unwrap(), good.leaf());
     let note = note(&material);
-    assert_eq!((note.loaded, note.unusable), (1, 4));
-    assert_eq!(note.loads, 5, "a crowd of clients has it read once");
+    assert_eq!((note.loaded, note.unusable), (1, 5));
+    assert_eq!(note.loads, 6, "a crowd of clients has it read once");
     let told = material.check_directories();
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told.len(), 5, "{told:?}");
 }
 
 #[test]

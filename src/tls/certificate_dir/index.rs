@@ -55,6 +55,14 @@ pub(super) struct PairFiles {
     pub ocsp: PathBuf,
 }
 
+impl PairFiles {
+    /// One that is there and no file.
+    pub(super) fn irregular(&self) -> Option<&Path> {
+        let is_irregular = |path: &&PathBuf| path.metadata().is_ok_and(|found| !found.is_file());
+        [&self.chain, &self.key, &self.ocsp].into_iter().find(is_irregular).map(PathBuf::as_path)
+    }
+}
+
 /// What is odd about a directory, and what to do about it.
 pub(super) type Oddity = (String, &'static str);
 

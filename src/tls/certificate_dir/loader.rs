@@ -73,7 +73,7 @@ fn work(queue: &Receiver<Job>) {
     }
 }
 
-/// One is enough for 5,000 pairs a second from a warm disk; with two a slow file does not hold up all.
+/// A pair takes some 180 µs in the dev profile; with two a slow file does not hold up all others.
 const THREADS: usize = 2;
 
 /// Handshakes that wait, for each thread; `limits.handshakes_in_flight` is usually reached before.
