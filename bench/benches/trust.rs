@@ -108,7 +108,7 @@ fn terms(entries: u64) -> Terms {
     let tickets = &plan.session_tickets;
     let (rotate, lifetime) = (tickets.rotate, tickets.lifetime.min(Duration::from_secs(3_600)));
     let keys = StekKeys::load(&tickets.source, rotate, lifetime, NOW()).expect("ticket keys");
-    let material = Material::load(&plan, &Arc::new(keys), 1, NOW).expect("material");
+    let material = Material::load(&plan, &Arc::new(keys), 1, NOW, None).expect("material");
     let terms = Arc::clone(material.downstream(0, ChainId(0)).expect("TLS"));
     Terms { terms, servers, alice }
 }

@@ -1,9 +1,11 @@
 //! Whole-system measurements: what the gateway's process uses for each unit of work, with
 //! `portcullis-load` as the only load.
 //!
-//! `stage` starts the processes, `measure` runs the load, `table` prints. CPU time and resident
+//! `stage` starts the processes, `measure` runs the load, `table` prints; `certificates` measures a
+//! directory of many. CPU time and resident
 //! memory of the gateway alone are read; wall times are not, for they say more about the machine.
 
+mod certificates;
 mod measure;
 mod stage;
 mod table;
@@ -12,7 +14,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::measure::Effort;
 use crate::stage::Programs;
@@ -41,6 +43,17 @@ struct Cli {
     /// Also print the figures as JSON
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Instead: a gateway with a directory of many certificates; its start, its memory, its handshakes
+    Certificates {
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=400_000))]
+        pairs: u32,
+    },
 }
 
 fn main() -> Result<()> {
@@ -52,13 +65,17 @@ fn main() -> Result<()> {
             Programs::in_folder(own.parent().context("this program has no folder")?)?
         }
     };
+    let mut out = std::io::stdout().lock();
+    if let Some(Command::Certificates { pairs }) = cli.command {
+        write!(out, "{}", certificates::measure(&programs, pairs, cli.seconds)?)?;
+        return Ok(());
+    }
     let effort =
         Effort { seconds: cli.seconds, mebibytes: cli.mebibytes, connections: cli.connections };
     let mut rounds = Vec::new();
     for _ in 0..cli.rounds {
         rounds.push(measure::round(&programs, effort)?);
     }
-    let mut out = std::io::stdout().lock();
     write!(out, "{}", table::render(&rounds))?;
     if cli.json {
         writeln!(out, "{}", table::json(&rounds))?;

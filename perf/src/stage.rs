@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// The programs under test.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    gateway: PathBuf,
+    pub(crate) gateway: PathBuf,
     pub(crate) load: PathBuf,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Stage {
 
 /// A child that ends with its owner.
 #[derive(Debug)]
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Programs {
     pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
@@ -68,7 +68,7 @@ impl Stage {
 
     /// The gateway's process.
     pub(crate) fn pid(&self) -> u32 {
-        self.gateway.0.id()
+        self.gateway.id()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -78,7 +78,14 @@ impl Stage {
 
 impl Process {
     /// Starts a program and waits for a line that begins with `ready`; returns its next word.
-    fn start(command: &mut Command, ready: &str) -> Result<(Self, String)> {
+    pub(crate) fn start(command: &mut Command, ready: &str) -> Result<(Self, String)> {
+        let (process, rest) = Self::start_with_line(command, ready)?;
+        let word = rest.split_whitespace().next().unwrap_or_default().to_owned();
+        Ok((process, word))
+    }
+
+    /// As `start`; returns the rest of the line.
+    pub(crate) fn start_with_line(command: &mut Command, ready: &str) -> Result<(Self, String)> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -89,11 +96,14 @@ impl Process {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             if let Some(rest) = line.strip_prefix(ready) {
-                let word = rest.split_whitespace().next().unwrap_or_default();
-                return Ok((process, word.to_owned()));
+                return Ok((process, rest.to_owned()));
             }
         }
         bail!("{command:?} ended before it was ready");
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -105,7 +115,7 @@ impl Drop for Process {
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {errors}");

@@ -11,11 +11,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text;
 
 use super::listener::Reach;
-use super::{AdminState, Readiness};
+use super::{AdminState, Readiness, certs};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-pub(super) fn answer<B>(request: &Request<B>, reach: Reach, state: &AdminState) -> Answer {
+/// `now` in Unix seconds.
+pub(super) fn answer<B>(
+    request: &Request<B>,
+    reach: Reach,
+    state: &AdminState,
+    now: u64,
+) -> Answer {
     if reach == Reach::Network
         && let Err(why) = check_origin(request)
     {
@@ -32,6 +38,7 @@ pub(super) fn answer<B>(request: &Request<B>, reach: Reach, state: &AdminState) 
     }
     match path {
         METRICS => metrics(state),
+        CERTS => response(StatusCode::OK, JSON, certs::page(&state.current.load().material, now)),
         READYZ => readyz(state.readiness()),
         // Who answers lives: control and workers are one process.
         _ => plain(StatusCode::OK, "alive"),
@@ -114,7 +121,10 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Ans
 
 const METRICS: &str = "/metrics";
 const READYZ: &str = "/readyz";
-const PATHS: [&str; 3] = ["/livez", READYZ, METRICS];
+const CERTS: &str = "/certs";
+const PATHS: [&str; 4] = ["/livez", READYZ, METRICS, CERTS];
+
+const JSON: &str = "application/json";
 
 /// OpenMetrics 1.0, media type.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,10 +1,12 @@
-//! The admin endpoint: liveness, readiness and metrics over HTTP/1.1, for machines close by.
+//! The admin endpoint: liveness, readiness, metrics and certificates over HTTP/1.1, for machines close
+//! by.
 //!
 //! Read-only; bound to loopback or a unix socket, and still careful: bounded in connections, header
 //! bytes and time, and closed to pages in a browser. Runs on control's runtime, never on a worker.
 //! `listener` is the socket, `answer` what each path says.
 
 mod answer;
+mod certs;
 mod listener;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,11 +31,14 @@ use tokio::time::timeout;
 pub use self::listener::AdminListener;
 
 use self::listener::{Accepted, Acceptor, Reach};
+use crate::sys::clock;
+use crate::worker::Snapshot;
 
 /// What the answers are made from.
 #[derive(Debug)]
 pub struct AdminState {
     metrics: Registry,
+    current: Arc<ArcSwap<Snapshot>>,
     readiness: AtomicU8,
 }
 
@@ -81,8 +87,8 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
 
 impl AdminState {
     /// Begins as `Readiness::Starting`.
-    pub fn new(metrics: Registry) -> Self {
-        Self { metrics, readiness: AtomicU8::new(Readiness::Starting as u8) }
+    pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { metrics, current, readiness: AtomicU8::new(Readiness::Starting as u8) }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {
@@ -112,8 +118,10 @@ async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<Adm
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service =
-        service_fn(|request| ready(Ok::<_, Infallible>(answer::answer(&request, reach, &state))));
+    let service = service_fn(|request| {
+        let answer = answer::answer(&request, reach, &state, clock::unix_now());
+        ready(Ok::<_, Infallible>(answer))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also how long an idle connection is kept: it begins when the last answer is out.

@@ -4,15 +4,18 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 
-use portcullis_kit::within;
+use portcullis_kit::{Authority, within};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config;
 use crate::config::plan::AdminAddress;
+use crate::tls::{Material, StekKeys};
 
 /// An endpoint on a thread of its own, ended at drop.
 struct Running {
@@ -22,6 +25,26 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A snapshot of a gateway with this configuration.
+fn running(config: &str) -> Arc<ArcSwap<Snapshot>> {
+    let plan = config::load_text(&format!("{BASE}{config}"), Path::new("/portcullis.toml"));
+    let plan = plan.expect("a plan");
+    let lifetime = Duration::from_secs(3_600);
+    let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
+    let material = Material::load(&plan, &Arc::new(stek), 0, clock::unix_now, None);
+    let snapshot = Snapshot::first(plan, material.expect("files"), 1).expect("chains that differ");
+    Arc::new(ArcSwap::from(snapshot))
+}
+
+const BASE: &str = r#"
+[listener.edge]
+address = "127.0.0.1:8443"
+[listener.edge.chain.default]
+cluster = "echo"
+[cluster.echo]
+endpoints = ["127.0.0.1:7000"]
+"#;
+
 impl Running {
     fn tcp() -> Self {
         Self::start(&AdminAddress::Tcp("127.0.0.1:0".parse().expect("an address")))
@@ -30,7 +53,7 @@ impl Running {
     fn start(address: &AdminAddress) -> Self {
         let mut registry = Registry::default();
         registry.register("things", "Things", Counter::<u64>::default());
-        let state = Arc::new(AdminState::new(registry));
+        let state = Arc::new(AdminState::new(registry, running("")));
         let listener = AdminListener::bind(address).expect("the address is free");
         let address = listener.local_addr().to_owned();
         let (stop, stopped) = oneshot::channel();
@@ -114,11 +137,64 @@ fn metrics_are_open_metrics_to_the_end() {
 }
 
 #[test]
+fn certificates_are_listed_with_the_days_that_are_left_and_without_keys() {
+    let ca = Authority::new("CA");
+    let server = ca.server(&["edge.test"]);
+    let directory = tempfile::TempDir::new().expect("a directory");
+    for name in ["a.test.crt", "a.test.key", "b.test.pem"] {
+        std::fs::write(directory.path().join(name), &server.chain_pem).expect("a file");
+    }
+    let list = ca.write("list", "crl", &ca.revocation_list(&[&server]));
+    let (chain, key) = (server.chain_path.display(), server.key_path.display());
+    let (anchors, list) = (ca.ca_path().display(), list.display());
+    let state = AdminState::new(
+        Registry::default(),
+        running(&format!(
+            "[tls.downstream.edge]\n\
+             certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}]\n\
+             trust = \"clients\"\n\
+             [tls.downstream.many]\n\
+             certificate_dir = \"{}\"\n\
+             client_auth = \"none\"\n\
+             [trust.clients]\n\
+             anchors = [\"{anchors}\"]\n\
+             crls = [\"{list}\"]\n",
+            directory.path().display()
+        )),
+    );
+    let snapshot = state.current.load();
+    let end = snapshot.material.certificates().next().expect("a certificate").not_after;
+    let page = certs::page(&snapshot.material, end - 5 * 86_400);
+    let shown: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    let [edge, anchor, crl] = &shown["certificates"].as_array().expect("a list")[..] else {
+        panic!("{page}")
+    };
+    assert_eq!(edge["kind"], "server");
+    assert_eq!(edge["name"], "tls.downstream.edge.certificates[0]");
+    assert_eq!(edge["subject"], "CN=edge.test");
+    assert_eq!(edge["sans"][0], "dns:edge.test");
+    assert_eq!((&edge["days_left"], &edge["not_after"]), (&5.into(), &end.into()));
+    assert_eq!(edge["file"], chain.to_string());
+    assert_eq!((&anchor["kind"], &anchor["subject"]), (&"client_ca".into(), &"CN=CA".into()));
+    assert_eq!(anchor["name"], "trust.clients.anchors[0]");
+    assert_eq!((&crl["kind"], &crl["revoked"]), (&"crl".into(), &1.into()));
+    assert!(crl["days_left"].as_i64().is_some_and(|days| days < -80), "{crl}");
+    let many = &shown["directories"][0];
+    assert_eq!(many["name"], "tls.downstream.many.certificate_dir");
+    assert_eq!((&many["pairs"], &many["loaded"]), (&2.into(), &0.into()));
+    assert!(!page.contains("key"), "{page}");
+    // And over the socket.
+    let answer = Running::tcp().get("/certs");
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("content-type: application/json"), "{answer}");
+}
+
+#[test]
 fn other_paths_and_methods_are_refused_with_what_there_is() {
     let admin = Running::tcp();
     let answer = admin.get("/nowhere");
     assert_eq!(status(&answer), 404);
-    for path in ["/livez", "/readyz", "/metrics"] {
+    for path in ["/livez", "/readyz", "/metrics", "/certs"] {
         assert!(body(&answer).contains(path), "{answer}");
     }
     let head = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0";
@@ -223,7 +299,7 @@ fn connections_have_a_limit_and_the_next_is_served_when_one_goes() {
 /// Ends when the endpoint has closed a connection on which `request` was sent and nothing is read.
 fn outlasted(request: &'static [u8], patience: Patience) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let state = Arc::new(AdminState::new(Registry::default()));
+    let state = Arc::new(AdminState::new(Registry::default(), running("")));
     within(portcullis_kit::PATIENCE, "closing a connection", move || {
         runtime.expect("a runtime").block_on(async {
             // Too small for an answer.

@@ -20,8 +20,9 @@ pub struct CheckCommand {
 }
 
 const AFTER_HELP: &str = "\
-Reads the file, what it includes, and the certificates and keys that it names. Binds nothing:
-whether the addresses are free, `run` finds out. Warnings change nothing about the answer.
+Reads the file, what it includes, and the certificates and keys that it names, every pair of a
+certificate_dir too. Binds nothing: whether the addresses are free, `run` finds out. Warnings
+change nothing about the answer.
 
 Exit codes:
   0  valid     1  not valid, each mistake on standard error with its place     2  wrong usage";
@@ -38,7 +39,7 @@ pub fn check(command: &CheckCommand) -> ExitCode {
         Ok(_) if !outlets.is_empty() => problems::fail(&outlets),
         Ok((material, _)) => {
             let mut text = String::new();
-            for warning in material.warnings() {
+            for warning in material.warnings().iter().chain(&material.check_directories()) {
                 text.push_str(&format!("warning: {warning}\n"));
             }
             text.push_str(&format!("{} is valid: {}\n", command.config.display(), summary(&plan)));

@@ -90,7 +90,7 @@ pub fn load_material(plan: &Plan) -> Result<(Material, Arc<StekKeys>), StartErro
         }
     };
     let stek = Arc::new(stek);
-    let material = match Material::load(plan, &stek, 1, clock::unix_now) {
+    let material = match Material::load(plan, &stek, 1, clock::unix_now, None) {
         Ok(material) if found.is_empty() => material,
         Ok(_) => return Err(StartError::Problems(found)),
         Err(more) => {
@@ -313,7 +313,8 @@ impl Loader {
         let generation = self.before.generation + 1;
         let SessionTickets { source, rotate, lifetime } = &plan.session_tickets;
         let tickets = self.stek.stage(source, *rotate, *lifetime, clock::unix_now());
-        let material = Material::load(&plan, &self.stek, generation, clock::unix_now);
+        let previous = Some(&self.before.material);
+        let material = Material::load(&plan, &self.stek, generation, clock::unix_now, previous);
         let (tickets, material) = match (tickets, material) {
             (Ok(tickets), Ok(material)) => (tickets, material),
             (tickets, material) => {

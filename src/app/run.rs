@@ -13,7 +13,7 @@ use crossbeam::channel::Sender;
 use super::gateway::{Gateway, StartError};
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::{self, Signals, Wanted};
-use super::{outlets, problems};
+use super::{expiry, outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config::error::Problem;
 use crate::config::plan::Plan;
@@ -132,14 +132,16 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     drop(reports);
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
     let reload_counts = Arc::new(ReloadCounts::new(clock::wall()));
-    let current = Arc::clone(gateway.current());
-    let registry = metrics::registry(peers, current, counts, Arc::clone(&reload_counts));
-    let state = Arc::new(AdminState::new(registry));
+    let current = gateway.current();
+    let registry =
+        metrics::registry(peers, Arc::clone(current), counts, Arc::clone(&reload_counts));
+    let state = Arc::new(AdminState::new(registry, Arc::clone(current)));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
         ready.push_str(&format!(" admin={}", admin.local_addr()));
         tokio::spawn(crate::admin::serve(admin, Arc::clone(&state)));
     }
+    tokio::spawn(expiry::watch(Arc::clone(current)));
     tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
     state.set_readiness(Readiness::Ready);
     if let Err(error) = say(&ready) {

@@ -5,6 +5,7 @@
 pub mod balance;
 pub mod client_hello;
 pub mod drain;
+pub mod expiry;
 pub mod identity;
 pub mod pool;
 pub mod record;

@@ -86,7 +86,11 @@ pub(super) fn sealed_alert(error: &Error) -> Option<u8> {
 /// The alert that suits `reason` better than the one rustls chose, where ours may replace it.
 pub(super) fn better_alert(reason: Reason, is_tls13: bool) -> Option<u8> {
     match reason {
-        Reason::SniMismatch => Some(AlertDescription::UnrecognisedName.into()),
+        // RFC 6066 §3.
+        Reason::SniMismatch | Reason::NoCertificateForName => {
+            Some(AlertDescription::UnrecognisedName.into())
+        }
+        Reason::CertificateUnavailable => Some(AlertDescription::InternalError.into()),
         Reason::CipherMismatch => Some(AlertDescription::HandshakeFailure.into()),
         // certificate_required is TLS 1.3's (RFC 8446 §6.2); before that RFC 5246 §7.4.6 rules.
         Reason::NoCertificate if !is_tls13 => Some(AlertDescription::HandshakeFailure.into()),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::oneshot;
 
 use super::alert::{self, Peer};
+use super::certificate_dir::{Answer, CertificateDir, Found};
 use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
@@ -33,6 +35,8 @@ pub struct DownstreamTerms {
     pub(super) requires_certificate: bool,
     pub(super) filters: Vec<Filter>,
     pub(super) offers: Offers,
+    /// Where the certificate for a client's name comes from; `None`: `config` has them all.
+    pub(super) directory: Option<Arc<CertificateDir>>,
 }
 
 /// What a client must share with a chain, in words.
@@ -59,6 +63,8 @@ pub struct ServerHandshake {
     terms: Arc<DownstreamTerms>,
     /// An error when rustls would not even start.
     inner: Result<Handshake<UnbufferedServerConnection>, Refusal>,
+    /// The certificate that is being read for it.
+    loading: Option<oneshot::Receiver<Answer>>,
 }
 
 /// Who the client is and what was agreed.
@@ -106,17 +112,28 @@ impl ClientFacts {
 }
 
 impl DownstreamTerms {
-    /// Begins a handshake; nothing is sent before `ServerHandshake::advance`.
+    /// Begins a handshake; nothing is sent before `ServerHandshake::advance`, which needs
+    /// `ServerHandshake::certificate` first.
     pub fn start(self: &Arc<Self>, hello: HelloFacts<'_>) -> ServerHandshake {
         let config = if hello.prefers_chacha20 { &self.config_chacha } else { &self.config };
         let expected = hello.sni.map_or(ExpectedName::None, |name| ExpectedName::Name(name.into()));
-        let context =
-            HandshakeContext { expected_name: Some(expected), ..HandshakeContext::default() };
+        let (certificate, loading) = match &self.directory {
+            None => (None, None),
+            Some(directory) => match directory.find(hello.sni) {
+                Found::Ready(answer) => (Some(answer), None),
+                Found::Loading(receiver) => (None, Some(receiver)),
+            },
+        };
+        let context = HandshakeContext {
+            expected_name: Some(expected),
+            certificate,
+            ..HandshakeContext::default()
+        };
         let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
             Ok(engine) => Ok(Handshake::new(engine, context)),
             Err(error) => Err(alert::refusal(&error, None, Peer::Client)),
         };
-        ServerHandshake { terms: Arc::clone(self), inner }
+        ServerHandshake { terms: Arc::clone(self), inner, loading }
     }
 
     /// Whether these terms would let in a client that others let in, and that has been served since.
@@ -162,6 +179,19 @@ impl Offers {
 }
 
 impl ServerHandshake {
+    /// Waits for the certificate of a `certificate_dir` where it has to be read first; at once in all
+    /// other cases. The thread that asks goes on with other work in the meantime.
+    pub async fn certificate(&mut self) {
+        let Some(loading) = self.loading.take() else { return };
+        let answer = loading.await.unwrap_or_else(|_gone| {
+            let detail = "the thread that reads certificates has ended";
+            Err(Refusal::new(Reason::CertificateUnavailable, detail))
+        });
+        if let Ok(handshake) = &mut self.inner {
+            handshake.context.certificate = Some(answer);
+        }
+    }
+
     /// Takes all bytes received and not yet consumed (the ClientHello that the peek kept comes
     /// first), appends what is to be sent to `out`. See `Advance` for what to do then.
     pub fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
@@ -187,7 +217,7 @@ impl ServerHandshake {
     /// # Errors
     /// Before `Outcome::Done`, or when rustls keeps the secrets to itself.
     pub fn finish(self) -> Result<(Wire, ClientFacts), Refusal> {
-        let Self { terms, inner } = self;
+        let Self { terms, inner, loading: _ } = self;
         let handshake = inner?;
         let negotiated = handshake.negotiated()?;
         let common: &rustls::CommonState = &handshake.engine;

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use super::certificate_dir::Answer;
 use super::standing::Standing;
 use crate::core::refusal::Refusal;
 
@@ -14,6 +15,8 @@ use crate::core::refusal::Refusal;
 pub(super) struct HandshakeContext {
     /// The SNI by which the peek chose the chain; `None` on the upstream side.
     pub expected_name: Option<ExpectedName>,
+    /// What was found for the client's name in a `certificate_dir`.
+    pub certificate: Option<Answer>,
     /// The first thing that a callback found wrong; rustls' own error is coarser.
     pub failure: Option<Refusal>,
     /// What would have been refused, by a trust that only audits.

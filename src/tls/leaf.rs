@@ -68,6 +68,12 @@ impl<'a> Leaf<'a> {
     }
 }
 
+/// The serial number of a certificate, as DER has it.
+pub(super) fn serial(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.raw_serial().to_vec())
+}
+
 fn ip(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(octets) {
         return Some(Ipv4Addr::from(octets).into());

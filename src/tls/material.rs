@@ -8,27 +8,31 @@ use std::time::Duration;
 
 use rustls::client::Resumption as ClientResumption;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
-use rustls::sign::CertifiedKey;
+use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::UnixTime;
 
 use super::UnixClock;
+use super::certificate_dir::{CertificateDir, Loader as PairLoader};
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
 use super::identity::sha256;
+use super::note::{CertificateNote, DirectoryNote, NoteKind, owner};
 use super::pem::{self, Findings};
 use super::resolver::Resolver;
+use super::served::Served;
 use super::stek::StekKeys;
 use super::ticketer::{Scope, ScopeBuilder, TicketPolicy, Ticketer};
-use super::trust::TrustStore;
+use super::trust::{Anchor, TrustStore};
 use super::upstream::UpstreamTerms;
 use super::verifier::{ClientVerifier, UpstreamVerifier};
 use crate::config::error::Problem;
 use crate::config::plan::{
-    Chain, ClientAuth, DownstreamTls, FilterKind, Listener, Plan, Resumption, TrustId, UpstreamTls,
-    UpstreamTlsId,
+    CertificateFiles, Chain, ClientAuth, DownstreamTls, FileRef, FilterKind, Listener, Plan,
+    Resumption, TrustId, UpstreamTls, UpstreamTlsId,
 };
 use crate::core::route::ChainId;
 
@@ -39,11 +43,14 @@ pub struct Material {
     downstream: Vec<Vec<Option<Arc<DownstreamTerms>>>>,
     upstream: Vec<Arc<UpstreamTerms>>,
     trusts: Vec<Arc<TrustStore>>,
+    directories: Vec<Arc<CertificateDir>>,
+    certificates: Vec<CertificateNote>,
     warnings: Vec<Problem>,
 }
 
 impl Material {
     /// Reads every file that the plan names. `generation` counts changes of trust; tickets carry it.
+    /// Of a `certificate_dir` that `previous` served too, what has not changed stays in memory.
     ///
     /// # Errors
     /// All problems at once, each at the place that names the file.
@@ -52,8 +59,11 @@ impl Material {
         stek: &Arc<StekKeys>,
         generation: u64,
         clock: UnixClock,
+        previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        Loader { plan, stek, generation, clock, findings: Findings::default() }.load()
+        let (directories, notes) = (Vec::new(), Vec::new());
+        let findings = Findings::default();
+        Loader { plan, stek, generation, clock, previous, directories, notes, findings }.load()
     }
 
     /// `None`: this chain does not terminate TLS.
@@ -71,6 +81,22 @@ impl Material {
         &self.trusts
     }
 
+    /// Every certificate, list and staple, but for those of a `certificate_dir`.
+    pub fn certificates(&self) -> impl Iterator<Item = &CertificateNote> {
+        self.certificates.iter()
+    }
+
+    /// Every `certificate_dir` as it is at `now`.
+    pub fn directories(&self, now: u64) -> impl Iterator<Item = DirectoryNote> {
+        self.directories.iter().map(move |directory| directory.note(now))
+    }
+
+    /// Reads every pair of every `certificate_dir`, which takes a second for some thousands, and says
+    /// what is wrong with them.
+    pub fn check_directories(&self) -> Vec<Problem> {
+        self.directories.iter().flat_map(|directory| directory.check()).collect()
+    }
+
     /// What loads and yet needs someone's attention, as a certificate that has expired.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
@@ -83,12 +109,16 @@ struct Loader<'a> {
     stek: &'a Arc<StekKeys>,
     generation: u64,
     clock: UnixClock,
+    previous: Option<&'a Material>,
+    directories: Vec<Arc<CertificateDir>>,
+    notes: Vec<CertificateNote>,
     findings: Findings,
 }
 
 /// The files of one `tls.downstream`, read.
 struct DownstreamFiles {
-    keys: Vec<Arc<CertifiedKey>>,
+    keys: Vec<Arc<Served>>,
+    directory: Option<Arc<CertificateDir>>,
     trust: Option<Arc<TrustStore>>,
 }
 
@@ -111,13 +141,15 @@ impl Loader<'_> {
         }
         let upstream: Vec<_> =
             plan.upstream_tls.iter().map(|terms| self.upstream(terms, &trusts)).collect();
-        let Findings { problems, warnings } = self.findings;
         let upstream = upstream.into_iter().collect::<Option<Vec<_>>>();
         let trusts = trusts.into_iter().collect::<Option<Vec<_>>>();
+        self.notes.extend(trust_notes(plan, trusts.iter().flatten()));
+        let (directories, certificates) = (self.directories, self.notes);
+        let Findings { problems, warnings } = self.findings;
         let (true, Some(upstream), Some(trusts)) = (problems.is_empty(), upstream, trusts) else {
             return Err(problems);
         };
-        Ok(Material { downstream, upstream, trusts, warnings })
+        Ok(Material { downstream, upstream, trusts, directories, certificates, warnings })
     }
 
     fn downstream_files(
@@ -126,11 +158,14 @@ impl Loader<'_> {
         trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<DownstreamFiles> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
-        let now = (self.clock)();
         let mut keys = Vec::new();
         for files in &terms.certificates {
-            keys.push(pem::certified_key(files, &provider, now, &mut self.findings));
+            keys.push(self.pair(NoteKind::Server, files, &provider));
         }
+        let directory = match &terms.certificate_dir {
+            None => None,
+            Some(directory) => Some(self.directory(directory, provider)?),
+        };
         let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
         let trust = match terms.client_auth {
             ClientAuth::None => None,
@@ -138,7 +173,66 @@ impl Loader<'_> {
                 Some(trust_of(trusts, trust)?)
             }
         };
-        Some(DownstreamFiles { keys, trust })
+        Some(DownstreamFiles { keys, directory, trust })
+    }
+
+    /// A pair that the configuration names.
+    fn pair(
+        &mut self,
+        kind: NoteKind,
+        files: &CertificateFiles,
+        provider: &CryptoProvider,
+    ) -> Option<Arc<Served>> {
+        let now = (self.clock)();
+        let served = pem::certified_key(files, provider, now, &mut self.findings);
+        pem::check_mode(&files.key, &mut self.findings);
+        let served = served?;
+        let chain = CertificateNote::of_chain(kind, &files.chain, &served.bare().cert);
+        let subject = chain.first().map_or_else(String::new, |leaf| leaf.subject.clone());
+        self.notes.extend(chain);
+        if let (Some(file), Some((this_update, next_update))) = (&files.ocsp, served.staple()) {
+            self.notes.push(CertificateNote {
+                kind: NoteKind::Staple,
+                owner: owner(file),
+                path: file.path.clone(),
+                number: 1,
+                subject,
+                identity: None,
+                not_before: this_update,
+                not_after: next_update,
+                entries: None,
+            });
+        }
+        Some(served)
+    }
+
+    fn directory(
+        &mut self,
+        file: &FileRef,
+        provider: Arc<CryptoProvider>,
+    ) -> Option<Arc<CertificateDir>> {
+        let before = self.previous.map(|material| &material.directories[..]).unwrap_or_default();
+        let same = before.iter().find(|directory| directory.path() == file.path);
+        let loader = match self.directories.first().or(before.first()) {
+            Some(directory) => Arc::clone(directory.loader()),
+            None => match PairLoader::start() {
+                Ok(loader) => loader,
+                Err(error) => {
+                    let message = format!("no thread to read certificates with: {error}");
+                    self.findings.problem(
+                        &file.at,
+                        message,
+                        "raise the limit of threads (TasksMax)",
+                    );
+                    return None;
+                }
+            },
+        };
+        let same = same.map(|directory| &**directory);
+        let findings = &mut self.findings;
+        let loaded = CertificateDir::load(file, provider, &loader, self.clock, same, findings)?;
+        self.directories.push(Arc::clone(&loaded));
+        Some(loaded)
     }
 
     fn chains(
@@ -185,6 +279,7 @@ impl Loader<'_> {
             requires_certificate: matches!(terms.client_auth, ClientAuth::Require(_)),
             filters: chain.filters.clone(),
             offers: crypto::offers(&terms.crypto, &terms.alpn),
+            directory: files.directory.clone(),
         }))
     }
 
@@ -212,9 +307,12 @@ impl Loader<'_> {
                 return None;
             }
         };
-        let mut config = builder
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(Resolver::new(files.keys.clone())));
+        let resolver = match files.directory {
+            None => Resolver::listed(files.keys.clone(), self.clock),
+            Some(_) => Resolver::named(self.clock),
+        };
+        let mut config =
+            builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(resolver));
         config.ignore_client_order = true;
         config.alpn_protocols = protocols(&terms.alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -235,11 +333,10 @@ impl Loader<'_> {
         trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<Arc<UpstreamTerms>> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
-        let now = (self.clock)();
         let certificate = terms
             .certificate
             .as_ref()
-            .map(|files| pem::certified_key(files, &provider, now, &mut self.findings));
+            .map(|files| self.pair(NoteKind::UpstreamClient, files, &provider));
         let trust = trust_of(trusts, terms.trust)?;
         let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
         let verifier = Arc::new(UpstreamVerifier::new(trust, &provider));
@@ -256,7 +353,8 @@ impl Loader<'_> {
         let mut config = match certificate {
             None => builder.with_no_client_auth(),
             Some(certificate) => {
-                builder.with_client_cert_resolver(Arc::new(single_key(certificate?)))
+                let certificate = Arc::clone(certificate?.bare());
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)))
             }
         };
         config.alpn_protocols = protocols(&terms.alpn);
@@ -317,7 +415,7 @@ fn scope(
 /// Everything that a handshake with an upstream goes by. Names and not ids, as in `scope`.
 fn upstream_digest<'a>(
     terms: &UpstreamTls,
-    certificates: impl Iterator<Item = &'a Arc<CertifiedKey>>,
+    certificates: impl Iterator<Item = &'a Arc<Served>>,
     trust: &TrustStore,
 ) -> [u8; 32] {
     let UpstreamTls {
@@ -332,7 +430,7 @@ fn upstream_digest<'a>(
     } = terms;
     let named = format!("{name:?} {server_name:?} {alpn:?} {crypto:?} {resumption:?}");
     let mut parts = vec![sha256(named.as_bytes()), trust.digest];
-    for certificate in certificates.flat_map(|key| &key.cert) {
+    for certificate in certificates.flat_map(|pair| &pair.bare().cert) {
         parts.push(sha256(certificate));
     }
     sha256(parts.as_flattened())
@@ -346,8 +444,31 @@ fn protocols(names: &[Arc<str>]) -> Vec<Vec<u8>> {
     names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
-fn single_key(key: Arc<CertifiedKey>) -> rustls::sign::SingleCertAndKey {
-    rustls::sign::SingleCertAndKey::from(key)
+/// Notes about anchors, by whom they are believed, and about lists.
+fn trust_notes<'a>(
+    plan: &Plan,
+    trusts: impl Iterator<Item = &'a Arc<TrustStore>>,
+) -> Vec<CertificateNote> {
+    let mut notes = Vec::new();
+    for (id, trust) in (0..).map(TrustId).zip(trusts) {
+        let is_for_upstreams = plan.upstream_tls.iter().any(|terms| terms.trust == id);
+        let is_for_clients = plan.downstream_tls.iter().any(|terms| match terms.client_auth {
+            ClientAuth::None => false,
+            ClientAuth::Optional(trust) | ClientAuth::Require(trust) => trust == id,
+        });
+        let kinds = [
+            (NoteKind::ClientCa, is_for_clients || !is_for_upstreams),
+            (NoteKind::UpstreamCa, is_for_upstreams),
+        ];
+        for (kind, _) in kinds.into_iter().filter(|(_, is_so)| *is_so) {
+            notes.extend(trust.anchors().iter().map(|anchor| {
+                let Anchor { file, number, identity, .. } = anchor;
+                CertificateNote::of_certificate(kind, file, *number, identity.clone())
+            }));
+        }
+        notes.extend_from_slice(trust.lists());
+    }
+    notes
 }
 
 /// RFC 8446 §4.6.1 allows a week.

@@ -5,6 +5,7 @@
 //! timer or a clock. Start with `handshake`.
 
 mod alert;
+mod certificate_dir;
 mod chain_memo;
 mod crl;
 mod crypto;
@@ -18,6 +19,7 @@ mod handshake_context;
 mod identity;
 mod leaf;
 pub mod material;
+pub mod note;
 mod path;
 pub mod peer;
 mod pem;
@@ -25,7 +27,9 @@ mod policies;
 mod rehearsal;
 mod resolver;
 mod revocation;
+mod served;
 mod standing;
+mod staple;
 pub mod stek;
 mod ticketer;
 mod tls12;
@@ -42,6 +46,7 @@ pub use handshake::{Advance, Negotiated, Outcome, Version};
 pub use handshake_context::Memo;
 pub use identity::identify;
 pub use material::Material;
+pub use note::{CertificateNote, DirectoryNote, Due, NoteKind};
 pub use rehearsal::{Agreed, SupposeError, SupposedClient};
 pub use standing::Standing;
 pub use stek::{Reloaded, StagedKeys, StekError, StekKeys, StekStatus};

@@ -17,8 +17,13 @@ use zeroize::Zeroizing;
 
 use super::crl::RevocationList;
 use super::identity::{identify, span};
+use super::leaf::serial;
+use super::served::Served;
+use super::staple::{Staple, Status};
 use crate::config::error::{Location, Problem};
 use crate::config::plan::{CertificateFiles, FileRef};
+use crate::core::expiry::Urgency;
+use crate::core::identity::Identity;
 
 /// What came up while files were read.
 #[derive(Debug, Default)]
@@ -49,19 +54,23 @@ impl Findings {
     }
 }
 
-/// A certificate chain with its key; `None` after a problem.
+/// A certificate chain with its key, and with its staple if it has one; `None` after a problem.
 pub(super) fn certified_key(
     files: &CertificateFiles,
     provider: &CryptoProvider,
     now: u64,
     findings: &mut Findings,
-) -> Option<Arc<CertifiedKey>> {
+) -> Option<Arc<Served>> {
     let chain = certificates(&files.chain, findings);
     let key = private_key(&files.key, findings);
+    let staple = match (&files.ocsp, &chain) {
+        (None, _) | (_, None) => None,
+        (Some(file), Some(chain)) => Some(staple(file, chain.first()?, now, findings)?),
+    };
     let (chain, key) = (chain?, key?);
     let mut sound = true;
     for (index, certificate) in chain.iter().enumerate() {
-        sound &= check(&files.chain, index, certificate, now, findings);
+        sound &= check(&files.chain, index, certificate, now, findings).is_some();
     }
     if !sound {
         return None;
@@ -81,7 +90,7 @@ pub(super) fn certified_key(
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-            Some(Arc::new(certified))
+            Some(Arc::new(Served::new(certified, staple)))
         }
         Err(_) => {
             let (key, chain) = (files.key.path.display(), files.chain.path.display());
@@ -96,12 +105,86 @@ pub(super) fn certified_key(
     }
 }
 
+/// An OCSP response for the first certificate of a chain; `None` after a problem. One that is over
+/// loads with a warning, and is not shown.
+fn staple(
+    file: &FileRef,
+    leaf: &CertificateDer<'_>,
+    now: u64,
+    findings: &mut Findings,
+) -> Option<Staple> {
+    let path = file.path.display();
+    let der = read(file, OCSP_BYTES_MAX, findings)?;
+    let help = "it must be a response in DER for this certificate: \
+                openssl ocsp -respin FILE -noverify -resp_text shows it";
+    let found = match serial(leaf) {
+        _ if der.is_empty() => Err("it is empty".to_owned()),
+        _ if matches!(Content::of(&der), Content::Other) => Err("it is not DER".to_owned()),
+        None => Err("the certificate cannot be parsed".to_owned()),
+        Some(serial) => Staple::parse(&der, &serial),
+    };
+    let staple = match found {
+        Ok(staple) => staple,
+        Err(why) => {
+            let message = format!("the OCSP response {path} cannot be used: {why}");
+            findings.problem(&file.at, message, help);
+            return None;
+        }
+    };
+    let warn = |findings: &mut Findings, what: &str, help: &str| {
+        findings.warning(&file.at, format!("the OCSP response {path} {what}"), help);
+    };
+    match staple.status {
+        Status::Good => {}
+        Status::Revoked => {
+            let help = "clients that look will refuse it: issue a new one if that was a mistake";
+            warn(findings, "says that the certificate is revoked", help);
+        }
+        Status::Unknown => {
+            let help = "ask the responder of the CA that issued it";
+            warn(findings, "comes from a responder that does not know the certificate", help);
+        }
+    }
+    let fetch = "fetch the current one, or check this machine's clock";
+    match staple.next_update {
+        None => warn(
+            findings,
+            "does not say until when it is good (nextUpdate), and is shown until it is replaced",
+            "let the responder say so: many clients take no other",
+        ),
+        Some(next) if next < now => {
+            let what = format!("is out of date since {} and is not shown", span(now - next));
+            warn(findings, &what, fetch);
+        }
+        Some(_) if staple.this_update > now => {
+            let what = format!("begins only in {}", span(staple.this_update - now));
+            warn(findings, &what, "check this machine's clock");
+        }
+        Some(next) => {
+            if Urgency::of_list(staple.this_update, next, now) > Urgency::Calm {
+                let what = format!("is good for {} only", span(next - now));
+                warn(findings, &what, "look at what should have fetched the next one");
+            }
+        }
+    }
+    Some(staple)
+}
+
+/// A certificate of a CA, where it stands in its file, and what it says.
+pub(super) struct AnchorFound<'a> {
+    pub file: &'a FileRef,
+    /// From 1.
+    pub number: usize,
+    pub der: CertificateDer<'static>,
+    pub identity: Identity,
+}
+
 /// The certificates of CAs, each with its file and its number there; `None` after a problem.
 pub(super) fn anchors<'a>(
     files: &'a [FileRef],
     now: u64,
     findings: &mut Findings,
-) -> Option<Vec<((&'a FileRef, usize), CertificateDer<'static>)>> {
+) -> Option<Vec<AnchorFound<'a>>> {
     let mut sound = true;
     let mut all = Vec::new();
     for file in files {
@@ -109,9 +192,13 @@ pub(super) fn anchors<'a>(
             sound = false;
             continue;
         };
-        for (index, anchor) in found.into_iter().enumerate() {
-            sound &= check(file, index, &anchor, now, findings);
-            all.push(((file, index + 1), anchor));
+        for (index, der) in found.into_iter().enumerate() {
+            match check(file, index, &der, now, findings) {
+                None => sound = false,
+                Some(identity) => {
+                    all.push(AnchorFound { file, number: index + 1, der, identity });
+                }
+            }
         }
     }
     sound.then_some(all)
@@ -196,6 +283,13 @@ fn check_list(file: &FileRef, list: &RevocationList, now: u64, findings: &mut Fi
             format!("the revocation list {path} of {issuer} begins only in {ahead}"),
             "check this machine's clock",
         );
+    } else if Urgency::of_list(list.this_update, list.next_update, now) > Urgency::Calm {
+        let left = span(list.next_update - now);
+        findings.warning(
+            &file.at,
+            format!("the revocation list {path} of {issuer} is good for {left} only"),
+            "look at what should have fetched the next one",
+        );
     }
 }
 
@@ -234,7 +328,6 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
 
 fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<'static>> {
     let text = read(file, FILE_BYTES_MAX, findings)?;
-    check_mode(file, findings);
     let path = file.path.display();
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Some(key),
@@ -341,7 +434,7 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
 }
 
 /// A private key that everyone on the machine can read loads with a warning.
-fn check_mode(file: &FileRef, findings: &mut Findings) {
+pub(super) fn check_mode(file: &FileRef, findings: &mut Findings) {
     let Ok(metadata) = std::fs::metadata(&file.path) else { return };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
@@ -351,14 +444,14 @@ fn check_mode(file: &FileRef, findings: &mut Findings) {
     }
 }
 
-/// Parses one certificate; one that is out of its time loads with a warning.
+/// Parses one certificate; one that is out of its time, or soon will be, loads with a warning.
 fn check(
     file: &FileRef,
     index: usize,
     certificate: &CertificateDer<'_>,
     now: u64,
     findings: &mut Findings,
-) -> bool {
+) -> Option<Identity> {
     let path = file.path.display();
     let Some(identity) = identify(certificate) else {
         findings.problem(
@@ -366,19 +459,23 @@ fn check(
             format!("certificate {} of {path} cannot be parsed", index + 1),
             "replace it: openssl x509 -noout -text -in FILE shows what is there",
         );
-        return false;
+        return None;
     };
-    let subject = &identity.subject;
-    if identity.not_after < now {
-        let ago = span(now - identity.not_after);
+    let Identity { subject, not_before, not_after, .. } = &identity;
+    if *not_after < now {
+        let ago = span(now - not_after);
         let message = format!("the certificate of {subject} in {path} expired {ago} ago");
         findings.warning(&file.at, message, "renew it, or check this machine's clock");
-    } else if identity.not_before > now {
-        let ahead = span(identity.not_before - now);
+    } else if *not_before > now {
+        let ahead = span(not_before - now);
         let message = format!("the certificate of {subject} in {path} is valid only in {ahead}");
         findings.warning(&file.at, message, "check this machine's clock");
+    } else if Urgency::of_certificate(*not_before, *not_after, now) > Urgency::Calm {
+        let left = span(not_after - now);
+        let message = format!("the certificate of {subject} in {path} expires in {left}");
+        findings.warning(&file.at, message, "renew it, and look at what should have done so");
     }
-    true
+    Some(identity)
 }
 
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
@@ -390,6 +487,9 @@ const DER_SEQUENCE: u8 = 0x30;
 
 /// A bundle of every public CA is a quarter of a mebibyte.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A response with its responder's certificates is 2 to 4 KiB; TLS could carry 16 MiB.
+const OCSP_BYTES_MAX: u64 = 64 * 1024;
 
 /// Threat 14: two and a half million entries take 100 MiB.
 const CRL_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -1,6 +1,7 @@
-//! Which of a chain's certificates a client gets, and the check that rustls saw the name that we saw.
+//! Which certificate a client gets, and the check that rustls saw the name that we saw.
 //!
-//! `material` loads the certificates; the verifier of the client's own is in `verifier`.
+//! `material` loads the certificates, `certificate_dir` those of a directory; the verifier of the
+//! client's own is in `verifier`.
 
 use std::sync::Arc;
 
@@ -8,19 +9,73 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureAlgorithm};
 
+use super::UnixClock;
 use super::handshake_context::{self, ExpectedName};
+use super::served::Served;
 use crate::core::refusal::{Reason, Refusal};
 
-/// Certificates of one chain; ECDSA and Ed25519 before RSA, whose signatures cost six times as much.
+/// Where the certificates of one chain come from.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    keys: Vec<Arc<CertifiedKey>>,
+    source: Source,
+    clock: UnixClock,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// ECDSA and Ed25519 before RSA, whose signatures cost six times as much.
+    Listed(Vec<Arc<Served>>),
+    /// The handshake brings the one that was found for the client's name.
+    Named,
 }
 
 impl Resolver {
-    pub(super) fn new(mut keys: Vec<Arc<CertifiedKey>>) -> Self {
-        keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
-        Self { keys }
+    /// One of these.
+    pub(super) fn listed(mut keys: Vec<Arc<Served>>, clock: UnixClock) -> Self {
+        keys.sort_by_key(|key| key.algorithm() == SignatureAlgorithm::RSA);
+        Self { source: Source::Listed(keys), clock }
+    }
+
+    /// That of the handshake.
+    pub(super) fn named(clock: UnixClock) -> Self {
+        Self { source: Source::Named, clock }
+    }
+
+    /// The certificate for a client, among those that it can verify one that is for the name it asks
+    /// for, if there is one.
+    fn choose(&self, hello: &ClientHello<'_>) -> Result<Arc<CertifiedKey>, Refusal> {
+        let brought;
+        let candidates = match &self.source {
+            Source::Listed(keys) => keys.as_slice(),
+            Source::Named => {
+                let found = handshake_context::with(|context| context.certificate.clone());
+                let missing = || Refusal::new(Reason::Internal, "no certificate was looked for");
+                brought = [found.flatten().ok_or_else(missing)??];
+                &brought
+            }
+        };
+        let fits = |key: &&Arc<Served>| {
+            suites_allow(hello.cipher_suites(), key.algorithm())
+                && key.bare().key.choose_scheme(hello.signature_schemes()).is_some()
+        };
+        // One alone is shown whatever it is for: clients may know it by other means.
+        let found = match candidates {
+            [_, _, ..] => {
+                let name = handshake_context::with(|context| context.expected_name.clone());
+                let name = name.flatten();
+                let name = name.as_ref().and_then(ExpectedName::as_str);
+                let is_for = |key: &&Arc<Served>| name.is_some_and(|name| key.is_for(name));
+                candidates.iter().filter(fits).find(is_for)
+            }
+            [_] | [] => None,
+        };
+        match found.or_else(|| candidates.iter().find(fits)) {
+            Some(found) => Ok(Arc::clone(found.key((self.clock)()))),
+            None => {
+                let detail = "the client takes signatures of none of this chain's certificates";
+                Err(Refusal::new(Reason::CipherMismatch, detail))
+            }
+        }
     }
 }
 
@@ -29,18 +84,13 @@ impl ResolvesServerCert for Resolver {
         if !name_is_expected(hello.server_name()) {
             return None;
         }
-        let fits = |key: &&Arc<CertifiedKey>| {
-            suites_allow(hello.cipher_suites(), key.key.algorithm())
-                && key.key.choose_scheme(hello.signature_schemes()).is_some()
-        };
-        let found = self.keys.iter().find(fits).cloned();
-        if found.is_none() {
-            let detail = "the client takes signatures of none of this chain's certificates";
-            handshake_context::with(|context| {
-                context.fail(Refusal::new(Reason::CipherMismatch, detail));
-            });
+        match self.choose(&hello) {
+            Ok(found) => Some(found),
+            Err(refusal) => {
+                handshake_context::with(|context| context.fail(refusal));
+                None
+            }
         }
-        found
     }
 }
 

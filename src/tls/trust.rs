@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use webpki::VerifiedPath;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -15,7 +14,8 @@ use x509_parser::prelude::FromDer;
 use super::crl::RevocationList;
 use super::identity::{identify, sha256};
 use super::leaf::Leaf;
-use super::pem::{self, Findings};
+use super::note::{CertificateNote, NoteKind, owner};
+use super::pem::{self, AnchorFound, Findings};
 use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
 use super::standing::{AnchorKey, Standing, Verified, issuer_key};
 use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
@@ -42,6 +42,7 @@ pub struct TrustStore {
     pub(super) rules_digest: [u8; 32],
     /// Of rules, anchors and lists: two stores with the same digest decide the same.
     pub(super) digest: [u8; 32],
+    lists: Vec<CertificateNote>,
 }
 
 /// An anchor by its places: of its trust among the plan's, and of itself there.
@@ -55,6 +56,9 @@ pub struct AnchorPlace {
 #[derive(Debug)]
 pub struct Anchor {
     pub identity: Identity,
+    pub file: FileRef,
+    /// Its place in the file, from 1.
+    pub number: usize,
     pub(super) key: AnchorKey,
     /// Of its name, as lists and certificates of its have it for their issuer.
     name: u64,
@@ -82,13 +86,15 @@ impl TrustStore {
         let (anchors, lists) = (anchors?, lists?);
         let mut roots = RootCertStore::empty();
         let mut known = Vec::with_capacity(anchors.len());
-        for (file, der) in anchors {
-            known.push(anchor(&mut roots, file, der, findings)?);
+        for found in anchors {
+            known.push(anchor(&mut roots, found, findings)?);
         }
         if !lists_are_of_anchors(&lists, &known, findings) {
             return None;
         }
         let lists = without_superseded(lists, &known, findings);
+        let notes = list_notes(&lists);
+        let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let rules_digest = rules_digest(trust, &lists);
         let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
         parts.extend(lists.iter().map(|list| list.digest));
@@ -110,12 +116,18 @@ impl TrustStore {
             leaf: trust.leaf.clone(),
             rules_digest,
             digest: sha256(parts.as_flattened()),
+            lists: notes,
         }))
     }
 
     /// The anchors, in the order of their files.
     pub fn anchors(&self) -> &[Anchor] {
         &self.anchors
+    }
+
+    /// What is to be said of the revocation lists, in the order of their files.
+    pub fn lists(&self) -> &[CertificateNote] {
+        &self.lists
     }
 
     /// The anchor that vouched for whoever this was found of.
@@ -177,27 +189,46 @@ impl Anchor {
     }
 }
 
+/// One file may hold several.
+fn list_notes(lists: &[(&FileRef, RevocationList)]) -> Vec<CertificateNote> {
+    let mut notes = Vec::<CertificateNote>::with_capacity(lists.len());
+    for (file, list) in lists {
+        let before = notes.iter().filter(|note| note.path == file.path).count();
+        notes.push(CertificateNote {
+            kind: NoteKind::Crl,
+            owner: owner(file),
+            path: file.path.clone(),
+            number: before + 1,
+            subject: list.issuer_text.clone(),
+            identity: None,
+            not_before: list.this_update,
+            not_after: list.next_update,
+            entries: Some(list.len()),
+        });
+    }
+    notes
+}
+
 fn anchor(
     roots: &mut RootCertStore,
-    (file, index): (&FileRef, usize),
-    der: CertificateDer<'static>,
+    found: AnchorFound<'_>,
     findings: &mut Findings,
 ) -> Option<Anchor> {
+    let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
         (spki, parsed.is_ca() || parsed.subject() == parsed.issuer())
     });
-    let identity = identify(&der);
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, can_vouch)), Some(identity), None) = (parsed, identity, &error) else {
+    let (Some((spki, can_vouch)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
-            format!("certificate {index} of {path} cannot be an anchor: {why}"),
+            format!("certificate {number} of {path} cannot be an anchor: {why}"),
             "put X.509 version 3 CA certificates into this file",
         );
         return None;
@@ -205,7 +236,7 @@ fn anchor(
     if !can_vouch {
         findings.warning(
             &file.at,
-            format!("certificate {index} of {path} is not a CA's: it vouches for nobody"),
+            format!("certificate {number} of {path} is not a CA's: it vouches for nobody"),
             "an anchor is the certificate of the CA that issued the peers'",
         );
     }
@@ -217,7 +248,8 @@ fn anchor(
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
-    Some(Anchor { identity, key: AnchorKey(key), name: issuer_key(&root.subject), spki })
+    let (file, key, name) = (file.clone(), AnchorKey(key), issuer_key(&root.subject));
+    Some(Anchor { identity, file, number, key, name, spki })
 }
 
 /// A list that has the name of an anchor and was not signed by one of that name would refuse every
@@ -245,18 +277,18 @@ fn lists_are_of_anchors(
 
 /// Leaves out lists that a newer one of the same CA and scope replaces: an old one beside it would keep
 /// every resumption from being told by look-up.
-fn without_superseded(
-    lists: Vec<(&FileRef, RevocationList)>,
+fn without_superseded<'a>(
+    lists: Vec<(&'a FileRef, RevocationList)>,
     anchors: &[Anchor],
     findings: &mut Findings,
-) -> Vec<RevocationList> {
+) -> Vec<(&'a FileRef, RevocationList)> {
     let signer = |list: &RevocationList| anchors.iter().position(|one| one.issued(list));
-    let mut kept: Vec<(Option<usize>, RevocationList)> = Vec::with_capacity(lists.len());
+    let mut kept: Vec<(Option<usize>, (&FileRef, RevocationList))> = Vec::new();
     let mut newest_first = lists;
     newest_first.sort_by_key(|(_, list)| std::cmp::Reverse(list.this_update));
     for (file, list) in newest_first {
         let signer = signer(&list);
-        let replaces = |(by, newer): &(Option<usize>, RevocationList)| {
+        let replaces = |(by, (_, newer)): &(Option<usize>, (&FileRef, RevocationList))| {
             by.is_some() && *by == signer && newer.scope == list.scope
         };
         if kept.iter().any(replaces) {
@@ -268,7 +300,7 @@ fn without_superseded(
             );
             continue;
         }
-        kept.push((signer, list));
+        kept.push((signer, (file, list)));
     }
     kept.into_iter().map(|(_, list)| list).collect()
 }

@@ -219,6 +219,7 @@ impl Connection {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
         });
+        shake.certificate().await;
         if let Err(refusal) = handshake::drive(&worker, &mut self.down, &mut shake).await {
             return Event::Refused(refusal);
         }

@@ -172,6 +172,17 @@ fn mesh() {
 }
 
 #[test]
+fn certificate_dir() {
+    let sample = start("certificate-dir.toml", &[7000], &[]);
+    sample.passes("edge", "orders.example.com", &sample.client);
+    sample.passes("edge", "a.tenants.example.com", &sample.client);
+    sample.is_refused("edge", "orders.example.com", &sample.anonymous);
+    sample.is_refused("edge", "other.example.com", &sample.client);
+    sample.gateway.settled();
+    assert_eq!(sample.accepted(), [2]);
+}
+
+#[test]
 fn mtls_end_to_end() {
     let sample = start("mtls-end-to-end.toml", &[], &[6432, 6433]);
     for _ in 0..4 {

@@ -8,10 +8,12 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod certificate_dir;
 mod downstream;
 mod material;
 mod paths;
 mod reauthorised;
+mod staple;
 mod stek;
 mod support;
 mod tickets;

@@ -10,11 +10,11 @@ use portcullis_kit::{Authority, ClientSpec, KeyKind, Validity};
 use crate::support::*;
 
 fn problems(world: &World) -> Vec<Problem> {
-    Material::load(&world.plan, &world.stek, 1, unix_now).unwrap_err()
+    Material::load(&world.plan, &world.stek, 1, unix_now, None).unwrap_err()
 }
 
 fn load(world: &World) -> Material {
-    Material::load(&world.plan, &world.stek, 1, unix_now).unwrap()
+    Material::load(&world.plan, &world.stek, 1, unix_now, None).unwrap()
 }
 
 #[test]

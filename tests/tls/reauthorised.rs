@@ -205,7 +205,7 @@ impl Case {
     }
 
     fn terms_with(&self, keys: &Arc<StekKeys>) -> Arc<DownstreamTerms> {
-        let material = Material::load(&self.world.plan, keys, 7, now).unwrap();
+        let material = Material::load(&self.world.plan, keys, 7, now, None).unwrap();
         Arc::clone(material.downstream(0, self.chain).unwrap())
     }
 }
@@ -287,7 +287,8 @@ fn a_new_list_that_revokes_others_leaves_tickets_good() {
     let bob = case.intermediate.client(&ClientSpec::new("bob"));
     let config = Arc::new(client_config(servers.roots(), VERSIONS[1], Some(&case.alice)));
     let terms = || {
-        let material = Material::load(&case.world.plan, &case.world.stek, 1, unix_now).unwrap();
+        let material =
+            Material::load(&case.world.plan, &case.world.stek, 1, unix_now, None).unwrap();
         Arc::clone(material.downstream(0, case.chain).unwrap())
     };
     assert_eq!(meet(&terms(), &config), Met::Full);

@@ -74,7 +74,7 @@ impl Fleet {
     }
 
     fn node_with(&self, keys: Arc<StekKeys>, clock: UnixClock) -> Node {
-        let material = Material::load(&self.world.plan, &keys, 1, clock).unwrap();
+        let material = Material::load(&self.world.plan, &keys, 1, clock, None).unwrap();
         let terms = Arc::clone(material.downstream(0, self.chain).unwrap());
         Node { keys, terms }
     }

@@ -147,7 +147,7 @@ impl World {
     }
 
     pub(crate) fn load(&self) -> Material {
-        Material::load(&self.plan, &self.stek, 1, unix_now).unwrap()
+        Material::load(&self.plan, &self.stek, 1, unix_now, None).unwrap()
     }
 
     /// The terms of a chain as one worker has them; called twice, as two workers have them.
@@ -270,7 +270,15 @@ pub(crate) fn handshake(
     client: &mut ClientConnection,
     name: &str,
 ) -> Result<Established, (Refusal, Option<rustls::Error>)> {
-    drive(terms.start(hello(name)), client, usize::MAX)
+    drive(begin(terms, hello(name)), client, usize::MAX)
+}
+
+/// A handshake that has its certificate, as a worker waits for it.
+pub(crate) fn begin(terms: &Arc<DownstreamTerms>, hello: HelloFacts<'_>) -> ServerHandshake {
+    let mut server = terms.start(hello);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(server.certificate());
+    server
 }
 
 /// As `handshake`, the client's bytes arriving in pieces of `piece` bytes.

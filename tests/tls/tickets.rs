@@ -183,7 +183,7 @@ fn ticket_outlives_neither_its_lifetime_nor_its_certificate() {
             let trust = world.trust(&first);
             let chain = world.chain("a", &server, ClientAuth::Require(trust));
             let terms = || {
-                let material = Material::load(&world.plan, &world.stek, 1, later).unwrap();
+                let material = Material::load(&world.plan, &world.stek, 1, later, None).unwrap();
                 Arc::clone(material.downstream(0, chain).unwrap())
             };
             let mut config = client_config(servers.roots(), version, Some(identity));
@@ -217,7 +217,7 @@ fn client_that_is_remembered_is_refused_once_its_certificate_expires() {
     let mut world = World::new();
     let trust = world.trust(&first);
     let chain = world.chain("a", &server, ClientAuth::Require(trust));
-    let material = Material::load(&world.plan, &world.stek, 1, clock).unwrap();
+    let material = Material::load(&world.plan, &world.stek, 1, clock, None).unwrap();
     let terms = material.downstream(0, chain).unwrap();
     for version in VERSIONS {
         for (ahead, refused) in [(0, false), (900, false), (1100, true), (0, false)] {

@@ -168,7 +168,7 @@ fn material(plan: &Plan, now: u64) -> Result<Material, Unanswered> {
     let tickets = &plan.session_tickets;
     let stek = StekKeys::random(tickets.rotate, tickets.lifetime, now);
     let stek = Arc::new(stek.map_err(|error| invalid(StartError::Tickets(error)))?);
-    Material::load(plan, &stek, 1, moment::moment)
+    Material::load(plan, &stek, 1, moment::moment, None)
         .map_err(|found| invalid(StartError::Problems(found)))
 }
 

@@ -19,7 +19,9 @@ tables! {
         /// `certificate_dir` must be written.
         certificates: List<RawCertificate>,
         /// A directory of certificates and keys, relative to this file, chosen by the client's SNI,
-        /// instead of `certificates`.
+        /// instead of `certificates`: `NAME.crt` with `NAME.key`, `NAME.pem` with both, or
+        /// `NAME/tls.crt` with `NAME/tls.key`; `_wildcard.example.com` for `*.example.com`. Each is
+        /// read when a client first asks for it (docs/certificates.md).
         certificate_dir: String,
         /// "require", "optional" or "none". Default: "require".
         client_auth: String,

@@ -16,7 +16,7 @@
 //! the same client equally are a `Conflict`, found when the table is built. Names arrive normalised
 //! by `server_name`; nothing here compares certificates or opens files. Read `name_table` next.
 
-mod name_table;
+pub mod name_table;
 mod prefix;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 
 /// Names to values. A name is 1–255 bytes of lower-case ASCII (`server_name` sees to that).
 #[derive(Debug, Clone, Default)]
-pub(super) struct NameTable {
+pub struct NameTable {
     seed: u64,
     len: usize,
     /// The shortest and the longest name: `find_parent` looks for no others.
@@ -30,7 +30,7 @@ struct Slot {
 
 impl NameTable {
     /// A table of distinct names. `None` when their text is beyond 4 GiB.
-    pub(super) fn build(names: &[(&str, u32)]) -> Option<Self> {
+    pub fn build(names: &[(&str, u32)]) -> Option<Self> {
         let len = names.len();
         let mut text = Vec::new();
         let mut entries = Vec::with_capacity(len);
@@ -73,7 +73,7 @@ impl NameTable {
         probes_most
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<u32> {
+    pub fn find(&self, name: &str) -> Option<u32> {
         if self.len == 0 {
             return None;
         }

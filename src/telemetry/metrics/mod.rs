@@ -5,6 +5,7 @@
 //! describes each; a test compares it with what a scrape shows.
 
 mod anchors;
+mod certificates;
 mod encode;
 mod process;
 mod reloads;
@@ -63,6 +64,7 @@ impl Collector for Gateway {
         sessions(counters, &mut families)?;
         upstreams(counters, &mut families)?;
         anchors::encode(counters, &mut families)?;
+        certificates::encode(&snapshot.material, clock::unix_now(), &mut families)?;
         self.reloads.encode(snapshot.generation, &mut families)?;
         self.logs(&mut families)?;
         process::encode(self.started, &mut families)

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use portcullis_kit::Authority;
 use prometheus_client::encoding::text;
+use tempfile::TempDir;
 
 use super::*;
 use crate::config;
@@ -30,14 +32,16 @@ endpoints = ["127.0.0.1:7000"]
 
 /// A gateway of two workers, all counters at zero.
 fn gateway() -> (Arc<[Peer]>, Arc<Snapshot>) {
-    gateway_of(CONFIG)
+    gateway_with("")
 }
 
-fn gateway_of(text: &str) -> (Arc<[Peer]>, Arc<Snapshot>) {
-    let plan = config::load_text(text, Path::new("/portcullis.toml")).expect("a plan");
+/// The same, with more in its configuration.
+fn gateway_with(tables: &str) -> (Arc<[Peer]>, Arc<Snapshot>) {
+    let text = format!("{CONFIG}{tables}");
+    let plan = config::load_text(&text, Path::new("/portcullis.toml")).expect("a plan");
     let lifetime = Duration::from_secs(3_600);
     let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
-    let material = Material::load(&plan, &Arc::new(stek), 0, || 0).expect("no files");
+    let material = Material::load(&plan, &Arc::new(stek), 0, || 0, None).expect("no files");
     let snapshot = Snapshot::first(plan, material, 2).expect("chains that differ");
     let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
     (Arc::new([peer(), peer()]), snapshot)
@@ -54,14 +58,16 @@ fn scrape(peers: &Arc<[Peer]>, snapshot: &Arc<Snapshot>) -> String {
 
 /// A scrape in which every family has a sample.
 fn full_scrape() -> String {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("ca.crt");
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    std::fs::write(&path, params.self_signed(&key).expect("a CA").pem()).expect("a file");
-    let trust = format!("[trust.partners]\nanchors = [\"{}\"]\n", path.display());
-    let (peers, snapshot) = gateway_of(&format!("{CONFIG}{trust}"));
+    let (ca, directory) = (Authority::new("CA"), TempDir::new().expect("a directory"));
+    let anchors = ca.ca_path().display();
+    let (peers, snapshot) = gateway_with(&format!(
+        "[tls.downstream.many]\n\
+         certificate_dir = \"{}\"\n\
+         trust = \"clients\"\n\
+         [trust.clients]\n\
+         anchors = [\"{anchors}\", \"{anchors}\"]\n",
+        directory.path().display()
+    ));
     let listener = snapshot.counters.listeners[0].of(0);
     listener.refused(Reason::NotTls);
     listener.audited(Reason::SanNotAllowed);
@@ -121,6 +127,23 @@ fn only_reasons_that_occurred_are_series() {
 fn a_name_cannot_break_out_of_its_label() {
     // threat 48
     assert_eq!(Name::new("a\"b\\c\nd").as_str(), r#"a\"b\\c\nd"#);
+}
+
+#[test]
+fn files_show_when_they_end_by_the_place_that_names_them() {
+    let page = full_scrape();
+    for number in [0, 1] {
+        let series = format!(
+            "portcullis_certificate_expiry_timestamp_seconds{{kind=\"client_ca\",\
+             name=\"trust.clients.anchors[{number}]\"}} "
+        );
+        let line = page.lines().find(|line| line.starts_with(&series)).expect("a series");
+        let end: u64 = line[series.len()..].parse().expect("a time");
+        assert!(end > clock::unix_now(), "{line}");
+    }
+    let name = "name=\"tls.downstream.many.certificate_dir\"";
+    has(&page, &format!("portcullis_certificate_dir_pairs{{{name},state=\"known\"}} 0"));
+    has(&page, &format!("portcullis_certificate_dir_loads_total{{{name}}} 0"));
 }
 
 #[test]

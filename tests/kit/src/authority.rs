@@ -67,7 +67,7 @@ pub struct ClientSpec {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Validity {
-    /// From an hour ago for thirty days.
+    /// From an hour ago for ninety days.
     #[default]
     Current,
     /// Ended yesterday.
@@ -225,6 +225,11 @@ impl Authority {
     /// The file of `ca_pem`.
     pub fn ca_path(&self) -> &Path {
         &self.ca_path
+    }
+
+    /// This CA's private key, for programs that sign in its name.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
     }
 
     /// The directory in which all files of this authority and its intermediates lie.
@@ -437,7 +442,7 @@ fn leaf_params(spec: &ClientSpec, key: &KeyPair) -> CertificateParams {
     };
     params.use_authority_key_identifier_extension = true;
     let (from, until) = match spec.validity {
-        Validity::Current => (-HOUR, 30 * DAY),
+        Validity::Current => (-HOUR, 90 * DAY),
         Validity::Expired => (-30 * DAY, -DAY),
         Validity::NotYet => (DAY, 30 * DAY),
         Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
