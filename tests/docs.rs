@@ -1,10 +1,13 @@
 //! What `docs/` says of the code is true: pages that are made from it, and tests that are named.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use portcullis::app::docs;
+use portcullis::core::refusal::Reason;
+use serde_json::Value;
 
 #[test]
 fn configuration_page_is_what_the_code_makes() {
@@ -52,6 +55,45 @@ fn every_link_between_pages_leads_somewhere() {
             assert!(target.exists(), "{}: {link} leads nowhere", page.display());
         }
     }
+}
+
+/// Whoever has a refused client finds its reason, and in the section what the gateway really writes:
+/// `tests/data/refusal-records.jsonl` is held by the gateway's own tests.
+#[test]
+fn troubleshooting_has_a_section_for_every_reason_with_its_true_line() {
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).expect("is there");
+    let mut sections = HashMap::new();
+    for section in page.split("\n### `").skip(1) {
+        let (code, text) = section.split_once("`\n").expect("a heading is a code and no more");
+        let text = text.split("\n## ").next().unwrap_or_default();
+        assert!(sections.insert(code, text).is_none(), "{code} is there twice");
+    }
+    for reason in Reason::ALL {
+        let code = reason.code();
+        let text = sections.get(code).copied().unwrap_or_default();
+        let (symptom, line) = text.split_once("```").unwrap_or_default();
+        assert!(!symptom.trim().is_empty(), "docs/troubleshooting.md: what clients see of {code}");
+        let line_is_there = line.starts_with(&format!("\n\"reason\":\"{code}\","));
+        assert!(line_is_there, "docs/troubleshooting.md: the line in the log of {code}");
+    }
+    assert_eq!(sections.len(), Reason::ALL.len(), "a section of no reason");
+
+    let records = fs::read_to_string(root().join("tests/data/refusal-records.jsonl"));
+    let mut shown = HashMap::new();
+    for line in records.expect("is there").lines() {
+        let (_, record) = line.split_once(": ").expect("a name and a record");
+        let record: Value = serde_json::from_str(record).expect("is JSON");
+        let code = record["reason"].as_str().expect("is there").to_owned();
+        let has = |name: &str| {
+            let value = &record[name];
+            value.is_null() || sections[&*code].contains(&format!("\"{name}\":{value}"))
+        };
+        let is_shown = ["alert", "alert_name", "rule", "detail"].into_iter().all(has);
+        *shown.entry(code).or_insert(false) |= is_shown;
+    }
+    let stale: Vec<_> = shown.iter().filter(|(_, is_shown)| !**is_shown).collect();
+    assert!(stale.is_empty(), "docs/troubleshooting.md has not the line of the records: {stale:?}");
+    assert!(shown.len() > 15, "only {shown:?} are compared");
 }
 
 fn is_current(page: &str, made: &str) {

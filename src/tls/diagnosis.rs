@@ -183,9 +183,15 @@ fn path(error: &webpki::Error, sent: &Sent, roots: &RootCertStore, now: u64) -> 
             Finding::new(Reason::CertificateInvalid, unspecified("version"), VERSION_1)
         }
         Webpki::CertNotValidForName(names) => {
+            // webpki shows them as `DnsName("db.internal")`.
+            let bare = |name: &String| match name.split('"').nth(1) {
+                Some(inner) => inner.to_owned(),
+                None => name.clone(),
+            };
+            let presented: Vec<_> = names.presented.iter().map(bare).collect();
             let what = format!(
                 "is for {}, not for {}",
-                listed(&names.presented, "no name at all"),
+                listed(&presented, "no name at all"),
                 names.expected.to_str()
             );
             Finding::new(Reason::CertificateInvalid, CertificateError::NotValidForName, what)

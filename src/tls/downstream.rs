@@ -142,7 +142,8 @@ impl DownstreamTerms {
     /// Why not.
     pub fn reconsider(&self, client: &ClientFacts, now: u64) -> Result<(), Refusal> {
         let Some(trust) = &self.trust else { return Ok(()) };
-        if trust.mode == Mode::Enforce {
+        let may_be_nobody = client.leaf.is_none() && !self.requires_certificate;
+        if trust.mode == Mode::Enforce && !may_be_nobody {
             trust::reconsider(trust, client.leaf.as_deref(), client.standing.as_ref(), now)?;
         }
         let denials = filters::denials(&self.filters, client.verified_leaf());

@@ -35,6 +35,7 @@ use crate::config::plan::{
     Resumption, TrustId, UpstreamTls, UpstreamTlsId,
 };
 use crate::core::route::ChainId;
+use crate::core::trust::Mode;
 
 /// All terms of a plan, built.
 #[derive(Debug)]
@@ -339,6 +340,16 @@ impl Loader<'_> {
             .map(|files| self.pair(NoteKind::UpstreamClient, files, &provider));
         let trust = trust_of(trusts, terms.trust)?;
         let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
+        if trust.mode == Mode::Audit {
+            let message = format!(
+                "trust {} only audits: whoever answers in an upstream's place is believed, and gets \
+                 the clients' bytes",
+                trust.name
+            );
+            let help =
+                "write mode = \"enforce\" for a trust of upstreams, once its audits are zero";
+            self.findings.warning(&terms.at, message, help);
+        }
         let verifier = Arc::new(UpstreamVerifier::new(trust, &provider));
         let rustls_verifier = Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>;
         let builder = ClientConfig::builder_with_details(provider, self.time())

@@ -264,17 +264,20 @@ impl Connection {
         };
         let worker = Rc::clone(&self.worker);
         if may_be_ready && let Some(ready) = cluster.take_ready(&worker) {
-            self.upstream = Some(ready);
-            return Event::Connected;
+            return self.connected(ready);
         }
         let sni = self.notes.server_name.as_deref();
         match cluster.dial(&worker, sni, &self.tried).await {
-            Ok(connected) => {
-                self.upstream = Some(connected);
-                Event::Connected
-            }
+            Ok(connected) => self.connected(connected),
             Err(refusal) => Event::DialFailed(refusal),
         }
+    }
+
+    fn connected(&mut self, upstream: Connected) -> Event {
+        let audit = upstream.facts.as_ref().and_then(|facts| facts.audit.clone());
+        self.audits.extend(audit.map(upstream_audit));
+        self.upstream = Some(upstream);
+        Event::Connected
     }
 
     async fn relay(&mut self) -> Relayed {
@@ -382,6 +385,11 @@ impl Connection {
     fn chain_counters(&self) -> Option<&ChainCounters> {
         self.route.as_ref().map(|route| route.chain.of(self.worker.index))
     }
+}
+
+/// What a trust in audit mode has against an upstream, by the reason that it would be refused for.
+fn upstream_audit(refusal: Refusal) -> Refusal {
+    Refusal { reason: Reason::UpstreamUntrusted, ..refusal }
 }
 
 /// An IPv4 client of a listener on `[::]` by the address that people know it by.

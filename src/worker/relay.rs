@@ -48,6 +48,8 @@ pub(super) struct Session<'a> {
     /// turns out to be dead, another one may take its place.
     replaceable: bool,
     detail: String,
+    /// What a record that ended the session was, more precisely than that it was bad.
+    fault: Option<Reason>,
 }
 
 /// How the relay came to its end.
@@ -93,12 +95,18 @@ impl<'a> Session<'a> {
             last_moved: now,
             replaceable: ready,
             detail: String::new(),
+            fault: None,
         }
     }
 
     /// Relays until both sides are done, and closes both as the outcome asks.
     pub(super) async fn run(mut self) -> Relayed {
-        let Some(outcome) = poll_fn(|cx| self.poll(cx)).await else { return Relayed::ReadyDied };
+        let ended = poll_fn(|cx| self.poll(cx)).await;
+        let Some(mut outcome) = ended else { return Relayed::ReadyDied };
+        if let Some(Reason::ClientRecord | Reason::UpstreamRecord) = outcome.reason {
+            // An alert of the peer's, say: no corruption.
+            outcome.reason = self.fault.or(outcome.reason);
+        }
         let mut detail = std::mem::take(&mut self.detail);
         if outcome.reason == Some(Reason::TrustChanged) {
             self.review.why().clone_into(&mut detail);
@@ -371,6 +379,7 @@ impl<'a> Session<'a> {
                     WireSide::To => from.other(),
                 };
                 self.detail = fault.refusal.detail;
+                self.fault = Some(fault.refusal.reason);
                 if let Some(alert) = fault.refusal.alert {
                     self.legs.on(side).send_alert(&self.worker, alert, cx);
                 }

@@ -250,7 +250,8 @@ impl Cluster {
                 handshake::drive(worker, &mut leg, &mut shake)
                     .await
                     .map_err(|refusal| at_endpoint(refusal, address))?;
-                let (wire, facts) = shake.finish()?;
+                let finished = shake.finish().map_err(|refusal| at_endpoint(refusal, address));
+                let (wire, facts) = finished?;
                 leg.wire = wire;
                 Some(Box::new(facts))
             }

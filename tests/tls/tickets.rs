@@ -265,6 +265,32 @@ fn resumption_that_is_off_sends_no_ticket() {
     }
 }
 
+// threat 22
+#[test]
+fn no_ticket_invites_early_data() {
+    let Tenants { servers, server, .. } = tenants();
+    let mut world = World::new();
+    let chain = world.chain("a", &server, ClientAuth::None);
+    let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    assert!(!resumed(&world.terms(chain), &config));
+    assert!(offers_a_ticket(&config, NAME));
+    assert!(!resumed(&world.terms(chain), &config));
+    assert!(client(&config, NAME).early_data().is_none());
+    // The control: a server that takes early data does invite it.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut willing = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(server.chain_der.clone(), server.key_der.clone_key())
+        .unwrap();
+    willing.max_early_data_size = 1024;
+    assert!(plain_handshake(&Arc::new(willing), &config).is_some());
+    assert!(client(&config, NAME).early_data().is_some());
+}
+
 #[test]
 fn a_resumed_client_is_known_by_its_first_handshake() {
     let Tenants { servers, server, first, alice, .. } = tenants();

@@ -52,8 +52,8 @@ tables! {
         /// certificate must have: 64 hexadecimal digits, with colons or without, or "sha256/" and
         /// base64. Default: [], any.
         pins: List<String>,
-        /// "enforce", or "audit", which lets in, logs and counts what `san`, `pins`, `client_keys`
-        /// and revocation would refuse. Default: "enforce".
+        /// "enforce", or "audit", which lets in, logs and counts whomever it would refuse: unknown CAs,
+        /// and clients without a certificate, too. Default: "enforce".
         mode: String,
         /// What becomes of live sessions that a new list, anchor or rule refuses: "keep" them,
         /// "drain" at an idle moment, or "close" at once. Default: "keep".
