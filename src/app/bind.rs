@@ -29,13 +29,24 @@ pub fn bind(
     held: &[(ListenerKey, SocketAddr)],
 ) -> Result<Vec<Bound>, Vec<Problem>> {
     let listeners = &snapshot.plan.listeners;
+    let (staying, leaving): (Vec<_>, Vec<_>) =
+        held.iter().partition(|(key, _)| snapshot.listener(*key).is_some());
     let mut bound = Vec::new();
     let mut problems = Vec::new();
     for (listener, key) in listeners.iter().zip(snapshot.listener_keys()) {
         if held.iter().any(|(held, _)| held == key) {
             continue;
         }
-        match bind_one(listener.address, workers, held) {
+        let overlaps = |held: &[&(ListenerKey, SocketAddr)]| {
+            held.iter().any(|(_, held)| overlap(*held, listener.address))
+        };
+        let bound_one = if overlaps(&staying) {
+            // As at a start, where the second of two such listeners finds the first.
+            Err(io::ErrorKind::AddrInUse.into())
+        } else {
+            bind_one(listener.address, workers, overlaps(&leaving))
+        };
+        match bound_one {
             Ok((address, sockets)) => bound.push(Bound { key: *key, address, sockets }),
             Err(error) => problems.push(bind_problem(listener, listeners, &error)),
         }
@@ -43,14 +54,14 @@ pub fn bind(
     if problems.is_empty() { Ok(bound) } else { Err(problems) }
 }
 
+/// `is_covered`: from one address to all of the machine, or back. We are in the way ourselves until the
+/// workers have changed over, and SO_REUSEPORT lets both be.
 fn bind_one(
     mut address: SocketAddr,
     workers: usize,
-    held: &[(ListenerKey, SocketAddr)],
+    is_covered: bool,
 ) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    // From one address to all of the machine, or back: we are in the way ourselves until the workers
-    // have changed over, and SO_REUSEPORT lets both be.
-    if !held.iter().any(|(_, held)| overlap(*held, address)) {
+    if !is_covered {
         socket::ensure_free(address)?;
     }
     let mut sockets = Vec::with_capacity(workers);
@@ -63,10 +74,14 @@ fn bind_one(
     Ok((address, sockets))
 }
 
-/// Whether one address stands for the other, too.
+/// Whether a socket on one address is in the way of one on the other. `[::]` takes IPv4 as well.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let shared = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && (shared || one.ip() == other.ip())
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
 fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Problem {
@@ -98,4 +113,28 @@ fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Pro
     };
     let message = format!("cannot listen on {address}: {error}");
     Problem { at: listener.at.clone(), message, help }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_one_stands_for_the_other() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::]:1", "[::1]:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
 }

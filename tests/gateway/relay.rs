@@ -307,6 +307,6 @@ fn a_flood_of_key_updates_by_a_client_that_does_not_read_is_ended() {
     });
     assert!(flood.join().unwrap(), "100,000 key updates were taken");
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
-    assert_eq!(line["reason"], "client_record", "{line}");
+    assert_eq!(line["reason"], "protocol_violation", "{line}");
     gateway.settled();
 }
