@@ -199,6 +199,25 @@ fn a_ca_that_is_gone_ends_the_sessions_that_it_vouched_for() {
 }
 
 #[test]
+fn clients_without_a_certificate_stay_where_none_is_required() {
+    let stage = Stage::new();
+    let config = |trust: &str| {
+        stage
+            .config("close", trust, "")
+            .to_string()
+            .replace("[tls.downstream.edge]", "[tls.downstream.edge]\nclient_auth = \"optional\"")
+    };
+    let gateway = Gateway::start(crate::support::BINARY, &config(""));
+    let nobody = ClientTls::trusting(&stage.pki.ca).build();
+    let mut nobody = connect_tls(gateway.addr("edge"), NAME, &nobody).unwrap();
+    talks(&mut nobody);
+    let mut alice = stage.connect(&gateway, &stage.pki.alice);
+    gateway.reload(&config("san = [{ uri = \"spiffe://test/bob\" }]"));
+    assert_eq!(read_to_end(&mut alice).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    talks(&mut nobody);
+}
+
+#[test]
 fn a_reload_that_changes_no_trust_ends_nothing() {
     let stage = Stage::new();
     let gateway = stage.start("close");

@@ -246,3 +246,19 @@ fn the_name_that_the_client_asked_for_can_be_the_upstreams() {
     assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
     assert_eq!(gateway.settled().refusals("upstream_untrusted"), 1);
 }
+
+#[test]
+fn an_upstream_that_refuses_the_gateways_certificate_is_told_as_such_after_the_handshake_too() {
+    let pki = Pki::new();
+    let strangers = Authority::new("Strangers");
+    let server = ServerTls::new(&pki.upstream).require_clients_of(&strangers).only_tls13();
+    let upstream = TlsEcho::start(server.build());
+    let gateway = encrypted(&pki, &[upstream.address()], "pool = { ready_max = 0 }");
+    let mut stream = pki.connect(&gateway);
+    // In TLS 1.3 the gateway's handshake is done before the upstream has looked at its certificate.
+    drop(round_trip(&mut stream, b"hello"));
+    let line = gateway.wait_access(PATIENCE, |_| true);
+    assert_eq!(line["reason"], "upstream_tls", "{line}");
+    let detail = line["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("alert certificate_required"), "{line}");
+}

@@ -1,10 +1,12 @@
 //! Handshakes with upstreams: whom we believe, whom we resume with, and what we say about the rest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use portcullis::config::plan::UpstreamTlsId;
+use portcullis::config::plan::{RevocationCheck, UpstreamTlsId};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::handshake::Version;
+use portcullis::tls::material::Material;
 use portcullis::tls::upstream::{Dialler, UpstreamFacts};
 use portcullis::tls::wire::{OUT_BYTES_MIN, Scratch, Wire, transfer};
 use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity, monotonic_now};
@@ -78,6 +80,44 @@ fn upstreams_are_resumed_by_the_dialler_that_knows_them_and_by_no_other() {
         let (_, facts) = connect(&terms.dialler(), NAME, &config).unwrap();
         assert!(!facts.negotiated.resumed, "{version:?}");
     }
+}
+
+// threat 20
+#[test]
+fn upstream_whose_certificate_is_not_good_any_more_is_not_resumed() {
+    let servers = Authority::new("Backends");
+    let identity = servers.server(&[NAME]);
+    for version in VERSIONS {
+        let (mut world, id) = world(&servers, None);
+        let list =
+            |revoked: &[&Identity]| servers.write("list", "crl", &servers.revocation_list(revoked));
+        world.plan.trusts[0].crls = vec![file(&list(&[]))];
+        world.plan.trusts[0].revocation.check = RevocationCheck::Chain;
+        let config = server(&identity, version, None);
+        // The sessions of one dialler are lost with the material that it came from, so it is the clock
+        // that goes on under it: past the end of the list.
+        AHEAD.store(0, Ordering::Relaxed);
+        let material = Material::load(&world.plan, &world.stek, 1, ahead, None).unwrap();
+        let dialler = material.upstream(id).dialler();
+        for resumed in [false, true] {
+            let (_, facts) = connect(&dialler, NAME, &config).unwrap();
+            assert_eq!(facts.negotiated.resumed, resumed, "{version:?}");
+        }
+        AHEAD.store(2 * 86_400, Ordering::Relaxed);
+        let refusal = connect(&dialler, NAME, &config).unwrap_err();
+        assert_eq!(refusal.reason, Reason::UpstreamUntrusted, "{version:?}: {refusal}");
+        assert!(refusal.detail.contains("is out of date"), "{version:?}: {refusal}");
+        world.plan.trusts[0].crls = vec![file(&list(&[&identity]))];
+        let refusal = connect(&world.load().upstream(id).dialler(), NAME, &config).unwrap_err();
+        assert!(refusal.detail.contains("it is revoked"), "{version:?}: {refusal}");
+    }
+}
+
+/// Seconds that the clock of the test above is ahead.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+
+fn ahead() -> u64 {
+    unix_now() + AHEAD.load(Ordering::Relaxed)
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -70,16 +71,40 @@ impl Recorder {
 
     /// A file, or all files of a directory, that the plan names.
     fn look_at(&mut self, path: &Path) {
-        match std::fs::read_dir(path) {
-            Ok(entries) => {
-                let entries = entries.filter_map(|entry| Some(entry.ok()?.path()));
-                let entries: BTreeSet<_> = entries.take(ENTRIES_MAX).collect();
-                for entry in entries.into_iter().filter(|entry| !entry.is_dir()) {
-                    self.look_at_file(&entry);
-                }
-                self.files.directories.insert(path.to_owned());
-            }
+        match entries(path) {
+            Ok(entries) => self.look_at_directory(path, &entries),
             Err(_not_a_directory) => self.look_at_file(path),
+        }
+    }
+
+    /// A `certificate_dir`, with the directories in it. There may be a hundred thousand pairs, so their
+    /// place and time count here, not their bytes: as for those who keep what they have read of them.
+    fn look_at_directory(&mut self, path: &Path, entries: &BTreeSet<PathBuf>) {
+        self.files.directories.insert(path.to_owned());
+        for entry in entries {
+            match self::entries(entry) {
+                Ok(inner) => {
+                    if self.files.directories.len() < DIRECTORIES_MAX {
+                        self.files.directories.insert(entry.clone());
+                    }
+                    inner.iter().for_each(|file| self.look_at_inode(file));
+                }
+                Err(_not_a_directory) => self.look_at_inode(entry),
+            }
+        }
+    }
+
+    fn look_at_inode(&mut self, path: &Path) {
+        self.begin(path);
+        match std::fs::metadata(path) {
+            Ok(found) => {
+                let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+                for number in [found.dev(), found.ino(), found.len()] {
+                    self.add(&number.to_be_bytes());
+                }
+                times.iter().for_each(|time| self.add(&time.to_be_bytes()));
+            }
+            Err(_) => self.add(UNREADABLE),
         }
     }
 
@@ -118,6 +143,12 @@ impl Recorder {
     }
 }
 
+/// What is in a directory, in the order of names.
+fn entries(path: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let entries = std::fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(entries.take(ENTRIES_MAX).collect())
+}
+
 /// No digest is as long.
 const UNREADABLE: &[u8] = b"unreadable";
 
@@ -126,8 +157,12 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Longer than any file that loads.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Files of one directory.
-const ENTRIES_MAX: usize = 100_000;
+/// Files of one directory: 100,000 pairs, and room.
+const ENTRIES_MAX: usize = 400_000;
+
+/// Directories that are watched: each takes a watch of the kernel's (fs.inotify.max_user_watches). What
+/// changes in those beyond is taken at the next reload.
+const DIRECTORIES_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
