@@ -12,7 +12,7 @@ use x509_parser::x509::X509Name;
 
 use super::identity::{identify, span};
 use super::leaf::Leaf;
-use super::path::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault};
+use super::path::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX};
 use super::revocation::{RevocationFault, RevocationFaultKind};
 use super::trust::TrustStore;
 use crate::core::identity::Identity;
@@ -60,7 +60,9 @@ impl Finding {
 pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now: u64) -> Diagnosis {
     let sent = Sent::of(chain);
     let finding = match fault {
-        Fault::TooMany(_) | Fault::TooLong(_) | Fault::Unreadable => unread(fault),
+        Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes(_) | Fault::Unreadable => {
+            unread(fault)
+        }
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
         Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
         Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
@@ -143,6 +145,10 @@ fn unread(fault: &Fault) -> Finding {
         Fault::TooLong(bytes) => {
             format!("the peer sent {bytes} bytes of certificates, more than {CHAIN_BYTES_MAX}")
         }
+        Fault::TooManyNamesakes(_) => format!(
+            "the peer sent more than {NAMESAKES_MAX} CA certificates of one name: send only those that \
+             lead to the anchor"
+        ),
         _ => "the leaf certificate cannot be parsed".to_owned(),
     };
     Finding::new(Reason::CertificateInvalid, CertificateError::BadEncoding, what)

@@ -245,7 +245,10 @@ impl Stage {
     fn of(fault: &Fault) -> Self {
         use webpki::Error as Webpki;
         match fault {
-            Fault::TooMany(_) | Fault::TooLong(_) | Fault::Unreadable => Self::Size,
+            Fault::TooMany(_)
+            | Fault::TooLong(_)
+            | Fault::TooManyNamesakes(_)
+            | Fault::Unreadable => Self::Size,
             Fault::Path(Webpki::CertExpired { .. } | Webpki::CertNotValidYet { .. }) => {
                 Self::Validity
             }

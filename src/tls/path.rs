@@ -5,6 +5,7 @@
 //! Remembers nothing and words nothing: `chain_memo` and `diagnosis` do. `verifier` and `explain` ask.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -41,6 +42,8 @@ pub(super) enum Fault {
     /// More certificates than anybody needs, or larger ones (threat 11).
     TooMany(usize),
     TooLong(usize),
+    /// Several CAs of one name, which make a path branch (threat 13).
+    TooManyNamesakes(usize),
     /// The leaf is no certificate.
     Unreadable,
     /// What webpki says.
@@ -88,6 +91,7 @@ pub(super) fn watched(
     watch: &dyn Fn(&VerifiedPath<'_>),
 ) -> Result<Arc<Verified>, Fault> {
     bound(chain)?;
+    bound_branches(chain)?;
     let leaf = Leaf::parse(chain.leaf).ok_or(Fault::Unreadable)?;
     if let Purpose::Client = purpose {
         // Before a signature is looked at: a large key costs most there (threat 12).
@@ -193,6 +197,29 @@ pub(super) fn bound(chain: Chain<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Threat 13: webpki tries every order of certificates whose names fit, and its own budget ends that
+/// only after 200,000 steps: 150 ms and more for nine CAs of one name. Two keys of one CA are usual.
+fn bound_branches(chain: Chain<'_>) -> Result<(), Fault> {
+    let different: HashSet<&[u8]> = chain.intermediates.iter().map(AsRef::as_ref).collect();
+    let mut namesakes = HashMap::<Box<[u8]>, usize>::new();
+    for der in different {
+        // What webpki cannot read ends its search at once.
+        let Ok(certificate) =
+            EndEntityCert::try_from(&CertificateDer::from(der)).map(|one| one.subject().into())
+        else {
+            continue;
+        };
+        let count = namesakes.entry(certificate).or_default();
+        *count += 1;
+        if *count > NAMESAKES_MAX {
+            return Err(Fault::TooManyNamesakes(*count));
+        }
+    }
+    Ok(())
+}
+
 /// Root, eight levels below, leaf: more than any PKI that a person understands.
 pub(super) const CHAIN_CERTIFICATES_MAX: usize = 10;
 pub(super) const CHAIN_BYTES_MAX: usize = 32 * 1024;
+/// A CA that changes its key, and is cross-signed while it does.
+pub(super) const NAMESAKES_MAX: usize = 3;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use portcullis::config::plan::*;
-use portcullis::core::refusal::Reason;
-use portcullis_kit::Authority;
+use portcullis::core::refusal::{Reason, Refusal};
+use portcullis_kit::{Authority, ClientSpec};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
     CrlDistributionPoint, CrlIssuingDistributionPoint, CustomExtension, DnType, IsCa, KeyIdMethod,
@@ -222,4 +222,44 @@ fn a_list_signed_by_a_cas_newer_key_speaks_for_what_its_older_key_issued() {
         let reason = refusal.as_ref().map(|(reason, _)| *reason);
         assert_eq!(reason, expected, "{by_newer} {revoked:?}: {refusal:?}");
     }
+}
+
+/// How a client fares that sends these CAs behind its leaf, which the first of them issued.
+fn refusal_of_bomb(bombs: &[Authority]) -> Refusal {
+    let (clients, servers) = (Authority::new("Clients"), Authority::new("Servers"));
+    let alice = bombs[0].client(&ClientSpec::new("alice"));
+    let mut chain = vec![alice.leaf().clone()];
+    chain.extend(bombs.iter().map(|bomb| bomb.certificate().clone()));
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let id = world.chain("a", &servers.server(&[NAME]), ClientAuth::Require(trust));
+    let mut bomb = alice;
+    bomb.chain_der = chain;
+    let config = client_config(servers.roots(), &rustls::version::TLS13, Some(&bomb));
+    let mut peer = client(&Arc::new(config), NAME);
+    handshake(&world.terms(id), &mut peer, NAME).map(|_| ()).unwrap_err().0
+}
+
+// threat 13
+#[test]
+fn many_cas_of_one_name_are_refused_before_a_path_is_searched() {
+    let bombs: Vec<_> = (0..9).map(|_| Authority::new("Bomb").intermediate("Bomb")).collect();
+    let refusal = refusal_of_bomb(&bombs);
+    assert_eq!(refusal.reason, Reason::CertificateInvalid, "{refusal}");
+    assert!(refusal.detail.contains("more than 3 CA certificates of one name"), "{refusal}");
+    // The control: fewer are looked through.
+    assert_eq!(refusal_of_bomb(&bombs[..3]).reason, Reason::UnknownIssuer);
+}
+
+// threat 13
+#[test]
+fn names_that_lead_in_circles_end_the_search() {
+    // Nine CAs, three of each name, each issued by one of the next name: the most that may be sent.
+    let circle = |(name, above): (&str, &str)| {
+        (0..3).map(|_| Authority::new(above).intermediate(name)).collect::<Vec<_>>()
+    };
+    let bombs: Vec<_> = [("A", "B"), ("B", "C"), ("C", "A")].into_iter().flat_map(circle).collect();
+    let refusal = refusal_of_bomb(&bombs);
+    assert_eq!(refusal.reason, Reason::CertificateInvalid, "{refusal}");
+    assert!(refusal.detail.contains("search for a path"), "{refusal}");
 }
