@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text;
 
 use super::listener::Reach;
-use super::{AdminState, Readiness, certs};
+use super::{AdminState, Readiness, certs, tickets, trust};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -38,7 +38,9 @@ pub(super) fn answer<B>(
     }
     match path {
         METRICS => metrics(state),
-        CERTS => response(StatusCode::OK, JSON, certs::page(&state.current.load().material, now)),
+        CERTS => response(StatusCode::OK, JSON, certs::page(&state.current.load(), now)),
+        TRUST => response(StatusCode::OK, JSON, trust::page(&state.current.load(), now)),
+        TICKETS => response(StatusCode::OK, JSON, tickets::page(&state.stek, now)),
         READYZ => readyz(state.readiness()),
         // Who answers lives: control and workers are one process.
         _ => plain(StatusCode::OK, "alive"),
@@ -122,7 +124,9 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Ans
 const METRICS: &str = "/metrics";
 const READYZ: &str = "/readyz";
 const CERTS: &str = "/certs";
-const PATHS: [&str; 4] = ["/livez", READYZ, METRICS, CERTS];
+const TRUST: &str = "/trust";
+const TICKETS: &str = "/tickets";
+const PATHS: [&str; 6] = ["/livez", READYZ, METRICS, CERTS, TRUST, TICKETS];
 
 const JSON: &str = "application/json";
 

@@ -5,19 +5,21 @@
 use serde_json::{Value, json};
 
 use crate::core::expiry::days_left;
-use crate::tls::{CertificateNote, DirectoryNote, Material};
+use crate::tls::{CertificateNote, DirectoryNote};
+use crate::worker::Snapshot;
 
 /// The page, for `now` in Unix seconds.
-pub(super) fn page(material: &Material, now: u64) -> String {
+pub(super) fn page(snapshot: &Snapshot, now: u64) -> String {
+    let material = &snapshot.material;
     let certificates: Vec<Value> =
         material.certificates().map(|note| certificate(note, now)).collect();
     let directories: Vec<Value> =
         material.directories(now).map(|note| directory(&note, now)).collect();
-    let page = json!({ "now": now, "certificates": certificates, "directories": directories });
+    let page = json!({ "now": now, "generation": snapshot.generation, "certificates": certificates, "directories": directories });
     format!("{page:#}\n")
 }
 
-fn certificate(note: &CertificateNote, now: u64) -> Value {
+pub(super) fn certificate(note: &CertificateNote, now: u64) -> Value {
     let identity = note.identity.as_ref();
     json!({
         "kind": note.kind.name(),

@@ -10,6 +10,8 @@ mod certs;
 mod listener;
 #[cfg(test)]
 mod tests;
+mod tickets;
+mod trust;
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -32,6 +34,7 @@ pub use self::listener::AdminListener;
 
 use self::listener::{Accepted, Acceptor, Reach};
 use crate::sys::clock;
+use crate::tls::StekKeys;
 use crate::worker::Snapshot;
 
 /// What the answers are made from.
@@ -39,6 +42,7 @@ use crate::worker::Snapshot;
 pub struct AdminState {
     metrics: Registry,
     current: Arc<ArcSwap<Snapshot>>,
+    stek: Arc<StekKeys>,
     readiness: AtomicU8,
 }
 
@@ -87,8 +91,8 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
 
 impl AdminState {
     /// Begins as `Readiness::Starting`.
-    pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { metrics, current, readiness: AtomicU8::new(Readiness::Starting as u8) }
+    pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>, stek: Arc<StekKeys>) -> Self {
+        Self { metrics, current, stek, readiness: AtomicU8::new(Readiness::Starting as u8) }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use portcullis_kit::{Authority, within};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -25,13 +26,16 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
+fn keys() -> Arc<StekKeys> {
+    let lifetime = Duration::from_secs(3_600);
+    Arc::new(StekKeys::random(lifetime, lifetime, 7_200).expect("keys"))
+}
+
 /// A snapshot of a gateway with this configuration.
 fn running(config: &str) -> Arc<ArcSwap<Snapshot>> {
     let plan = config::load_text(&format!("{BASE}{config}"), Path::new("/portcullis.toml"));
     let plan = plan.expect("a plan");
-    let lifetime = Duration::from_secs(3_600);
-    let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
-    let material = Material::load(&plan, &Arc::new(stek), 0, clock::unix_now, None);
+    let material = Material::load(&plan, &keys(), 0, clock::unix_now, None);
     let snapshot = Snapshot::first(plan, material.expect("files"), 1).expect("chains that differ");
     Arc::new(ArcSwap::from(snapshot))
 }
@@ -53,7 +57,7 @@ impl Running {
     fn start(address: &AdminAddress) -> Self {
         let mut registry = Registry::default();
         registry.register("things", "Things", Counter::<u64>::default());
-        let state = Arc::new(AdminState::new(registry, running("")));
+        let state = Arc::new(AdminState::new(registry, running(""), keys()));
         let listener = AdminListener::bind(address).expect("the address is free");
         let address = listener.local_addr().to_owned();
         let (stop, stopped) = oneshot::channel();
@@ -161,11 +165,12 @@ fn certificates_are_listed_with_the_days_that_are_left_and_without_keys() {
              crls = [\"{list}\"]\n",
             directory.path().display()
         )),
+        keys(),
     );
     let snapshot = state.current.load();
     let end = snapshot.material.certificates().next().expect("a certificate").not_after;
-    let page = certs::page(&snapshot.material, end - 5 * 86_400);
-    let shown: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    let page = certs::page(&snapshot, end - 5 * 86_400);
+    let shown: Value = serde_json::from_str(&page).expect("JSON");
     let [edge, anchor, crl] = &shown["certificates"].as_array().expect("a list")[..] else {
         panic!("{page}")
     };
@@ -187,6 +192,48 @@ fn certificates_are_listed_with_the_days_that_are_left_and_without_keys() {
     let answer = Running::tcp().get("/certs");
     assert_eq!(status(&answer), 200);
     assert!(answer.contains("content-type: application/json"), "{answer}");
+}
+
+#[test]
+fn trusts_are_listed_with_their_rules_and_with_whom_their_anchors_vouched_for() {
+    let ca = Authority::new("CA");
+    let server = ca.server(&["edge.test"]);
+    let list = ca.write("list", "crl", &ca.revocation_list(&[&server]));
+    let (chain, key) = (server.chain_path.display(), server.key_path.display());
+    let (anchors, list) = (ca.ca_path().display(), list.display());
+    let snapshot = running(&format!(
+        "[tls.downstream.edge]\n\
+         certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}]\n\
+         trust = \"clients\"\n\
+         [trust.clients]\n\
+         anchors = [\"{anchors}\"]\n\
+         crls = [\"{list}\"]\n\
+         san = [{{ dns = \"*.test\" }}]\n\
+         on_change = \"drain\"\n"
+    ));
+    let snapshot = snapshot.load();
+    snapshot.counters.anchors[0][0].of(0).used(90);
+    let page: Value = serde_json::from_str(&trust::page(&snapshot, 100)).expect("JSON");
+    assert_eq!(page["generation"], 1);
+    let trust = &page["trusts"][0];
+    assert_eq!((&trust["name"], &trust["on_change"]), (&"clients".into(), &"drain".into()));
+    assert_eq!(trust["san"][0], "dns = \"*.test\"");
+    assert_eq!(trust["clients_of"][0], "edge");
+    assert_eq!(trust["revocation_lists"][0]["revoked"], 1);
+    let anchor = &trust["anchors"][0];
+    assert_eq!((&anchor["subject"], &anchor["uses"]), (&"CN=CA".into(), &1.into()));
+    assert_eq!((&anchor["last_used_at"], &anchor["seconds_since"]), (&90.into(), &10.into()));
+}
+
+#[test]
+fn ticket_keys_are_listed_by_their_ids_and_roles() {
+    let page = tickets::page(&keys(), 7_300);
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let keys = page["keys"].as_array().expect("a list");
+    let seals: Vec<_> = keys.iter().filter(|key| key["role"] == "seals").collect();
+    assert_eq!(seals.len(), 1, "{page}");
+    assert_eq!(seals[0]["source"], "auto");
+    assert!(seals[0]["id"].as_str().is_some_and(|id| id.len() == 16), "{page}");
 }
 
 #[test]
@@ -299,7 +346,7 @@ fn connections_have_a_limit_and_the_next_is_served_when_one_goes() {
 /// Ends when the endpoint has closed a connection on which `request` was sent and nothing is read.
 fn outlasted(request: &'static [u8], patience: Patience) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let state = Arc::new(AdminState::new(Registry::default(), running("")));
+    let state = Arc::new(AdminState::new(Registry::default(), running(""), keys()));
     within(portcullis_kit::PATIENCE, "closing a connection", move || {
         runtime.expect("a runtime").block_on(async {
             // Too small for an answer.

@@ -135,7 +135,8 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     let current = gateway.current();
     let registry =
         metrics::registry(peers, Arc::clone(current), counts, Arc::clone(&reload_counts));
-    let state = Arc::new(AdminState::new(registry, Arc::clone(current)));
+    let state =
+        Arc::new(AdminState::new(registry, Arc::clone(current), Arc::clone(gateway.stek())));
     let mut ready = ready_line(&gateway);
     if let Some(admin) = admin {
         ready.push_str(&format!(" admin={}", admin.local_addr()));

@@ -60,7 +60,7 @@ impl Finding {
 pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now: u64) -> Diagnosis {
     let sent = Sent::of(chain);
     let finding = match fault {
-        Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes(_) | Fault::Unreadable => {
+        Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes | Fault::Unreadable => {
             unread(fault)
         }
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
@@ -145,7 +145,7 @@ fn unread(fault: &Fault) -> Finding {
         Fault::TooLong(bytes) => {
             format!("the peer sent {bytes} bytes of certificates, more than {CHAIN_BYTES_MAX}")
         }
-        Fault::TooManyNamesakes(_) => format!(
+        Fault::TooManyNamesakes => format!(
             "the peer sent more than {NAMESAKES_MAX} CA certificates of one name: send only those that \
              lead to the anchor"
         ),

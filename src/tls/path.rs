@@ -43,7 +43,7 @@ pub(super) enum Fault {
     TooMany(usize),
     TooLong(usize),
     /// Several CAs of one name, which make a path branch (threat 13).
-    TooManyNamesakes(usize),
+    TooManyNamesakes,
     /// The leaf is no certificate.
     Unreadable,
     /// What webpki says.
@@ -212,7 +212,7 @@ fn bound_branches(chain: Chain<'_>) -> Result<(), Fault> {
         let count = namesakes.entry(certificate).or_default();
         *count += 1;
         if *count > NAMESAKES_MAX {
-            return Err(Fault::TooManyNamesakes(*count));
+            return Err(Fault::TooManyNamesakes);
         }
     }
     Ok(())

@@ -125,6 +125,11 @@ impl TrustStore {
         &self.anchors
     }
 
+    /// Of anchors, lists and rules: two nodes that show the same believe the same.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// What is to be said of the revocation lists, in the order of their files.
     pub fn lists(&self) -> &[CertificateNote] {
         &self.lists
