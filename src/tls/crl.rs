@@ -15,7 +15,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 
 use super::identity::sha256;
-use super::standing::CertificateKey;
+use super::standing::{CertificateKey, SerialKeys};
 use crate::core::trust::KeyKind;
 use crate::tls::leaf::key_kind;
 
@@ -308,10 +308,11 @@ fn scope_of(extensions: &[u8]) -> Option<Scope> {
 }
 
 fn revoked(issuer: &[u8], list: &BorrowedCertRevocationList<'_>) -> Result<Box<[u128]>, String> {
+    let keys = SerialKeys::of(issuer);
     let mut revoked = Vec::new();
     for entry in list {
         let entry = entry.map_err(unusable)?;
-        revoked.push(CertificateKey::new(issuer, entry.serial_number).serial);
+        revoked.push(keys.key(entry.serial_number));
     }
     revoked.sort_unstable();
     Ok(revoked.into())

@@ -249,7 +249,9 @@ fn lists_of(
 ) -> Option<Vec<CertificateRevocationListDer<'static>>> {
     let path = file.path.display();
     let text = read(file, CRL_BYTES_MAX, findings)?;
-    if matches!(Content::of(&text), Content::Der) {
+    // A list is longer than 127 bytes, so that its length takes the long form (X.690 §8.1.3.5), which no
+    // text looks like.
+    if matches!(&text[..], [DER_SEQUENCE, 0x81..=0xff, ..]) {
         return Some(vec![CertificateRevocationListDer::from(text.to_vec())]);
     }
     let help = "it must be a CRL, in PEM with -----BEGIN X509 CRL----- lines, or in DER";
@@ -374,6 +376,8 @@ enum Content {
 
 impl Content {
     fn of(bytes: &[u8]) -> Self {
+        // What a file is shows at its beginning, and there are lists of 100 MiB.
+        let bytes = &bytes[..bytes.len().min(LOOKED_AT_MAX)];
         let has = |label: &str| bytes.windows(label.len()).any(|window| window == label.as_bytes());
         if bytes.trim_ascii().is_empty() {
             Self::Nothing
@@ -481,6 +485,8 @@ fn check(
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
 const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \
                         KEY (PKCS#1), not encrypted";
+
+const LOOKED_AT_MAX: usize = 64 * 1024;
 
 /// X.690 §8.9: every certificate and key in DER is a SEQUENCE.
 const DER_SEQUENCE: u8 = 0x30;

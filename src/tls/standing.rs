@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use super::identity::sha256;
 
 /// A full authentication: when it was, and what it found. Tickets carry it.
@@ -67,11 +69,26 @@ impl Verified {
 impl CertificateKey {
     /// `issuer` as webpki shows it; `serial` as the content of a DER INTEGER.
     pub(super) fn new(issuer: &[u8], serial: &[u8]) -> Self {
-        let mut both = Vec::with_capacity(8 + issuer.len() + serial.len());
-        both.extend_from_slice(&(issuer.len() as u64).to_be_bytes());
-        both.extend_from_slice(issuer);
-        both.extend_from_slice(shortest(serial));
-        Self { issuer: issuer_key(issuer), serial: first(&sha256(&both)) }
+        Self { issuer: issuer_key(issuer), serial: SerialKeys::of(issuer).key(serial) }
+    }
+}
+
+/// Makes `CertificateKey::serial` of many certificates of one issuer: its name is digested once.
+pub(super) struct SerialKeys(Context);
+
+impl SerialKeys {
+    pub(super) fn of(issuer: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(&(issuer.len() as u64).to_be_bytes());
+        context.update(issuer);
+        Self(context)
+    }
+
+    pub(super) fn key(&self, serial: &[u8]) -> u128 {
+        let mut context = self.0.clone();
+        context.update(shortest(serial));
+        let digest = context.finish();
+        digest.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
     }
 }
 
@@ -88,10 +105,6 @@ fn shortest(mut serial: &[u8]) -> &[u8] {
 pub(super) fn issuer_key(issuer: &[u8]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = sha256(issuer);
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-fn first(digest: &[u8; 32]) -> u128 {
-    digest.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -84,6 +84,43 @@ fn a_directory_serves_each_name_and_refuses_what_is_broken_or_not_there() {
 }
 
 #[test] // threat 36
+fn a_pair_that_is_added_or_renewed_is_served_without_a_signal_and_costs_the_others_nothing() {
+    let (ca, echoes, directory) =
+        (Authority::new("CA"), PlainEcho::start(), TempDir::new().unwrap());
+    let names = ["a.test", "b.test"];
+    let servers = names.map(|name| ca.server(&[name]));
+    for (name, server) in names.iter().zip(&servers) {
+        add(directory.path(), name, server, server);
+    }
+    let gateway = served_from(directory.path(), &echoes).start();
+    let edge = gateway.addr("edge");
+    let client = ClientTls::trusting(&ca).without_resumption().build();
+    let shown = |name: &str| {
+        let stream = connect_tls(edge, name, &client).ok()?;
+        let leaf = stream.conn.peer_certificates()?.first()?.clone();
+        talk(stream);
+        Some(leaf)
+    };
+    for (name, server) in names.iter().zip(&servers) {
+        assert_eq!(shown(name).as_ref(), Some(server.leaf()));
+    }
+    let (renewed, new) = (ca.server(&["a.test"]), ca.server(&["c.test"]));
+    add(directory.path(), "a.test", &renewed, &renewed);
+    fs::create_dir(directory.path().join("c.test")).unwrap();
+    fs::copy(&new.chain_path, directory.path().join("c.test/tls.crt")).unwrap();
+    fs::copy(&new.key_path, directory.path().join("c.test/tls.key")).unwrap();
+    for (name, server) in [("a.test", &renewed), ("c.test", &new)] {
+        eventually(PATIENCE, name, || shown(name).filter(|leaf| leaf == server.leaf()));
+    }
+    // The one that nobody touched is as it was read at first.
+    let loads =
+        |gateway: &Gateway| gateway.metrics().sum("portcullis_certificate_dir_loads_total", &[]);
+    let before = loads(&gateway);
+    assert_eq!(shown("b.test").as_ref(), Some(servers[1].leaf()));
+    assert_eq!(loads(&gateway), before);
+}
+
+#[test] // threat 36
 fn check_reads_every_pair_and_names_those_that_are_broken() {
     let (ca, echoes, directory) =
         (Authority::new("CA"), PlainEcho::start(), TempDir::new().unwrap());
