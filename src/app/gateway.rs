@@ -18,6 +18,7 @@ use crate::core::route::Conflict;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
 use crate::sys::{clock, descriptors, thread};
 use crate::tls::{Material, Reloaded, StagedKeys, StekKeys};
+use crate::worker::sources::Sources;
 use crate::worker::{self, Ended, ListenerKey, Mailbox, Order, Peer, Report, Snapshot, Spawn};
 
 /// Workers that serve, and what they share.
@@ -140,6 +141,7 @@ impl Gateway {
             held,
             stek,
         };
+        let sources = Sources::new(clock::now());
         for (index, sockets) in by_worker(bound, workers).into_iter().enumerate() {
             let seed = clock::wall().subsec_nanos();
             let started = worker::spawn(Spawn {
@@ -147,6 +149,7 @@ impl Gateway {
                 core: pinned.then(|| cores[index]),
                 snapshot: Arc::clone(snapshot),
                 peers: Arc::clone(&peers),
+                sources: Arc::clone(&sources),
                 sockets,
                 reports: reports.cloned(),
                 seed: (u64::from(seed) << 16)

@@ -21,8 +21,6 @@ pub(super) enum Refused {
     Always,
     /// These texts; others are taken, or are mistakes that `convert` reports.
     Texts(&'static [&'static str]),
-    /// As `Texts`, of a key that says what the table around it is.
-    Kinds(&'static [&'static str]),
     /// All but this text.
     Except(&'static str),
     /// All but this number.
@@ -31,18 +29,14 @@ pub(super) enum Refused {
     ExceptEmpty,
 }
 
-use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Kinds, Texts};
+use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
-    Unavailable { key: "limits.handshakes_per_second", refused: ExceptNumber(0) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
-    Unavailable { key: "listener.*.limits.connections_per_source", refused: ExceptNumber(0) },
-    Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.proxy_protocol", refused: Always },
     Unavailable { key: "listener.*.prelude", refused: Always },
-    Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
     Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },
@@ -79,9 +73,7 @@ impl Refused {
     fn refuses(self, value: &DeValue<'_>) -> bool {
         match self {
             Self::Always => true,
-            Self::Texts(texts) | Self::Kinds(texts) => {
-                value.as_str().is_some_and(|text| texts.contains(&text))
-            }
+            Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
             Self::Except(text) => value.as_str() != Some(text),
             Self::ExceptNumber(number) => value.as_integer().is_none_or(|integer| {
                 u64::from_str_radix(integer.as_str(), integer.radix()) != Ok(number)
@@ -94,17 +86,17 @@ impl Refused {
     fn is_for_tables(self) -> bool {
         match self {
             Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
-            Self::Texts(_) | Self::Kinds(_) => false,
+            Self::Texts(_) => false,
         }
     }
 
     fn note(self) -> String {
         let taken = match self {
             Self::Always => return "Not available yet.".to_owned(),
-            Self::Texts([text]) | Self::Kinds([text]) => {
+            Self::Texts([text]) => {
                 return format!("`\"{text}\"` is not available yet.");
             }
-            Self::Texts(texts) | Self::Kinds(texts) => {
+            Self::Texts(texts) => {
                 let texts: Vec<_> = texts.iter().map(|text| format!("`\"{text}\"`")).collect();
                 return format!("{} are not available yet.", texts.join(" and "));
             }
@@ -122,7 +114,6 @@ impl Refused {
                 let text = value.as_str().unwrap_or_default();
                 return format!("use another value than {text:?}, or leave this key out");
             }
-            Self::Kinds(_) => return "leave this table out".to_owned(),
             Self::Except(text) => format!("{text:?}"),
             Self::ExceptNumber(number) => number.to_string(),
             Self::ExceptEmpty => "[]".to_owned(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Location;
+use crate::core::rate::Rate;
 use crate::core::route::Match;
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
@@ -76,6 +77,7 @@ pub struct Drain {
 pub struct Limits {
     pub connections: Option<NonZeroUsize>,
     pub handshakes_in_flight: Option<NonZeroUsize>,
+    pub handshakes_per_second: Option<NonZeroU32>,
 }
 
 /// The admin server, and where its address is written.
@@ -157,6 +159,9 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Open connections of this listener over all workers; `None` is "off".
     pub connections_max: Option<NonZeroUsize>,
+    /// Open connections of one address (IPv6: of one /64).
+    pub connections_per_source: Option<NonZeroU32>,
+    pub handshakes_per_second_per_source: Option<NonZeroU32>,
     /// In name order; `core::route::ChainId` indexes it. No two match the same client.
     pub chains: Vec<Chain>,
 }
@@ -180,8 +185,15 @@ pub struct Chain {
     /// `None`: the bytes go through unopened (or, for a raw chain, are plain text).
     pub tls: Option<DownstreamTlsId>,
     pub cluster: ClusterId,
+    pub limits: ChainLimits,
     /// Asked in order, after the handshake and before any byte to the upstream.
     pub filters: Vec<Filter>,
+}
+
+/// What one chain may take of the cores before it is refused; `None` is "off".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChainLimits {
+    pub handshakes_per_second: Option<NonZeroU32>,
 }
 
 /// A network filter of a chain, and where it is written.
@@ -193,7 +205,46 @@ pub struct Filter {
 
 #[derive(Debug, Clone)]
 pub enum FilterKind {
+    /// Open connections that have passed it.
+    ConnectionLimit(NonZeroU32),
+    RateLimit {
+        by: RateBy,
+        rate: Rate,
+    },
     Authorize(Authorize),
+}
+
+impl FilterKind {
+    /// As the configuration names it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ConnectionLimit(_) => "connection_limit",
+            Self::RateLimit { .. } => "rate_limit",
+            Self::Authorize(_) => "authorize",
+        }
+    }
+}
+
+/// Whose connections a rate counts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateBy {
+    /// All of the chain.
+    Chain,
+    /// Those of one address (IPv6: of one /64).
+    Source,
+    /// Those of one verified identity.
+    Client,
+}
+
+impl RateBy {
+    /// As the configuration writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Source => "source",
+            Self::Client => "client",
+        }
+    }
 }
 
 /// A file that the configuration names, made absolute, with the place that names it.

@@ -148,7 +148,8 @@ tables! {
         connections: u64,
         /// Handshakes that have begun and not ended. Default: 4096.
         handshakes_in_flight: u64,
-        /// Handshakes admitted in a second, resumed ones first. Default: 0.
+        /// Handshakes admitted in a second, before any cryptography; so many at once, too. A fifth is for
+        /// clients that offer to resume. Default: 0, off.
         handshakes_per_second: u64,
         /// Memory above which connections are shed. Default: "0B".
         memory: Size,

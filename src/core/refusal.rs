@@ -87,6 +87,10 @@ reasons! {
     // Limits.
     ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
     HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";
+    HandshakeRate = "handshake_rate", Load, "more handshakes in a second than the key in the detail allows: a storm of clients that connect anew, or a flood; resumed ones have a fifth of it for themselves; raise it if the cores are not busy";
+    SourceConnections = "source_connections", Load, "one address has more connections open than connections_per_source of the listener allows: a client that leaks them, many clients behind one address, or an attack";
+    ChainConnections = "chain_connections", Load, "a connection_limit filter of the chain is reached: raise it, or look for clients of this tenant that leak connections";
+    RateLimited = "rate_limited", Load, "a rate_limit filter of the chain is reached: raise its rate or burst, or look for a client that connects in a loop";
     Draining = "draining", Load, "this process is shutting down: the balancer in front should have stopped sending clients";
     // The handshake with the client.
     HandshakeTimeout = "handshake_timeout", Client, "the handshake did not end within timeouts.handshake: packet loss, or a client that waits for a smart card or a person";

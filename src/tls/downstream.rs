@@ -93,6 +93,13 @@ impl ClientFacts {
         self.leaf.as_deref().and_then(identify)
     }
 
+    /// By what a client with a verified certificate is told from others: its first SAN, or its subject
+    /// where it has none.
+    pub fn verified_name(&self) -> Option<String> {
+        let Identity { subject, sans, .. } = self.verified_leaf().and_then(identify)?;
+        Some(sans.into_iter().next().unwrap_or(subject))
+    }
+
     /// The client's certificate, if it was verified.
     fn verified_leaf(&self) -> Option<&[u8]> {
         self.leaf.as_deref().filter(|_| self.standing.is_some())
@@ -152,11 +159,6 @@ impl DownstreamTerms {
             Some((_, refusal)) => Err(refusal),
             None => Ok(()),
         }
-    }
-
-    /// The filters of the chain, in their order.
-    pub fn filters(&self) -> &[Filter] {
-        &self.filters
     }
 
     /// The trust that clients are verified by.

@@ -14,7 +14,6 @@ use super::filters;
 use super::handshake::Version;
 use super::rehearsal::{Agreed, End, Rehearsal, SupposedClient, rehearse};
 use super::trust::TrustStore;
-use crate::config::plan::FilterKind;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::trust::Mode;
 
@@ -157,9 +156,10 @@ impl Explanation {
         };
         let mut denials = denials.into_iter().peekable();
         for (at, filter) in terms.filters.iter().enumerate() {
-            let FilterKind::Authorize(_) = &filter.kind;
             let (verdict, text) = match denials.next_if(|(denied, _)| *denied == at) {
-                _ if self.refusal.is_some() => (Verdict::NotAsked, filters::demand(filter)),
+                _ if self.refusal.is_some() || !filters::asks_who(filter) => {
+                    (Verdict::NotAsked, filters::demand(filter))
+                }
                 None => (Verdict::Ok, filters::passage(filter, leaf)),
                 Some((_, denial)) => {
                     let text = denial.detail.clone();
@@ -174,7 +174,7 @@ impl Explanation {
                 }
             };
             let rule = Some(filter.at.key.to_string());
-            self.steps.push(Step { rule, ..Step::new("authorize", verdict, text) });
+            self.steps.push(Step { rule, ..Step::new(filter.kind.name(), verdict, text) });
         }
     }
 }

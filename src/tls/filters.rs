@@ -21,7 +21,7 @@ pub(super) fn denials(filters: &[Filter], leaf: Option<&[u8]>) -> Vec<(usize, Re
     let facts = parsed.as_ref().map(Leaf::facts);
     let mut denials = Vec::new();
     for (at, filter) in filters.iter().enumerate() {
-        let FilterKind::Authorize(authorize) = &filter.kind;
+        let FilterKind::Authorize(authorize) = &filter.kind else { continue };
         let what = match authorize.decide(facts.as_ref()) {
             Decision::Allowed(_) => continue,
             Decision::Denied(matcher) => format!("deny has {matcher}"),
@@ -40,13 +40,20 @@ pub(super) fn denials(filters: &[Filter], leaf: Option<&[u8]>) -> Vec<(usize, Re
 
 /// Whether a denial of this filter ends the connection; else it is counted and logged.
 pub fn is_enforced(filter: &Filter) -> bool {
-    let FilterKind::Authorize(authorize) = &filter.kind;
-    authorize.mode == Mode::Enforce
+    match &filter.kind {
+        FilterKind::Authorize(authorize) => authorize.mode == Mode::Enforce,
+        FilterKind::ConnectionLimit(_) | FilterKind::RateLimit { .. } => true,
+    }
+}
+
+/// Whether it is the client's certificate that a filter asks for, and not how many there are.
+pub(super) fn asks_who(filter: &Filter) -> bool {
+    matches!(filter.kind, FilterKind::Authorize(_))
 }
 
 /// Why a filter that denies nothing lets the client pass.
 pub(super) fn passage(filter: &Filter, leaf: Option<&[u8]>) -> String {
-    let FilterKind::Authorize(authorize) = &filter.kind;
+    let FilterKind::Authorize(authorize) = &filter.kind else { return demand(filter) };
     let parsed = leaf.and_then(Leaf::parse);
     match authorize.decide(parsed.as_ref().map(Leaf::facts).as_ref()) {
         Decision::Allowed(Some(matcher)) => format!("allow has {matcher}"),
@@ -57,7 +64,16 @@ pub(super) fn passage(filter: &Filter, leaf: Option<&[u8]>) -> String {
 
 /// What a filter asks, of whomever it is asked about.
 pub(super) fn demand(filter: &Filter) -> String {
-    let FilterKind::Authorize(authorize) = &filter.kind;
+    let authorize = match &filter.kind {
+        FilterKind::Authorize(authorize) => authorize,
+        FilterKind::ConnectionLimit(connections) => {
+            return format!("depends on who is there: {connections} open connections of the chain");
+        }
+        FilterKind::RateLimit { by, rate } => {
+            let (by, burst) = (by.as_str(), rate.burst());
+            return format!("depends on who came before: {rate}, {burst} at once, of each {by}");
+        }
+    };
     match (&authorize.deny[..], &authorize.allow[..]) {
         ([], []) => "it lets everybody pass".to_owned(),
         ([], allow) => format!("allow has {}", listed(allow)),

@@ -413,8 +413,9 @@ fn scope(
         .part(mode)
         .part(&rules);
     for filter in &chain.filters {
-        let FilterKind::Authorize(authorize) = &filter.kind;
-        parts = parts.part(b"authorize").part(authorize.describe().as_bytes());
+        if let FilterKind::Authorize(authorize) = &filter.kind {
+            parts = parts.part(b"authorize").part(authorize.describe().as_bytes());
+        }
     }
     parts = parts.part(b"alpn");
     for protocol in &terms.alpn {

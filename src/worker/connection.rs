@@ -17,13 +17,12 @@ use super::accept::Arrival;
 use super::flow::Leg;
 use super::generation::Entrance;
 use super::hello::HelloNotes;
+use super::limits::Places;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
 use super::upstream::{Cluster, Connected};
-use super::{
-    ChainCounters, ChainSeries, ListenerSeries, Worker, filters, handshake, limits, stream,
-};
+use super::{ChainCounters, ChainSeries, ListenerSeries, Worker, handshake, stream};
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
@@ -42,9 +41,11 @@ pub(super) struct Connection {
     session: Session,
     limits: Limits,
     route: Option<Route>,
-    client: Option<Box<ClientFacts>>,
+    pub(super) client: Option<Box<ClientFacts>>,
     /// What trusts and filters in audit mode would have refused.
-    audits: Vec<Refusal>,
+    pub(super) audits: Vec<Refusal>,
+    /// Where limits of sources and of filters count it.
+    pub(super) places: Places,
     upstream: Option<Connected>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<usize>>,
@@ -130,6 +131,7 @@ impl Connection {
             route: None,
             client: None,
             audits: Vec::new(),
+            places: Places::new(),
             upstream: None,
             tried: RefCell::new(Vec::new()),
         }
@@ -193,6 +195,12 @@ impl Connection {
             chain: Arc::clone(series),
             cluster: Rc::clone(cluster),
         });
+        // Where there is a handshake they come behind it.
+        if chosen.tls.is_none()
+            && let Err(refusal) = self.pass_filters(&entrance.plan().name, chosen)
+        {
+            return Event::Refused(refusal);
+        }
         let connect = snapshot.plan.cluster(chosen.cluster).connect;
         Event::Routed {
             chain,
@@ -205,16 +213,19 @@ impl Connection {
         let worker = Rc::clone(&self.worker);
         // Only now: a client that is silent or slow with its hello costs no cryptography, and must
         // not take the place of one that does (threat 1).
-        if let Some(refusal) = limits::over_handshakes(&worker) {
+        let material = &entrance.generation.snapshot.material;
+        let chain = self.session.chain();
+        let terms = chain.and_then(|chain| {
+            let terms = material.downstream(entrance.listener, chain)?;
+            Some((&entrance.plan().chains[usize::from(chain.0)], terms))
+        });
+        let Some((chain, terms)) = terms else {
+            return Event::Refused(Refusal::new(Reason::Internal, "the chain has no TLS terms"));
+        };
+        if let Some(refusal) = self.over_handshakes(entrance, chain) {
             return Event::Refused(refusal);
         }
         self.handshaking = Some(Handshaking::new(&worker));
-        let material = &entrance.generation.snapshot.material;
-        let chain = self.session.chain();
-        let terms = chain.and_then(|chain| material.downstream(entrance.listener, chain));
-        let Some(terms) = terms else {
-            return Event::Refused(Refusal::new(Reason::Internal, "the chain has no TLS terms"));
-        };
         let mut shake = terms.start(HelloFacts {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
@@ -243,13 +254,11 @@ impl Connection {
                     counters.vouched(anchor, worker.index, clock::unix_now());
                 }
                 self.down.wire = wire;
-                let passage = filters::pass(terms.filters(), &mut facts);
                 self.audits.extend(facts.audit.take());
-                self.audits.extend(passage.audits);
                 self.client = Some(Box::new(facts));
-                match passage.refusal {
-                    Some(refusal) => Event::Refused(refusal),
-                    None => Event::Secured,
+                match self.pass_filters(&entrance.plan().name, chain) {
+                    Err(refusal) => Event::Refused(refusal),
+                    Ok(()) => Event::Secured,
                 }
             }
             Err(refusal) => Event::Refused(refusal),

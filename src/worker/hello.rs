@@ -19,11 +19,16 @@ const ALPN_MAX: usize = 32;
 pub(super) struct HelloNotes {
     pub(super) server_name: Option<Box<str>>,
     pub(super) prefers_chacha20: bool,
+    /// It shows a ticket of ours, or one that it takes for ours.
+    pub(super) offers_resumption: bool,
 }
 
 impl Connection {
     /// Receives until a chain is chosen or the client is refused.
     pub(super) async fn read_hello(&mut self, entrance: &Entrance) -> Event {
+        if let Err(refusal) = self.take_place(entrance) {
+            return Event::Refused(refusal);
+        }
         if is_raw_only(entrance) {
             let chosen = self.choose_raw(entrance, None);
             return self.decided(entrance, chosen);
@@ -60,6 +65,7 @@ impl Connection {
                 self.notes = HelloNotes {
                     server_name: hello.server_name().map(Into::into),
                     prefers_chacha20: hello.prefers_chacha20(),
+                    offers_resumption: hello.offers_resumption(),
                 };
                 Some(self.choose_tls(entrance, &hello))
             }

@@ -1,12 +1,23 @@
-//! The limits of the process: whether one more connection, or one more handshake, is too many.
+//! The limits on who may begin: whether one more connection, or one more handshake, is too many.
 //!
 //! Each worker counts its own; only here are all their gauges read, once a connection and handshake.
+//! What is limited in a time, or of one source, is in `sources`.
 
-use std::num::NonZeroUsize;
+use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 
+use super::connection::Connection;
 use super::generation::Entrance;
+use super::sources::{self, Key, Present};
 use super::{Worker, WorkerCounters};
+use crate::config::plan::Chain;
+use crate::core::rate::Rate;
 use crate::core::refusal::{Reason, Refusal};
+use crate::sys::clock;
+
+/// Of a rate's burst, one part in so many is for clients that offer to resume: their handshakes cost a
+/// tenth, and they are the ones that have been let in before.
+const RESUMING: u32 = 5;
 
 /// Why a connection that was just accepted cannot stay, if so.
 pub(super) fn over_connections(worker: &Worker, entrance: &Entrance) -> Option<Refusal> {
@@ -24,8 +35,81 @@ pub(super) fn over_connections(worker: &Worker, entrance: &Entrance) -> Option<R
     Some(refused(format!("listener.{}.limits.connections", of_listener.name), limit))
 }
 
-/// Why no further handshake may begin now, if so.
-pub(super) fn over_handshakes(worker: &Worker) -> Option<Refusal> {
+impl Connection {
+    /// Counts the connection among those of its source.
+    ///
+    /// # Errors
+    /// When there are too many already.
+    pub(super) fn take_place(&mut self, entrance: &Entrance) -> Result<(), Refusal> {
+        let listener = entrance.plan();
+        let Some(limit) = listener.connections_per_source else { return Ok(()) };
+        let sources = &self.worker.sources;
+        let key = of_source(&self.worker, &listener.name, self.source.ip());
+        match sources.enter(key, limit.get()) {
+            Some(present) => self.places.push(present),
+            None => {
+                let (source, name) = (self.source.ip(), &listener.name);
+                let detail = format!(
+                    "{source} has listener.{name}.limits.connections_per_source = {limit} open"
+                );
+                return Err(Refusal::new(Reason::SourceConnections, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why no handshake with this client may begin now, if so; asked before any cryptography.
+    pub(super) fn over_handshakes(&self, entrance: &Entrance, chain: &Chain) -> Option<Refusal> {
+        over_in_flight(&self.worker).or_else(|| self.over_rates(entrance, chain))
+    }
+
+    /// The narrowest limit first: what one source or chain has too much of is not taken from the rest.
+    fn over_rates(&self, entrance: &Entrance, chain: &Chain) -> Option<Refusal> {
+        let (worker, listener) = (&self.worker, entrance.plan());
+        let sources = &worker.sources;
+        let source = || of_source(worker, &listener.name, self.source.ip());
+        self.over_rate(listener.handshakes_per_second_per_source, source, |limit| {
+            let (name, source) = (&listener.name, self.source.ip());
+            format!(
+                "listener.{name}.limits.handshakes_per_second_per_source = {limit}, from {source}"
+            )
+        })
+        .or_else(|| {
+            let key = || sources.key(("chain", &listener.name, &chain.name));
+            self.over_rate(chain.limits.handshakes_per_second, key, |limit| {
+                let (listener, chain) = (&listener.name, &chain.name);
+                format!("listener.{listener}.chain.{chain}.limits.handshakes_per_second = {limit}")
+            })
+        })
+        .or_else(|| {
+            let limit = entrance.generation.snapshot.plan.limits.handshakes_per_second;
+            let key = || sources.key("process");
+            self.over_rate(limit, key, |limit| format!("limits.handshakes_per_second = {limit}"))
+        })
+    }
+
+    fn over_rate(
+        &self,
+        limit: Option<NonZeroU32>,
+        key: impl FnOnce() -> Key,
+        detail: impl FnOnce(NonZeroU32) -> String,
+    ) -> Option<Refusal> {
+        let limit = limit?;
+        let kept = if self.notes.offers_resumption { 0 } else { limit.get().div_ceil(RESUMING) };
+        let is_admitted =
+            self.worker.sources.admits(key(), Rate::per_second(limit), kept, clock::now());
+        (!is_admitted).then(|| Refusal::new(Reason::HandshakeRate, detail(limit)))
+    }
+}
+
+/// Where a connection counts until it is over.
+pub(super) type Places = Vec<Present>;
+
+fn of_source(worker: &Worker, listener: &str, source: IpAddr) -> Key {
+    worker.sources.key(("source", listener, sources::prefix(source)))
+}
+
+fn over_in_flight(worker: &Worker) -> Option<Refusal> {
     let limit = worker.generation().snapshot.plan.limits.handshakes_in_flight;
     let limit = limit.filter(reached(worker, |it| it.handshaking.value()))?;
     let detail = format!("limits.handshakes_in_flight = {limit} are running");

@@ -1,5 +1,6 @@
 //! One worker a core: a pinned thread with its own runtime, listening sockets, upstream connections,
-//! timers, counters and scratch. Nothing here is shared with another worker on the data path.
+//! timers, counters and scratch. Nothing here is shared with another worker on the data path;
+//! `sources` is, where a connection or a handshake begins.
 //!
 //! `connection` is one client from accept to close; `relay` the part in which bytes flow.
 
@@ -22,6 +23,7 @@ mod roster;
 mod scratch;
 mod series;
 mod snapshot;
+pub mod sources;
 mod spliced;
 mod stream;
 mod thread;
@@ -39,6 +41,7 @@ pub use self::series::{
     Series,
 };
 pub use self::snapshot::{ListenerKey, Snapshot};
+
 pub use self::thread::{Ended, Spawn, spawn};
 
 use std::cell::{Cell, RefCell};
@@ -52,6 +55,7 @@ use self::generation::Generation;
 use self::listening::Listening;
 use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
+use self::sources::Sources;
 use self::timers::Timers;
 use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
@@ -78,6 +82,8 @@ pub(crate) struct Worker {
     /// All workers, this one included.
     peers: Arc<[Peer]>,
     counters: Arc<WorkerCounters>,
+    /// Of the process: see there.
+    sources: Arc<Sources>,
     reports: Option<Sender<Report>>,
     report_limit: RefCell<ReportLimit>,
     scratch: RefCell<Scratch>,

@@ -19,6 +19,7 @@ use super::report::Report;
 use super::roster::{DrainPhase, Roster};
 use super::scratch::{Scratch, Spares};
 use super::snapshot::{ListenerKey, Snapshot};
+use super::sources::Sources;
 use super::timers::Timers;
 use super::{Peer, Worker, accept, reload, upstream};
 use crate::core::balance::Handoff;
@@ -38,6 +39,8 @@ pub struct Spawn {
     pub core: Option<usize>,
     pub snapshot: Arc<Snapshot>,
     pub peers: Arc<[Peer]>,
+    /// The same for all workers.
+    pub sources: Arc<Sources>,
     /// Listening sockets of its own, one a listener.
     pub sockets: Vec<(ListenerKey, TcpListener)>,
     pub reports: Option<Sender<Report>>,
@@ -91,6 +94,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         listening: Listening::default(),
         counters,
         peers: spawn.peers,
+        sources: spawn.sources,
         report_limit: RefCell::new(report_limit),
         reports: spawn.reports,
         scratch: RefCell::new(Scratch::new()),

@@ -51,6 +51,8 @@ impl World {
                 half_closed: seconds(60),
             },
             connections_max: None,
+            connections_per_source: None,
+            handshakes_per_second_per_source: None,
             chains: Vec::new(),
         };
         let plan = Plan {
@@ -59,7 +61,11 @@ impl World {
                 workers: Workers::Auto,
                 drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
             },
-            limits: Limits { connections: None, handshakes_in_flight: None },
+            limits: Limits {
+                connections: None,
+                handshakes_in_flight: None,
+                handshakes_per_second: None,
+            },
             admin: None,
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             access_log: AccessLog {
@@ -123,6 +129,7 @@ impl World {
             matches: Match::default_chain(),
             tls: Some(terms),
             cluster: ClusterId(0),
+            limits: ChainLimits::default(),
             filters: Vec::new(),
         });
         ChainId(chains.len() as u16 - 1)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{
-    Chain, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
+    Chain, ChainLimits, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
 use super::{Names, all, choice, entries, filled, filter, positive, process, required, shown, tls};
@@ -81,6 +81,12 @@ fn listener(
         address: address?,
         timeouts: timeouts?,
         connections_max: process::limit(connections, 0),
+        connections_per_source: process::rate_limit(
+            limits.and_then(|limits| limits.connections_per_source.as_ref()),
+        ),
+        handshakes_per_second_per_source: process::rate_limit(
+            limits.and_then(|limits| limits.handshakes_per_second_per_source.as_ref()),
+        ),
         chains: chains?,
     })
 }
@@ -198,12 +204,18 @@ fn chain(
             .and_then(|written| names.cluster.find(written, problems)),
     };
     let filters = filter::filters(raw.filters.as_ref(), problems);
+    let limits = raw.limits.as_ref().map(|limits| &limits.value);
     Some(Chain {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
         matches: matches?,
         tls: tls?,
         cluster: ClusterId(cluster?),
+        limits: ChainLimits {
+            handshakes_per_second: process::rate_limit(
+                limits.and_then(|limits| limits.handshakes_per_second.as_ref()),
+            ),
+        },
         filters: filters?,
     })
 }

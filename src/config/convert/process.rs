@@ -73,10 +73,17 @@ pub(super) fn limits(raw: &RawFile) -> Limits {
     let table = raw.limits.as_ref().map(|table| &table.value);
     let connections = table.and_then(|table| table.connections.as_ref());
     let in_flight = table.and_then(|table| table.handshakes_in_flight.as_ref());
+    let per_second = table.and_then(|table| table.handshakes_per_second.as_ref());
     Limits {
         connections: limit(connections, 100_000),
         handshakes_in_flight: limit(in_flight, 4_096),
+        handshakes_per_second: rate_limit(per_second),
     }
+}
+
+/// A limit in a time, or of one source, that 0 turns off.
+pub(super) fn rate_limit(written: Option<&At<u64>>) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(plain(written, 0)).unwrap_or(u32::MAX))
 }
 
 /// A limit that 0 turns off. One beyond the address space limits nothing that could be reached.

@@ -41,9 +41,10 @@ tables! {
     RawListenerLimits {
         /// Open connections of this listener. Default: 0.
         connections: u64,
-        /// Open connections from one source address. Default: 0.
+        /// Open connections from one source address, of IPv6 from one /64. Default: 0, off.
         connections_per_source: u64,
-        /// Handshakes in a second from one source address. Default: 0.
+        /// Handshakes in a second from one source address, of IPv6 from one /64; so many at once, too.
+        /// Default: 0, off.
         handshakes_per_second_per_source: u64,
     }
 
@@ -64,9 +65,18 @@ tables! {
         cluster: String,
         /// Several clusters by weight, instead of `cluster`.
         clusters: List<RawWeightedCluster>,
+        /// What this chain may take before it is refused, so that it leaves room for the others.
+        limits: RawChainLimits,
         /// Network filters, asked in order: after the handshake, and before any byte goes to the
         /// upstream. Default: [].
         filters: List<RawFilter>,
+    }
+
+    /// `listener.NAME.chain.NAME.limits`
+    RawChainLimits {
+        /// Handshakes in a second, before any cryptography, resumed ones first; so many at once, too.
+        /// Default: 0, off.
+        handshakes_per_second: u64,
     }
 
     /// `listener.NAME.chain.NAME.match`
@@ -93,13 +103,17 @@ tables! {
     RawFilter {
         /// "connection_limit", "rate_limit" or "authorize". Must be written.
         kind as "type": String,
-        /// For "connection_limit": open connections.
+        /// For "connection_limit": open connections of the chain that have passed it, at least 1. Must
+        /// be written there.
         connections: u64,
-        /// For "rate_limit": "chain", "source" or "client".
+        /// For "rate_limit", whose connections are counted together: "chain", all; "source", those of
+        /// one address, of IPv6 of one /64; "client", those of one verified identity, which is its first
+        /// SAN, or its subject without one. Default: "chain".
         by: String,
-        /// For "rate_limit": as "500/s".
+        /// For "rate_limit": connections in a time, as "500/s", "30/m" or "1000/h". Must be written
+        /// there.
         rate: String,
-        /// For "rate_limit": how many may come at once.
+        /// For "rate_limit": how many may come at once. Default: those of one second.
         burst: u64,
         /// For "authorize": clients that are let in, if any one element matches. Left out: all that
         /// are not denied. One of `allow` and `deny` must be written, and the chain's `tls` must ask

@@ -72,7 +72,6 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
         [runtime]
         io = "epoll"
         [limits]
-        handshakes_per_second = 0
         memory = "0B"
         [session_tickets]
         source = "auto"
@@ -83,7 +82,6 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
         limits = { connections = 0, pending = 0 }
         [listener.l]
         address = "127.0.0.1:0"
-        limits = { connections_per_source = 0, handshakes_per_second_per_source = 0 }
         chain.default = { cluster = "c" }
         "#,
     );
@@ -115,6 +113,32 @@ fn defaults_are_safe() {
 fn zero_turns_a_limit_off() {
     let plan = plan("[limits]\nconnections = 0\nhandshakes_in_flight = 0\n");
     assert_eq!((plan.limits.connections, plan.limits.handshakes_in_flight), (None, None));
+}
+
+#[test]
+fn limits_of_sources_chains_and_time_are_off_until_they_are_written() {
+    let text = |limit: u32| {
+        format!(
+            "[limits]\nhandshakes_per_second = {limit}\n[listener.l]\naddress = \"127.0.0.1:0\"\n\
+             limits = {{ connections_per_source = {limit}, \
+             handshakes_per_second_per_source = {limit} }}\n[listener.l.chain.c]\n\
+             cluster = \"echo\"\nlimits = {{ handshakes_per_second = {limit} }}\n"
+        )
+    };
+    let limits = |text: &str| {
+        let plan = plan(text);
+        let listener = &plan.listeners[0];
+        [
+            plan.limits.handshakes_per_second,
+            listener.connections_per_source,
+            listener.handshakes_per_second_per_source,
+            listener.chains[0].limits.handshakes_per_second,
+        ]
+        .map(|limit| limit.map_or(0, std::num::NonZeroU32::get))
+    };
+    assert_eq!(limits(""), [0; 4]);
+    assert_eq!(limits(&text(0)), [0; 4]);
+    assert_eq!(limits(&text(7)), [7; 4]);
 }
 
 #[test]
@@ -177,10 +201,7 @@ fn a_hundred_thousand_names_on_one_line_load() {
 fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
-        "limits.handshakes_per_second" => "5",
         "limits.memory" => "\"1GiB\"",
-        "listener.*.limits.connections_per_source" => "5",
-        "listener.*.limits.handshakes_per_second_per_source" => "5",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
@@ -193,12 +214,6 @@ fn text_for(key: &str) -> (String, u32) {
         "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
-        "listener.*.chain.*.filters.type" => {
-            let filter = "{ type = \"connection_limit\", connections = 5 }";
-            let text =
-                "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.x.cluster = \"echo\"";
-            return (format!("{text}\nlistener.x.chain.x.filters = [{filter}]\n"), 3);
-        }
         "tls.upstream.*.certificate.ocsp" => {
             let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
             let terms = "[tls.upstream.x]\ntrust = \"clients\"\nserver_name = \"a\"";

@@ -18,7 +18,7 @@ fn authorize(keys: &str) -> Authorize {
          cluster = \"echo\"\nfilters = [{{ type = \"authorize\", {keys} }}]\n"
     ));
     let [filter] = &plan.listeners[0].chains[0].filters[..] else { panic!("one filter") };
-    let FilterKind::Authorize(authorize) = &filter.kind;
+    let FilterKind::Authorize(authorize) = &filter.kind else { panic!("an authorize filter") };
     assert_eq!(&*filter.at.key, "listener.l.chain.c.filters[0]");
     authorize.clone()
 }
@@ -165,6 +165,17 @@ fn filters_of_a_chain_keep_their_order() {
         type = "authorize"
         allow = [{ cn = "b*" }]
         mode = "audit"
+        [[listener.l.chain.c.filters]]
+        type = "connection_limit"
+        connections = 10_000
+        [[listener.l.chain.c.filters]]
+        type = "rate_limit"
+        rate = "1200/m"
+        [[listener.l.chain.c.filters]]
+        type = "rate_limit"
+        by = "client"
+        rate = "500/s"
+        burst = 1_000
         "#,
     );
     let shown: Vec<String> = plan.listeners[0].chains[0]
@@ -172,11 +183,18 @@ fn filters_of_a_chain_keep_their_order() {
         .iter()
         .map(|filter| match &filter.kind {
             FilterKind::Authorize(authorize) => authorize.describe(),
+            FilterKind::ConnectionLimit(limit) => format!("{limit} connections"),
+            FilterKind::RateLimit { by, rate } => {
+                format!("{rate}, {} at once, {by:?}", rate.burst())
+            }
         })
         .collect();
     let expected = [
         "allow = []\ndeny = [cn = \"a\"]\nmode = enforce\n",
         "allow = [cn = \"b*\"]\ndeny = []\nmode = audit\n",
+        "10000 connections",
+        "1200/m, 20 at once, Chain",
+        "500/s, 1000 at once, Client",
     ];
     assert_eq!(shown, expected);
 }

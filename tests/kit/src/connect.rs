@@ -3,9 +3,10 @@
 //! Every socket has read and write timeouts of `PATIENCE`, so a peer that hangs fails its test.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, StreamOwned};
 
@@ -36,6 +37,21 @@ pub fn connect_plain(address: SocketAddr) -> io::Result<TcpStream> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// As `connect_plain`, from this one of the addresses of loopback.
+///
+/// # Errors
+/// What the calls say.
+pub fn connect_plain_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    rustix::net::connect(&socket, &address)?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
 

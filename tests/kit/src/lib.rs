@@ -24,8 +24,8 @@ pub mod unbuffered;
 pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 pub use clock::{monotonic_now, wall_now};
 pub use connect::{
-    Refusal, TlsStream, close_write, connect_plain, connect_tls, read_to_end, refusal, reset,
-    round_trip,
+    Refusal, TlsStream, close_write, connect_plain, connect_plain_from, connect_tls, read_to_end,
+    refusal, reset, round_trip,
 };
 pub use deadline::{Deadline, PATIENCE, eventually, within};
 pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
