@@ -41,7 +41,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "listener.*.limits.connections_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.proxy_protocol", refused: Always },
-    Unavailable { key: "listener.*.prelude", refused: Always },
     Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },

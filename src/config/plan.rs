@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Location;
-use crate::core::route::Match;
+use crate::core::prelude::Prelude;
+use crate::core::route::{Match, Transport};
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
@@ -157,6 +158,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Open connections of this listener over all workers; `None` is "off".
     pub connections_max: Option<NonZeroUsize>,
+    /// What clients may say before the hello.
+    pub prelude: Option<Prelude>,
     /// In name order; `core::route::ChainId` indexes it. No two match the same client.
     pub chains: Vec<Chain>,
 }
@@ -182,6 +185,13 @@ pub struct Chain {
     pub cluster: ClusterId,
     /// Asked in order, after the handshake and before any byte to the upstream.
     pub filters: Vec<Filter>,
+}
+
+impl Chain {
+    /// For plain text, and for nothing else.
+    pub fn is_raw(&self) -> bool {
+        self.matches.transport == Transport::Raw
+    }
 }
 
 /// A network filter of a chain, and where it is written.
@@ -367,6 +377,8 @@ pub struct Cluster {
     pub balance: Balance,
     /// `None`: plain TCP.
     pub tls: Option<UpstreamTlsId>,
+    /// How endpoints are asked for TLS; with `tls` only.
+    pub prelude: Option<Prelude>,
     pub connect: Connect,
     pub pool: Pool,
 }
@@ -406,10 +418,11 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, connect, pool } = self;
+        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool } = self;
         (name, endpoints, balance, connect, pool)
             == (&other.name, &other.endpoints, &other.balance, &other.connect, &other.pool)
             && tls.is_some() == other.tls.is_some()
+            && *prelude == other.prelude
     }
 }
 

@@ -14,6 +14,7 @@ mod hello;
 mod limits;
 mod listening;
 mod mailbox;
+mod prelude;
 mod relay;
 mod reload;
 mod report;

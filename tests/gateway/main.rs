@@ -18,6 +18,7 @@ mod limits;
 mod mixes;
 mod on_change;
 mod passthrough;
+mod prelude;
 mod ready;
 mod records;
 mod refusals;

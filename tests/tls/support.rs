@@ -51,6 +51,7 @@ impl World {
                 half_closed: seconds(60),
             },
             connections_max: None,
+            prelude: None,
             chains: Vec::new(),
         };
         let plan = Plan {

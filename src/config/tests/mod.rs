@@ -182,7 +182,6 @@ fn text_for(key: &str) -> (String, u32) {
         "listener.*.limits.connections_per_source" => "5",
         "listener.*.limits.handshakes_per_second_per_source" => "5",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
-        "listener.*.prelude" => "\"postgres\"",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
         "cluster.*.discovery" => "\"dns\"",
         "cluster.*.balance" => "\"maglev\"",
