@@ -63,9 +63,14 @@ fn start(file: &str, plain: &[u16], tls: &[u16]) -> Sample {
         assert!(text.contains(&written), "{file} has no {written}");
         text = text.replace(&written, &real);
     }
-    for listens in
-        ["0.0.0.0:8443", "0.0.0.0:5433", "127.0.0.1:8443", "127.0.0.1:9443", "127.0.0.1:9901"]
-    {
+    for listens in [
+        "0.0.0.0:8443",
+        "0.0.0.0:5432",
+        "0.0.0.0:5433",
+        "127.0.0.1:8443",
+        "127.0.0.1:9443",
+        "127.0.0.1:9901",
+    ] {
         text = text.replace(&format!("\"{listens}\""), "\"127.0.0.1:0\"");
     }
     if !text.contains("[admin]") {
