@@ -40,7 +40,8 @@ fn a_producer_without_certificate_is_refused() {
 
 impl Cluster {
     fn start() -> Option<Self> {
-        let python = python_with("import kafka", "kafka-python", "kafka-python")?;
+        let probe = "import kafka; assert int(kafka.__version__.split('.')[0]) >= 3";
+        let python = python_with(probe, "kafka-python 3 or later", "kafka-python>=3.0")?;
         let broker = |number: u16| {
             serve(&format!("b{number} listens"), |port| {
                 let mut command = command(&python, "");

@@ -320,6 +320,26 @@ fn an_upstream_that_will_not_speak_tls_gets_no_byte_more() {
     }
 }
 
+#[test] // threat 28
+fn an_upstream_that_is_silent_when_it_is_asked_costs_the_timeout_and_no_more() {
+    let pki = Pki::new();
+    let silent = Scripted::start(|mut socket| {
+        let mut request = [0; 8];
+        socket.read_exact(&mut request).unwrap();
+        answer(socket)
+    });
+    let keys = "pool = { ready_max = 0 }\nconnect = { timeout = \"300ms\", attempts = 1 }";
+    let gateway = asking(&pki, &[silent.address()], keys);
+    let began = monotonic_now();
+    let mut client = connect_tls(gateway.addr("edge"), NAME, &pki.client().build()).unwrap();
+    assert!(round_trip(&mut client, b"secret").is_err());
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(4), "{took:?}");
+    drop(client);
+    refused(&gateway, "upstream_timeout");
+    assert_eq!(silent.result(), b"");
+}
+
 #[test]
 fn after_an_endpoint_without_tls_the_next_is_tried() {
     let pki = Pki::new();
