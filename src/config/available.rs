@@ -36,7 +36,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
     Unavailable { key: "listener.*.proxy_protocol", refused: Always },
-    Unavailable { key: "listener.*.prelude", refused: Always },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
     Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Location;
+use crate::core::prelude::Prelude;
 use crate::core::rate::Rate;
-use crate::core::route::Match;
+use crate::core::route::{Match, Transport};
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
@@ -162,6 +163,8 @@ pub struct Listener {
     /// Open connections of one address (IPv6: of one /64).
     pub connections_per_source: Option<NonZeroU32>,
     pub handshakes_per_second_per_source: Option<NonZeroU32>,
+    /// What clients may say before the hello.
+    pub prelude: Option<Prelude>,
     /// In name order; `core::route::ChainId` indexes it. No two match the same client.
     pub chains: Vec<Chain>,
 }
@@ -194,6 +197,13 @@ pub struct Chain {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChainLimits {
     pub handshakes_per_second: Option<NonZeroU32>,
+}
+
+impl Chain {
+    /// For plain text, and for nothing else.
+    pub fn is_raw(&self) -> bool {
+        self.matches.transport == Transport::Raw
+    }
 }
 
 /// A network filter of a chain, and where it is written.
@@ -418,6 +428,8 @@ pub struct Cluster {
     pub balance: Balance,
     /// `None`: plain TCP.
     pub tls: Option<UpstreamTlsId>,
+    /// How endpoints are asked for TLS; with `tls` only.
+    pub prelude: Option<Prelude>,
     pub connect: Connect,
     pub pool: Pool,
 }
@@ -457,10 +469,11 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, connect, pool } = self;
+        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool } = self;
         (name, endpoints, balance, connect, pool)
             == (&other.name, &other.endpoints, &other.balance, &other.connect, &other.pool)
             && tls.is_some() == other.tls.is_some()
+            && *prelude == other.prelude
     }
 }
 

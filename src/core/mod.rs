@@ -8,6 +8,7 @@ pub mod drain;
 pub mod expiry;
 pub mod identity;
 pub mod pool;
+pub mod prelude;
 pub mod rate;
 pub mod record;
 pub mod refusal;

@@ -84,6 +84,11 @@ reasons! {
     NoRawChain = "no_raw_chain", Client, "plain text on a listener that has no raw chain: turn TLS on in the client, or add a chain with transport = \"raw\"";
     NoCertificateForName = "no_certificate_for_name", Operator, "no pair in the certificate_dir of this chain's tls is for this name: put one there, named after it, or correct the name the client uses";
     CertificateUnavailable = "certificate_unavailable", Operator, "the gateway's own certificate or key for this name cannot be used: mend the files that the detail names; it is read again five seconds later";
+    // Before TLS, where the listener's protocol has a prelude.
+    TlsRequired = "tls_required", Client, "the client begins a Postgres session in plain text: write sslmode=verify-full in its connection string, or let a chain with transport = \"raw\" take it";
+    CancelRefused = "cancel_refused", Client, "a CancelRequest in plain text has no SNI and proves nothing, so no chain takes it: cancel with libpq 17's PQcancelStart (psycopg's cancel_safe), which does it over TLS, or with pg_cancel_backend";
+    PreludeSmuggled = "prelude_smuggled", Client, "bytes came behind the request for TLS before it was answered: an attack on the way (CVE-2021-23214) or a broken client; nothing of them was used";
+    PreludeMalformed = "prelude_malformed", Client, "the client breaks the rules for asking for TLS: see the detail; a scanner or a broken client";
     // Limits.
     ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
     HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";
@@ -121,6 +126,8 @@ reasons! {
     UpstreamConnect = "upstream_connect", Upstream, "no endpoint of the cluster took the connection: is the service up, is the address right?";
     UpstreamTimeout = "upstream_timeout", Upstream, "no endpoint answered within connect.timeout: black hole, firewall, or overload";
     UpstreamUntrusted = "upstream_untrusted", Upstream, "the upstream's certificate was not accepted, and nothing of the client was sent: see the detail, then trust and server_name of the tls.upstream";
+    UpstreamNoTls = "upstream_no_tls", Upstream, "the upstream does not offer TLS when it is asked as `prelude` of the cluster says: turn TLS on there (ssl = on in postgresql.conf), or take tls and prelude off the cluster";
+    UpstreamSmuggled = "upstream_smuggled", Upstream, "bytes came behind the upstream's answer before TLS began: an attack on the way (CVE-2021-23222) or a broken server; nothing of them was used";
     UpstreamTls = "upstream_tls", Upstream, "the TLS handshake with the upstream failed: see the detail";
     UpstreamNoName = "upstream_no_name", Operator, "the upstream's server_name is \"$sni\" and the client sent none: give the tls.upstream a fixed name";
     LocalResources = "local_resources", Operator, "this machine is out of what the detail names: descriptors (LimitNOFILE), local ports (net.ipv4.ip_local_port_range) or memory";

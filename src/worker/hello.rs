@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use super::generation::Entrance;
+use super::prelude::Prelude;
 use crate::core::client_hello::{ClientHello, Peek, peek};
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
@@ -33,30 +34,39 @@ impl Connection {
             let chosen = self.choose_raw(entrance, None);
             return self.decided(entrance, chosen);
         }
+        let prelude = match self.prelude(entrance).await {
+            Ok(Prelude::PlainText(chain)) => return self.routed(entrance, chain),
+            Ok(prelude) => prelude,
+            Err(refusal) => return Event::Refused(refusal),
+        };
         loop {
-            match self.down.fill(&self.worker).await {
-                Ok(0) if self.down.partial.is_empty() => {
-                    return refused(Reason::Probe, "no byte was sent");
-                }
-                Ok(0) => {
-                    let detail =
-                        format!("closed after {} bytes of the hello", self.down.partial.len());
-                    return refused(Reason::HelloTruncated, detail);
-                }
-                Ok(_) => {}
-                Err(error) if self.down.partial.is_empty() => {
-                    return refused(Reason::Probe, format!("no byte was sent: {error}"));
-                }
-                Err(error) => return refused(Reason::HelloTruncated, error.to_string()),
-            }
-            if let Some(chosen) = self.look(entrance) {
+            if let Some(chosen) = self.look(entrance, &prelude) {
                 return self.decided(entrance, chosen);
+            }
+            if let Err(refusal) = self.receive(&prelude).await {
+                return Event::Refused(refusal);
             }
         }
     }
 
+    /// More of the first bytes, or how the client left without a hello.
+    pub(super) async fn receive(&mut self, prelude: &Prelude) -> Result<(), Refusal> {
+        let is_silent = self.down.partial.is_empty() && matches!(prelude, Prelude::Nothing);
+        let why = match self.down.fill(&self.worker).await {
+            Ok(1..) => return Ok(()),
+            Ok(0) => String::new(),
+            Err(error) => format!(": {error}"),
+        };
+        if is_silent {
+            return Err(Refusal::new(Reason::Probe, format!("no byte was sent{why}")));
+        }
+        let held = self.down.partial.len();
+        let detail = format!("closed after {held} bytes of the hello{why}");
+        Err(Refusal::new(Reason::HelloTruncated, detail))
+    }
+
     /// One look at what is held; `None` while more is needed.
-    fn look(&mut self, entrance: &Entrance) -> Option<Result<ChainId, Refusal>> {
+    fn look(&mut self, entrance: &Entrance, prelude: &Prelude) -> Option<Result<ChainId, Refusal>> {
         let worker = std::rc::Rc::clone(&self.worker);
         let mut joined = worker.hello.borrow_mut();
         match peek(&self.down.partial, &mut joined) {
@@ -74,7 +84,8 @@ impl Connection {
                     alert: reason.alert(),
                     ..Refusal::new(reason.reason(), reason.to_string())
                 };
-                if self.down.partial.first() == Some(&HANDSHAKE_RECORD) {
+                let is_promised = matches!(prelude, Prelude::TlsPromised);
+                if is_promised || self.down.partial.first() == Some(&HANDSHAKE_RECORD) {
                     return Some(Err(refusal));
                 }
                 Some(self.choose_raw(entrance, Some(refusal)))
@@ -110,7 +121,7 @@ impl Connection {
     }
 
     /// Plain text: to the raw chain, or refused as what it was taken for.
-    fn choose_raw(
+    pub(super) fn choose_raw(
         &self,
         entrance: &Entrance,
         otherwise: Option<Refusal>,
@@ -139,10 +150,6 @@ impl Connection {
 /// Every chain takes plain text: nothing to peek at, and the server may speak first.
 fn is_raw_only(entrance: &Entrance) -> bool {
     entrance.plan().chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
-}
-
-fn refused(reason: Reason, detail: impl Into<String>) -> Event {
-    Event::Refused(Refusal::new(reason, detail))
 }
 
 /// RFC 6066 §3: the server does not know the name.

@@ -15,6 +15,7 @@ mod hello;
 mod limits;
 mod listening;
 mod mailbox;
+mod prelude;
 mod relay;
 mod reload;
 mod report;

@@ -17,10 +17,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::flow::Leg;
-use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
+use super::{
+    AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
+};
 use crate::config::plan::{self, UpstreamServerName};
 use crate::core::balance::{LeastConnections, RoundRobin};
 use crate::core::pool::{ReadyLimits, ReadyPool};
+use crate::core::prelude::Prelude;
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, Memo, UpstreamFacts};
@@ -34,6 +37,7 @@ pub(super) struct Cluster {
     /// Of the trust that its upstreams are verified by.
     anchors: Vec<Arc<AnchorSeries>>,
     timeout: Duration,
+    prelude: Option<Prelude>,
     ready_max: usize,
     endpoints: Vec<Endpoint>,
     balancer: RefCell<Balancer>,
@@ -131,6 +135,7 @@ impl Cluster {
             series: Arc::clone(&snapshot.counters.clusters[index]),
             anchors: anchors.unwrap_or_default(),
             timeout: cluster.connect.timeout,
+            prelude: cluster.prelude,
             ready_max: limits.ready_max,
             endpoints: endpoints.collect(),
             balancer: RefCell::new(match cluster.balance {
@@ -242,6 +247,10 @@ impl Cluster {
         let facts = match &endpoint.tls {
             None => None,
             Some(tls) => {
+                if self.prelude == Some(Prelude::Postgres) {
+                    let asked = prelude::ask_postgres(worker, &mut leg).await;
+                    asked.map_err(|refusal| at_endpoint(refusal, address))?;
+                }
                 let name = tls.server_name.as_deref().or(sni).ok_or_else(|| {
                     let detail = format!("cluster {} takes the client's name", self.name());
                     Refusal::new(Reason::UpstreamNoName, detail)

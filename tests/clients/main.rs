@@ -11,12 +11,18 @@
 )]
 
 mod curl;
+mod database;
 mod front;
 mod gnutls;
+mod kafka;
+mod ldap;
 mod mosquitto;
+mod nats;
 mod node;
 mod openssl;
 mod postgres;
 mod program;
+mod psql;
 mod python;
 mod redis;
+mod sample;

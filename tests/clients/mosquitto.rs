@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::front::{Front, TLS12, TLS13};
 use crate::program::{Running, command, find, must, run, serve};
+use crate::sample::Sample;
 
 const PACKAGES: &str = "mosquitto mosquitto-clients";
 
@@ -47,6 +48,28 @@ fn a_subscriber_hears_what_a_publisher_says() {
         assert_eq!(line["tls"]["alpn"], "mqtt", "{line}");
         assert_eq!(line["client"]["subject"], "CN=alice", "{line}");
     }
+}
+
+#[test]
+fn the_sample_serves_devices_and_nobody_else() {
+    let Some(mqtt) = Mqtt::start() else { return };
+    let sample = Sample::prepare("mqtt.toml").with("127.0.0.1:1883", mqtt.address);
+    sample.make("pki client clerk --spiffe spiffe://example.com/office/clerk");
+    let served = sample.start();
+    let call = |program: &Path, who: &str, words: &str| {
+        let pair = format!("--cert pki/{who}.crt --key pki/{who}.key");
+        let host = "-h localhost -p {port} --cafile pki/ca.crt";
+        served.command(program, &format!("{host} {pair} -t doors/front {words}"))
+    };
+    let subscriber = Running::start(call(&mqtt.subscribe, "device-7", "-q 1 -i sub -C 1"));
+    mqtt.broker.wait_for("Sending SUBACK to sub");
+    must(served.said(&["mosquitto_pub "], "-q 1"));
+    assert_eq!(subscriber.finish().text, "open\n");
+    let line = served.logged(|line| line["outcome"] == "closed");
+    assert_eq!(line["client"]["sans"][0], "uri:spiffe://example.com/device/7", "{line}");
+    let clerk = run(call(&mqtt.publish, "clerk", "-m open"));
+    assert!(!clerk.status.success(), "{}", clerk.text);
+    served.refused("not_authorized");
 }
 
 #[test]

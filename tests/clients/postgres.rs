@@ -1,29 +1,24 @@
 //! psycopg (libpq 17 or later, which can start with TLS at once) through the gateway to a real
-//! PostgreSQL that speaks plain TCP.
+//! PostgreSQL that speaks plain TCP, and through `config/postgres.toml`.
 
-use std::net::SocketAddr;
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use portcullis_kit::Identity;
-use rustix::process::{Signal, geteuid};
-use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::front::{Front, TLS12, TLS13};
-use crate::program::{Finished, Running, command, find, missing, must, run, serve};
+use crate::program::{Finished, must, python_with, run};
+use crate::psql::Servers;
 
 struct Postgres {
     python: PathBuf,
-    _server: Running,
-    address: SocketAddr,
-    _folder: TempDir,
+    database: Database,
 }
 
 #[test]
 fn psycopg_queries_copies_and_is_notified() {
     let Some(postgres) = Postgres::start() else { return };
-    let front = Front::before_with(postgres.address, r#"alpn = ["postgresql"]"#);
+    let front = Front::before_with(postgres.database.address, r#"alpn = ["postgresql"]"#);
     for version in [TLS12, TLS13] {
         let finished = talk(&postgres, &front, version, Some(&front.client));
         assert!(finished.status.success(), "{version}: {}", finished.text);
@@ -39,7 +34,7 @@ fn psycopg_queries_copies_and_is_notified() {
 #[test]
 fn psycopg_is_told_why_it_is_refused() {
     let Some(postgres) = Postgres::start() else { return };
-    let front = Front::before_with(postgres.address, r#"alpn = ["postgresql"]"#);
+    let front = Front::before_with(postgres.database.address, r#"alpn = ["postgresql"]"#);
     let stranger = Some(&front.stranger);
     for (version, identity, words) in [
         (TLS12, None, "alert handshake failure"),
@@ -53,59 +48,34 @@ fn psycopg_is_told_why_it_is_refused() {
     }
 }
 
-impl Postgres {
-    fn start() -> Option<Self> {
-        let python = find("python3", "python3")?;
-        let probe = "import psycopg; assert psycopg.pq.version() >= 170000";
-        let mut import = command(&python, "-c");
-        if !run({
-            import.arg(probe);
-            import
-        })
-        .status
-        .success()
-        {
-            missing(
-                "psycopg with libpq 17 or later",
-                "python3-venv, then pip install psycopg[binary]",
-            );
-            return None;
+/// By both ways to ask for TLS, to both servers of the sample.
+#[test]
+fn psycopg_cancels_over_tls_whatever_way_it_asked() {
+    let Some(python) = psycopg() else { return };
+    let Some(servers) = Servers::start("") else { return };
+    for server in ["orders", "billing"] {
+        for negotiation in ["postgres", "direct"] {
+            let mut command = servers.gateway.command(&python, "");
+            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/postgres_cancel.py"));
+            command.arg(format!("{server}.pg.example.com"));
+            command.arg(servers.gateway.port().to_string()).arg(negotiation);
+            assert_eq!(must(command), format!("{server}\ncancelled\n"), "{negotiation}");
+            let line = servers.gateway.logged(|line| line["chain"] == server);
+            // libpq offers it in both ways since 17, and with sslnegotiation=direct insists.
+            assert_eq!(line["tls"]["alpn"], "postgresql", "{line}");
         }
-        let (initdb, server) = (find("initdb", "postgresql")?, find("postgres", "postgresql")?);
-        let folder = tempfile::tempdir().unwrap();
-        if geteuid().is_root() {
-            let user = |flag| must(command("id", &format!("{flag} postgres"))).trim().parse().ok();
-            chown(folder.path(), user("-u"), user("-g")).unwrap();
-        }
-        let data = folder.path().join("data");
-        let words = "--auth=trust --username=postgres --encoding=UTF8 --locale=C --no-sync -D";
-        let mut init = as_postgres(&initdb, words);
-        must({
-            init.arg(&data);
-            init
-        });
-        let (mut server, address) =
-            serve("database system is ready to accept connections", |port| {
-                let words = format!("-h 127.0.0.1 -p {port} -c fsync=off -D");
-                let mut command = as_postgres(&server, &words);
-                command.arg(&data).arg("-k").arg(folder.path());
-                command
-            });
-        // Immediate shutdown: whatever clients do.
-        server.end_with(Signal::QUIT);
-        Some(Self { python, _server: server, address, _folder: folder })
     }
 }
 
-/// PostgreSQL refuses to run as root; `setpriv` changes the user and then is the program.
-fn as_postgres(program: &Path, words: &str) -> Command {
-    if !geteuid().is_root() {
-        return command(program, words);
+impl Postgres {
+    fn start() -> Option<Self> {
+        Some(Self { python: psycopg()?, database: Database::plain("postgres")? })
     }
-    let user = "--reuid=postgres --regid=postgres --clear-groups --";
-    let mut command = command("setpriv", user);
-    command.arg(program).args(words.split_whitespace()).current_dir("/");
-    command
+}
+
+fn psycopg() -> Option<PathBuf> {
+    let probe = "import psycopg; assert psycopg.pq.version() >= 170000";
+    python_with(probe, "psycopg with libpq 17 or later", "psycopg[binary]")
 }
 
 fn talk(

@@ -62,6 +62,18 @@ pub(crate) fn find(program: &str, packages: &str) -> Option<PathBuf> {
     found
 }
 
+/// A `python3` that `probe` runs on without a mistake: with `what`, which `package` of PyPI brings.
+pub(crate) fn python_with(probe: &str, what: &str, package: &str) -> Option<PathBuf> {
+    let python = find("python3", "python3")?;
+    let mut import = command(&python, "-c");
+    import.arg(probe);
+    if run(import).status.success() {
+        return Some(python);
+    }
+    missing(what, &format!("python3-venv, then pip install '{package}'"));
+    None
+}
+
 /// Says that a test cannot run without `what`, which these Debian packages bring.
 ///
 /// # Panics
@@ -132,6 +144,11 @@ impl Running {
     /// The signal on which this program ends at once.
     pub(crate) fn end_with(&mut self, signal: Signal) {
         self.end_with = signal;
+    }
+
+    /// What a user's keys do, as Ctrl-C.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Writes to standard input, as a user types.

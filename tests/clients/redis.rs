@@ -8,6 +8,7 @@ use portcullis_kit::Identity;
 
 use crate::front::{Front, TLS13};
 use crate::program::{Running, command, find, must, run, serve};
+use crate::sample::Sample;
 
 #[test]
 fn redis_cli_sets_and_gets_ten_megabytes() {
@@ -38,6 +39,21 @@ fn redis_cli_pipelines_a_hundred_thousand_commands() {
     let count = must(redis_cli(&cli, &front, Some(&front.client), "GET counter"));
     assert_eq!(count, "100000\n");
     front.served(TLS13, false);
+}
+
+#[test]
+fn the_sample_serves_redis_cli() {
+    let Some((_, _server, address)) = redis() else { return };
+    let served = Sample::prepare("redis.toml").with("127.0.0.1:6379", address).start();
+    assert_eq!(must(served.said(&["redis-cli "], "")), "PONG\n");
+    let line = served.logged(|line| line["outcome"] == "closed");
+    assert_eq!(line["sni"], "redis.example.com", "{line}");
+    assert_eq!(line["client"]["subject"], "CN=alice", "{line}");
+    // Without --sni no name is sent, and the chain is for a name.
+    let options = "-h 127.0.0.1 -p {port} --tls --cacert pki/ca.crt";
+    let nameless = run(served.command("redis-cli", &format!("{options} ping")));
+    assert!(!nameless.text.contains("PONG"), "{}", nameless.text);
+    served.refused("no_chain");
 }
 
 /// In TLS 1.3, where a refusal comes after the client's handshake, redis-cli keeps the alert to itself,

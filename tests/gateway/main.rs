@@ -19,6 +19,7 @@ mod limits;
 mod mixes;
 mod on_change;
 mod passthrough;
+mod prelude;
 mod rates;
 mod ready;
 mod records;

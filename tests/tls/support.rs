@@ -53,6 +53,7 @@ impl World {
             connections_max: None,
             connections_per_source: None,
             handshakes_per_second_per_source: None,
+            prelude: None,
             chains: Vec::new(),
         };
         let plan = Plan {

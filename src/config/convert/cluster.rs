@@ -11,7 +11,7 @@ use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{Balance, Cluster, Connect, Endpoint, Pool, UpstreamTlsId};
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, all, choice, filled, number, positive, required, tls};
+use super::{Names, all, choice, filled, number, positive, prelude, required, tls};
 
 pub(super) fn cluster(
     entry: &Entry<RawCluster>,
@@ -28,6 +28,12 @@ pub(super) fn cluster(
         None => Some(None),
         Some(written) => names.upstream.find(written, problems).map(|id| Some(UpstreamTlsId(id))),
     };
+    let prelude = prelude(raw.prelude.as_ref(), problems);
+    if let (Some(written), None) = (&raw.prelude, &raw.tls) {
+        let message = "a prelude asks for TLS, and this cluster has no `tls`";
+        let help = "write tls = \"NAME\" of a [tls.upstream.NAME], or leave prelude out";
+        problems.add(written.at.clone(), message, help);
+    }
     let connect = connect(raw, problems);
     let pool = pool(raw, problems);
     discovery?;
@@ -37,6 +43,7 @@ pub(super) fn cluster(
         endpoints: endpoints?,
         balance: balance?,
         tls: tls?,
+        prelude: prelude?,
         connect: connect?,
         pool: pool?,
     })

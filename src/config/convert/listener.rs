@@ -14,7 +14,9 @@ use super::super::plan::{
     Chain, ChainLimits, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
-use super::{Names, all, choice, entries, filled, filter, positive, process, required, shown, tls};
+use super::{
+    Names, all, choice, entries, filled, filter, positive, prelude, process, required, shown, tls,
+};
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
 
@@ -44,7 +46,7 @@ pub(super) fn listeners(
 /// What can only be seen once every part holds: routes that end in a demand that cannot be met.
 pub(super) fn cross_check(plan: &Plan, problems: &mut Problems) {
     let chains = plan.listeners.iter().flat_map(|listener| &listener.chains);
-    for chain in chains.filter(|chain| chain.matches.transport == Transport::Raw) {
+    for chain in chains.filter(|chain| chain.is_raw()) {
         let cluster = plan.cluster(chain.cluster);
         let asks_for_sni = cluster.tls.is_some_and(|tls| {
             plan.upstream_tls(tls).server_name == UpstreamServerName::ClientSni
@@ -74,7 +76,15 @@ fn listener(
     let timeouts = timeouts(raw, problems);
     let limits = raw.limits.as_ref().map(|limits| &limits.value);
     let connections = limits.and_then(|limits| limits.connections.as_ref());
+    let prelude = prelude(raw.prelude.as_ref(), problems);
     let chains = chains(entry, names, problems);
+    if let (Some(written), Some(chains)) = (&raw.prelude, &chains)
+        && chains.iter().all(Chain::is_raw)
+    {
+        let message = "a prelude ends in TLS, and every chain of this listener is raw";
+        let help = "leave prelude out, or add a chain that takes TLS";
+        problems.add(written.at.clone(), message, help);
+    }
     Some(Listener {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
@@ -87,6 +97,7 @@ fn listener(
         handshakes_per_second_per_source: process::rate_limit(
             limits.and_then(|limits| limits.handshakes_per_second_per_source.as_ref()),
         ),
+        prelude: prelude?,
         chains: chains?,
     })
 }

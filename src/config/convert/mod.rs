@@ -24,6 +24,7 @@ use super::node::{At, Entry, Named};
 use super::plan::{FileRef, Plan};
 use super::raw::RawFile;
 use super::suggest;
+use crate::core::prelude::Prelude;
 
 /// A plan, if nothing is wrong; else `None`, and at least one problem is added.
 pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> Option<Plan> {
@@ -191,6 +192,11 @@ fn any_of(names: &[&str]) -> String {
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
         None => String::new(),
     }
+}
+
+/// What is said before TLS, on either side.
+fn prelude(written: Option<&At<String>>, problems: &mut Problems) -> Option<Option<Prelude>> {
+    choice(written, None, &[("postgres", Some(Prelude::Postgres))], problems)
 }
 
 /// A number within `range`; `default` where none is written.

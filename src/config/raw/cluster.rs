@@ -22,6 +22,9 @@ tables! {
         hash_by: String,
         /// A `[tls.upstream.NAME]`. Left out: plain TCP.
         tls: String,
+        /// What endpoints are asked before TLS: "postgres" sends SSLRequest. Needs `tls`. Left out:
+        /// nothing.
+        prelude: String,
         /// How endpoints are dialled.
         connect: RawConnect,
         /// Ready connections. Default: on with `tls`, off without.

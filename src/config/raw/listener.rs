@@ -19,7 +19,8 @@ tables! {
         limits: RawListenerLimits,
         /// From whom PROXY protocol headers are required.
         proxy_protocol: RawProxyProtocolIn,
-        /// What is spoken before the TLS hello, as "postgres".
+        /// What clients say before the TLS hello: "postgres" answers SSLRequest, and takes TLS from the
+        /// first byte as well. Left out: nothing.
         prelude: String,
         /// Filter chains. At least one must be written.
         chain: Named<RawChain>,

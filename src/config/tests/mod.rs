@@ -203,7 +203,6 @@ fn text_for(key: &str) -> (String, u32) {
         "runtime.io" => "\"io_uring\"",
         "limits.memory" => "\"1GiB\"",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
-        "listener.*.prelude" => "\"postgres\"",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
         "cluster.*.discovery" => "\"dns\"",
         "cluster.*.balance" => "\"maglev\"",

@@ -60,7 +60,9 @@ impl fmt::Display for LooksLike {
             Self::Ssh => "SSH",
             Self::SslV2 => "an SSL 2.0 hello",
             Self::OtherTlsRecord => "a TLS record other than a handshake",
-            Self::Postgres => "Postgres before TLS",
+            Self::Postgres => {
+                "Postgres before TLS, for which listeners have prelude = \"postgres\""
+            }
             Self::ProxyProtocol => "a PROXY protocol header",
             Self::Smtp => "SMTP",
             Self::Mqtt => "plain MQTT",
