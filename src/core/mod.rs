@@ -7,6 +7,7 @@ pub mod client_hello;
 pub mod drain;
 pub mod identity;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod record;
 pub mod refusal;
 pub mod relay;
