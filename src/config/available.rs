@@ -40,7 +40,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "limits.memory", refused: Except("0B") },
     Unavailable { key: "listener.*.limits.connections_per_source", refused: ExceptNumber(0) },
     Unavailable { key: "listener.*.limits.handshakes_per_second_per_source", refused: ExceptNumber(0) },
-    Unavailable { key: "listener.*.proxy_protocol", refused: Always },
     Unavailable { key: "listener.*.prelude", refused: Always },
     Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
@@ -53,7 +52,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "cluster.*.limits.pending", refused: ExceptNumber(0) },
     Unavailable { key: "cluster.*.health", refused: Always },
     Unavailable { key: "cluster.*.ejection", refused: Always },
-    Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 

@@ -82,6 +82,8 @@ reasons! {
     SniInvalid = "sni_invalid", Client, "the SNI is not a plain DNS name: use a host name without trailing dot, not an IP address";
     NoChain = "no_chain", Operator, "no filter chain of this listener takes this SNI, ALPN and source: add a chain or correct the name the client uses";
     NoRawChain = "no_raw_chain", Client, "plain text on a listener that has no raw chain: turn TLS on in the client, or add a chain with transport = \"raw\"";
+    ProxyHeaderMissing = "proxy_header_missing", Operator, "a source in proxy_protocol.from sent no PROXY header: turn it on in the balancer (send-proxy-v2), or take the source out of `from`";
+    ProxyHeaderMalformed = "proxy_header_malformed", Operator, "the PROXY header of the balancer breaks the protocol, or ended in the middle: see the detail, then the balancer's settings";
     // Limits.
     ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
     HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";

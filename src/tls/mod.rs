@@ -5,6 +5,7 @@
 //! timer or a clock. Start with `handshake`.
 
 mod alert;
+mod announced;
 mod chain_memo;
 mod crl;
 mod crypto;
@@ -25,6 +26,7 @@ mod policies;
 mod rehearsal;
 mod resolver;
 mod revocation;
+mod shown;
 mod standing;
 pub mod stek;
 mod ticketer;
@@ -36,6 +38,7 @@ mod verifier;
 pub mod wire;
 
 pub use alert::alert_name;
+pub use announced::Announced;
 pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 pub use explain::{Explanation, Step, Verdict};
 pub use handshake::{Advance, Negotiated, Outcome, Version};
@@ -43,6 +46,7 @@ pub use handshake_context::Memo;
 pub use identity::identify;
 pub use material::Material;
 pub use rehearsal::{Agreed, SupposeError, SupposedClient};
+pub use shown::Shown;
 pub use standing::Standing;
 pub use stek::{Reloaded, StagedKeys, StekError, StekKeys, StekStatus};
 pub use trust::{AnchorPlace, TrustStore};

@@ -9,18 +9,20 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureAlgorithm};
 
 use super::handshake_context::{self, ExpectedName};
+use super::shown::Shown;
 use crate::core::refusal::{Reason, Refusal};
 
 /// Certificates of one chain; ECDSA and Ed25519 before RSA, whose signatures cost six times as much.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    keys: Vec<Arc<CertifiedKey>>,
+    keys: Vec<(Arc<CertifiedKey>, Shown)>,
 }
 
 impl Resolver {
     pub(super) fn new(mut keys: Vec<Arc<CertifiedKey>>) -> Self {
         keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
-        Self { keys }
+        let keys = keys.into_iter().map(|key| (Arc::clone(&key), Shown::of(&key)));
+        Self { keys: keys.collect() }
     }
 }
 
@@ -29,18 +31,22 @@ impl ResolvesServerCert for Resolver {
         if !name_is_expected(hello.server_name()) {
             return None;
         }
-        let fits = |key: &&Arc<CertifiedKey>| {
-            suites_allow(hello.cipher_suites(), key.key.algorithm())
-                && key.key.choose_scheme(hello.signature_schemes()).is_some()
+        let fitting = |(key, shown): &(Arc<CertifiedKey>, Shown)| {
+            if !suites_allow(hello.cipher_suites(), key.key.algorithm()) {
+                return None;
+            }
+            let signer = key.key.choose_scheme(hello.signature_schemes())?;
+            Some((Arc::clone(key), shown.signing_with(signer.scheme())))
         };
-        let found = self.keys.iter().find(fits).cloned();
-        if found.is_none() {
-            let detail = "the client takes signatures of none of this chain's certificates";
-            handshake_context::with(|context| {
+        let found = self.keys.iter().find_map(fitting);
+        handshake_context::with(|context| match &found {
+            Some((_, shown)) => context.shown = Some(*shown),
+            None => {
+                let detail = "the client takes signatures of none of this chain's certificates";
                 context.fail(Refusal::new(Reason::CipherMismatch, detail));
-            });
-        }
-        found
+            }
+        });
+        found.map(|(key, _)| key)
     }
 }
 

@@ -17,6 +17,7 @@ use super::accept::Arrival;
 use super::flow::Leg;
 use super::generation::Entrance;
 use super::hello::HelloNotes;
+use super::proxied::Proxied;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
@@ -36,13 +37,17 @@ use crate::tls::{ClientFacts, HelloFacts, Memo};
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     listener: Arc<ListenerSeries>,
+    /// Unique in this process, and what the access log calls it.
+    pub(super) id: u64,
+    /// Who connected, until a PROXY header says for whom.
     pub(super) source: SocketAddr,
+    pub(super) proxied: Option<Box<Proxied>>,
     pub(super) down: Leg,
     pub(super) notes: HelloNotes,
     session: Session,
     limits: Limits,
     route: Option<Route>,
-    client: Option<Box<ClientFacts>>,
+    pub(super) client: Option<Box<ClientFacts>>,
     /// What trusts and filters in audit mode would have refused.
     audits: Vec<Refusal>,
     upstream: Option<Connected>,
@@ -122,7 +127,9 @@ impl Connection {
             open: None,
             worker: Rc::clone(&open.worker),
             listener: Arc::clone(&open.listener),
+            id: open.worker.next_id(),
             source: canonical(source),
+            proxied: None,
             down: Leg::new(stream),
             notes: HelloNotes::default(),
             session: Session::new(deadlines, accepted),
@@ -262,12 +269,16 @@ impl Connection {
             return Event::Refused(Refusal::new(Reason::Internal, "no chain was chosen"));
         };
         let worker = Rc::clone(&self.worker);
-        if may_be_ready && let Some(ready) = cluster.take_ready(&worker) {
-            self.upstream = Some(ready);
-            return Event::Connected;
+        let ahead = self.announcement(cluster.proxy_header());
+        while may_be_ready && let Some(mut ready) = cluster.take_ready(&worker) {
+            // One that does not even take these is as dead as one that has ended.
+            if ready.leg.send_ahead(&worker, &ahead).await.is_ok() {
+                self.upstream = Some(ready);
+                return Event::Connected;
+            }
         }
         let sni = self.notes.server_name.as_deref();
-        match cluster.dial(&worker, sni, &self.tried).await {
+        match cluster.dial(&worker, sni, &self.tried, &ahead).await {
             Ok(connected) => {
                 self.upstream = Some(connected);
                 Event::Connected
@@ -349,12 +360,13 @@ impl Connection {
     fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
         let route = self.route.as_ref();
         Report {
-            id: self.worker.next_id(),
+            id: self.id,
             accepted,
             duration,
             listener: Arc::clone(&self.listener.name),
             source: self.source,
-            local: self.down.stream.local_addr().ok().map(canonical),
+            proxy: self.proxied.as_ref().map(|proxied| proxied.by),
+            local: self.local(),
             chain: route.map(|route| Arc::clone(&route.chain.name.chain)),
             marks: self.session.marks(),
             bytes_received: self.down.received,
@@ -373,6 +385,11 @@ impl Connection {
         }
     }
 
+    /// Where the client, or the balancer before it, connected to.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.down.stream.local_addr().ok().map(canonical)
+    }
+
     /// Payload bytes to the client.
     fn sent(&self) -> u64 {
         self.upstream.as_ref().map_or(0, |up| up.leg.received)
@@ -384,7 +401,7 @@ impl Connection {
 }
 
 /// An IPv4 client of a listener on `[::]` by the address that people know it by.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -24,14 +24,24 @@ pub(super) struct HelloNotes {
 impl Connection {
     /// Receives until a chain is chosen or the client is refused.
     pub(super) async fn read_hello(&mut self, entrance: &Entrance) -> Event {
+        // Before anything of the client's: whom the connection is from is asked by all that follows.
+        if let Err(refusal) = self.read_proxy_header(entrance).await {
+            return Event::Refused(refusal);
+        }
         if is_raw_only(entrance) {
             let chosen = self.choose_raw(entrance, None);
             return self.decided(entrance, chosen);
         }
         loop {
+            // What came with a PROXY header is looked at before more is waited for.
+            if !self.down.partial.is_empty()
+                && let Some(chosen) = self.look(entrance)
+            {
+                return self.decided(entrance, chosen);
+            }
             match self.down.fill(&self.worker).await {
                 Ok(0) if self.down.partial.is_empty() => {
-                    return refused(Reason::Probe, "no byte was sent");
+                    return refused(Reason::Probe, self.no_byte());
                 }
                 Ok(0) => {
                     let detail =
@@ -40,13 +50,17 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(error) if self.down.partial.is_empty() => {
-                    return refused(Reason::Probe, format!("no byte was sent: {error}"));
+                    return refused(Reason::Probe, format!("{}: {error}", self.no_byte()));
                 }
                 Err(error) => return refused(Reason::HelloTruncated, error.to_string()),
             }
-            if let Some(chosen) = self.look(entrance) {
-                return self.decided(entrance, chosen);
-            }
+        }
+    }
+
+    fn no_byte(&self) -> &'static str {
+        match self.proxied {
+            None => "no byte was sent",
+            Some(_) => "no byte was sent behind the PROXY header",
         }
     }
 

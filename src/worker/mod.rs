@@ -4,6 +4,7 @@
 //! `connection` is one client from accept to close; `relay` the part in which bytes flow.
 
 mod accept;
+mod announce;
 mod connection;
 mod counters;
 mod filters;
@@ -14,6 +15,7 @@ mod hello;
 mod limits;
 mod listening;
 mod mailbox;
+mod proxied;
 mod relay;
 mod reload;
 mod report;

@@ -14,7 +14,10 @@ use super::super::plan::{
     Chain, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
-use super::{Names, all, choice, entries, filled, filter, positive, process, required, shown, tls};
+use super::{
+    Names, all, choice, entries, filled, filter, positive, process, proxy_protocol, required,
+    shown, tls,
+};
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
 
@@ -74,6 +77,7 @@ fn listener(
     let timeouts = timeouts(raw, problems);
     let limits = raw.limits.as_ref().map(|limits| &limits.value);
     let connections = limits.and_then(|limits| limits.connections.as_ref());
+    let proxied_from = proxy_protocol::taken(raw, problems);
     let chains = chains(entry, names, problems);
     Some(Listener {
         name: Arc::clone(&entry.name),
@@ -81,6 +85,7 @@ fn listener(
         address: address?,
         timeouts: timeouts?,
         connections_max: process::limit(connections, 0),
+        proxied_from: proxied_from?,
         chains: chains?,
     })
 }
@@ -229,7 +234,7 @@ fn matches(written: Option<&At<RawMatch>>, problems: &mut Problems) -> Option<Ma
 }
 
 /// A list of texts that `T` parses. Empty is refused: it would take everyone, and read as no one.
-fn parsed<T: FromStr>(
+pub(super) fn parsed<T: FromStr>(
     written: Option<&At<Vec<At<String>>>>,
     example: (&str, &str),
     explain: fn(&str, &T::Err) -> (String, String),
@@ -256,7 +261,7 @@ fn explain_name(text: &str, error: &PatternError) -> (String, String) {
     (format!("{text:?}: {error}"), help.to_owned())
 }
 
-fn explain_prefix(text: &str, error: &PrefixError) -> (String, String) {
+pub(super) fn explain_prefix(text: &str, error: &PrefixError) -> (String, String) {
     let help = match error {
         PrefixError::HostBits { block } => format!("did you mean \"{block}\"?"),
         PrefixError::Address | PrefixError::Length { .. } => {

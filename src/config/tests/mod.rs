@@ -181,7 +181,6 @@ fn text_for(key: &str) -> (String, u32) {
         "limits.memory" => "\"1GiB\"",
         "listener.*.limits.connections_per_source" => "5",
         "listener.*.limits.handshakes_per_second_per_source" => "5",
-        "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
         "cluster.*.discovery" => "\"dns\"",
@@ -190,7 +189,6 @@ fn text_for(key: &str) -> (String, u32) {
         "cluster.*.limits.connections" | "cluster.*.limits.pending" => "5",
         "cluster.*.health" => "{ type = \"tcp\" }",
         "cluster.*.ejection" => "{ failures = 5 }",
-        "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
         "listener.*.chain.*.filters.type" => {
