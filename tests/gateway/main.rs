@@ -18,6 +18,7 @@ mod limits;
 mod mixes;
 mod on_change;
 mod passthrough;
+mod proxy_protocol;
 mod ready;
 mod records;
 mod refusals;
