@@ -18,5 +18,6 @@ mod node;
 mod openssl;
 mod postgres;
 mod program;
+mod proxy_protocol;
 mod python;
 mod redis;

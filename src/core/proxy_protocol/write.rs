@@ -70,7 +70,8 @@ pub fn version_1(addresses: Addresses) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// A whole header of version 2.
+/// A whole header of version 2. Vectors stand in the order of their types: there are readers that sort
+/// them before they sum them up.
 pub fn version_2(addresses: Addresses, fields: &Fields<'_>) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES_USUAL);
     header.extend_from_slice(SIGNATURE);
@@ -91,20 +92,20 @@ pub fn version_2(addresses: Addresses, fields: &Fields<'_>) -> Vec<u8> {
     header.extend_from_slice(&addresses.destination.port().to_be_bytes());
     add(&mut header, kind::ALPN, fields.alpn);
     add(&mut header, kind::AUTHORITY, text(fields.authority));
+    let sum_at = fields.crc32c.then(|| {
+        add(&mut header, kind::CRC32C, Some(&[0; 4]));
+        header.len() - 4
+    });
     add(&mut header, kind::UNIQUE_ID, fields.unique_id);
     if let Some(tls) = &fields.tls {
         add(&mut header, kind::SSL, Some(&ssl(tls)));
     }
     add(&mut header, kind::IDENTITY, text(fields.identity));
-    let sum_at = fields.crc32c.then(|| {
-        add(&mut header, kind::CRC32C, Some(&[0; 4]));
-        header.len() - 4
-    });
     let length = u16::try_from(header.len() - FIXED_BYTES).unwrap_or(u16::MAX);
     header[FIXED_BYTES - 2..FIXED_BYTES].copy_from_slice(&length.to_be_bytes());
     if let Some(at) = sum_at {
         let sum = checksum(&header, at);
-        header[at..].copy_from_slice(&sum.to_be_bytes());
+        header[at..at + 4].copy_from_slice(&sum.to_be_bytes());
     }
     header
 }
