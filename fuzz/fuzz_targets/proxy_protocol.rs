@@ -25,7 +25,10 @@ fuzz_target!(|data: &[u8]| {
     let canonical = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
     for header in [version_1(addresses), version_2(addresses, &fields)] {
         match read(&header) {
-            Read::Header(Header { bytes, origin: Origin::Client { source: from, destination: to } }) => {
+            Read::Header(Header {
+                bytes,
+                origin: Origin::Client { source: from, destination: to },
+            }) => {
                 assert_eq!(bytes, header.len());
                 assert_eq!(canonical(from), canonical(source));
                 assert_eq!(canonical(to), canonical(destination));

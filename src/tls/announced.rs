@@ -80,3 +80,41 @@ fn openssl_name(suite: &'static str) -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_kit::{Authority, ClientSpec};
+
+    #[test]
+    fn suites_have_the_names_that_openssl_gives_them() {
+        for (ours, openssl) in [
+            ("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
+            ("TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+            ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+            ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+            ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+            ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+            ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+            ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+        ] {
+            assert_eq!(openssl_name(ours), openssl);
+        }
+    }
+
+    #[test]
+    fn an_identity_is_the_one_spiffe_id_or_the_first_name_with_its_kind() {
+        let authority = Authority::new("Clients");
+        let id = |spec: &ClientSpec| {
+            let client = authority.client(spec);
+            Leaf::parse(client.leaf()).and_then(|leaf| leaf.first_name())
+        };
+        let spec = || ClientSpec::new("alice");
+        assert_eq!(id(&spec()), None);
+        let spiffe = "spiffe://example.org/alice";
+        assert_eq!(id(&spec().dns("a.example").uri(spiffe)).as_deref(), Some(spiffe));
+        assert_eq!(id(&spec().dns("a.example")).as_deref(), Some("dns:a.example"));
+        assert_eq!(id(&spec().uri("dns:a.example")).as_deref(), Some("uri:dns:a.example"));
+        assert_eq!(id(&spec().uri(spiffe).uri("spiffe://example.org/bob")), None);
+    }
+}

@@ -180,7 +180,7 @@ fn a_slow_header_is_cut_at_the_deadline_of_the_hello_although_it_makes_progress(
     let mut socket = connect_plain(gateway.addr("edge")).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let began = monotonic_now();
-    let slow = [&LINE[..], &[22; 200]].concat();
+    let slow = [LINE, &[22; 200]].concat();
     let cut = slow.chunks(1).any(|byte| {
         let waits = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
         socket.write_all(byte).is_err()
@@ -217,7 +217,10 @@ fn a_balancers_own_connections_are_its_own() {
         assert_eq!((&line["chain"], &line["proxy"]), (&"default".into(), &by.into()), "{line}");
     }
     // A check that says nothing at all is one, too.
-    drop(connect_plain(gateway.addr("edge")).unwrap());
+    let silent = connect_plain(gateway.addr("edge")).unwrap();
+    let by = silent.local_addr().unwrap().to_string();
+    drop(silent);
+    logged(&gateway, "source", &by);
     assert_eq!(gateway.settled().refusals("probe"), 2);
 }
 
