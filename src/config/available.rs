@@ -35,7 +35,6 @@ use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Texts};
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
-    Unavailable { key: "listener.*.proxy_protocol", refused: Always },
     Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
     Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },
@@ -46,7 +45,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "cluster.*.limits.pending", refused: ExceptNumber(0) },
     Unavailable { key: "cluster.*.health", refused: Always },
     Unavailable { key: "cluster.*.ejection", refused: Always },
-    Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 

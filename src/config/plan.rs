@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::error::Location;
 use crate::core::prelude::Prelude;
 use crate::core::rate::Rate;
-use crate::core::route::{Match, Transport};
+use crate::core::route::{Match, Prefix, Transport};
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
@@ -165,6 +165,8 @@ pub struct Listener {
     pub handshakes_per_second_per_source: Option<NonZeroU32>,
     /// What clients may say before the hello.
     pub prelude: Option<Prelude>,
+    /// Sources that must begin with a PROXY header; empty: nobody may.
+    pub proxied_from: Vec<Prefix>,
     /// In name order; `core::route::ChainId` indexes it. No two match the same client.
     pub chains: Vec<Chain>,
 }
@@ -432,6 +434,44 @@ pub struct Cluster {
     pub prelude: Option<Prelude>,
     pub connect: Connect,
     pub pool: Pool,
+    /// What every endpoint is told of each client.
+    pub proxy_header: Option<ProxyHeader>,
+}
+
+/// The PROXY header that goes to an upstream before a client's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyHeader {
+    pub version: ProxyVersion,
+    pub place: HeaderPlace,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text, addresses only.
+    One,
+    Two(Vec<ProxyField>),
+}
+
+/// What version 2 says beside the addresses. The names in the file are these in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyField {
+    Alpn,
+    Authority,
+    UniqueId,
+    Ssl,
+    /// Within `Ssl`, which is then there too.
+    ClientCert,
+    Identity,
+    Crc32c,
+}
+
+/// Where the header goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderPlace {
+    /// Ahead of the TLS handshake: the connection cannot be made before its client is known.
+    BeforeTls,
+    /// The first bytes of the stream that the client's go on with, in TLS where it is spoken.
+    FirstBytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -469,9 +509,17 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool } = self;
-        (name, endpoints, balance, connect, pool)
-            == (&other.name, &other.endpoints, &other.balance, &other.connect, &other.pool)
+        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool, proxy_header } =
+            self;
+        (name, endpoints, balance, connect, pool, proxy_header)
+            == (
+                &other.name,
+                &other.endpoints,
+                &other.balance,
+                &other.connect,
+                &other.pool,
+                &other.proxy_header,
+            )
             && tls.is_some() == other.tls.is_some()
             && *prelude == other.prelude
     }

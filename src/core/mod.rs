@@ -9,6 +9,7 @@ pub mod expiry;
 pub mod identity;
 pub mod pool;
 pub mod prelude;
+pub mod proxy_protocol;
 pub mod rate;
 pub mod record;
 pub mod refusal;

@@ -82,6 +82,8 @@ reasons! {
     SniInvalid = "sni_invalid", Client, "the SNI is not a plain DNS name: use a host name without trailing dot, not an IP address";
     NoChain = "no_chain", Operator, "no filter chain of this listener takes this SNI, ALPN and source: add a chain or correct the name the client uses";
     NoRawChain = "no_raw_chain", Client, "plain text on a listener that has no raw chain: turn TLS on in the client, or add a chain with transport = \"raw\"";
+    ProxyHeaderMissing = "proxy_header_missing", Operator, "a source in proxy_protocol.from sent no PROXY header: turn it on in the balancer (send-proxy-v2), or take the source out of `from`";
+    ProxyHeaderMalformed = "proxy_header_malformed", Operator, "the PROXY header of the balancer breaks the protocol, or ended in the middle: see the detail, then the balancer's settings";
     NoCertificateForName = "no_certificate_for_name", Operator, "no pair in the certificate_dir of this chain's tls is for this name: put one there, named after it, or correct the name the client uses";
     CertificateUnavailable = "certificate_unavailable", Operator, "the gateway's own certificate or key for this name cannot be used: mend the files that the detail names; it is read again five seconds later";
     // Before TLS, where the listener's protocol has a prelude.

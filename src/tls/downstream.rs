@@ -15,6 +15,7 @@ use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::identify;
+use super::shown::Shown;
 use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
 use super::wire::Wire;
@@ -74,6 +75,8 @@ pub struct ClientFacts {
     /// `None`: the client presented no certificate (only where it need not). Verified only where
     /// there is a `standing`: a trust that audits lets others in.
     pub leaf: Option<CertificateDer<'static>>,
+    /// The certificate of ours that the client got, or would have got.
+    pub shown: Option<Shown>,
     /// What the client's being let in rests on; `None` without a verified certificate.
     pub standing: Option<Standing>,
     /// The anchor that vouched for the client.
@@ -101,7 +104,7 @@ impl ClientFacts {
     }
 
     /// The client's certificate, if it was verified.
-    fn verified_leaf(&self) -> Option<&[u8]> {
+    pub(super) fn verified_leaf(&self) -> Option<&[u8]> {
         self.leaf.as_deref().filter(|_| self.standing.is_some())
     }
 
@@ -240,6 +243,7 @@ impl ServerHandshake {
         let mut facts = ClientFacts {
             negotiated,
             leaf,
+            shown: context.shown,
             anchor,
             standing,
             audit,

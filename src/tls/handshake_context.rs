@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use super::certificate_dir::Answer;
+use super::shown::Shown;
 use super::standing::Standing;
 use crate::core::refusal::Refusal;
 
@@ -24,6 +25,8 @@ pub(super) struct HandshakeContext {
     /// Whether the chain was verified from memory; `None` where none was.
     pub memo: Option<Memo>,
 
+    /// Set by the resolver: the certificate of ours that the client gets.
+    pub shown: Option<Shown>,
     /// Set by the verifier: this handshake authenticated the client afresh.
     pub verified: Option<Standing>,
     /// Set by the ticketer: what the last good ticket says. Dropped unless rustls resumes with it.

@@ -60,7 +60,8 @@ fn name(name: &X509Name<'_>) -> String {
     if text.is_empty() { "(no name)".to_owned() } else { capped(text) }
 }
 
-fn san(name: &GeneralName<'_>) -> Option<String> {
+/// A name with its kind, as `dns:host`; `None` of kinds that nobody asks for.
+pub(super) fn san(name: &GeneralName<'_>) -> Option<String> {
     Some(match name {
         GeneralName::DNSName(name) => format!("dns:{name}"),
         GeneralName::URI(uri) => format!("uri:{uri}"),

@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::identity::sha256;
+use super::identity::{self, sha256};
 use crate::core::trust::{KeyKind, LeafFacts, Names};
 
 /// A parsed leaf; `facts` borrows from it.
@@ -45,6 +45,32 @@ impl<'a> Leaf<'a> {
             fingerprint: sha256(self.der),
             spki: sha256(self.parsed.public_key().raw),
             serial: self.parsed.raw_serial(),
+        }
+    }
+
+    /// The common name, where there is one and no other that could be meant.
+    pub(super) fn only_common_name(&self) -> Option<String> {
+        let mut names = self.parsed.subject().iter_common_name();
+        match (names.next(), names.next()) {
+            (Some(only), None) => only.as_str().ok().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// The SPIFFE ID as it is, else the first subject alternative name with its kind, as in
+    /// "dns:host": no name of one kind can pass for one of another. `None` of two SPIFFE IDs, of which
+    /// none is the client's (X.509-SVID §2).
+    pub(super) fn first_name(&self) -> Option<String> {
+        let names = self.parsed.subject_alternative_name().ok().flatten();
+        let names = &names.as_ref()?.value.general_names;
+        let mut spiffe = names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("spiffe://") => Some(*uri),
+            _ => None,
+        });
+        match (spiffe.next(), spiffe.next()) {
+            (Some(only), None) => Some(only.to_owned()),
+            (Some(_), Some(_)) => None,
+            (None, _) => names.iter().find_map(identity::san),
         }
     }
 

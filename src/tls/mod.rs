@@ -5,6 +5,7 @@
 //! timer or a clock. Start with `handshake`.
 
 mod alert;
+mod announced;
 mod certificate_dir;
 mod chain_memo;
 mod crl;
@@ -28,6 +29,7 @@ mod rehearsal;
 mod resolver;
 mod revocation;
 mod served;
+mod shown;
 mod standing;
 mod staple;
 pub mod stek;
@@ -40,6 +42,7 @@ mod verifier;
 pub mod wire;
 
 pub use alert::alert_name;
+pub use announced::Announced;
 pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 pub use explain::{Explanation, Step, Verdict};
 pub use handshake::{Advance, Negotiated, Outcome, Version};
@@ -48,6 +51,7 @@ pub use identity::identify;
 pub use material::Material;
 pub use note::{CertificateNote, DirectoryNote, Due, NoteKind};
 pub use rehearsal::{Agreed, SupposeError, SupposedClient};
+pub use shown::Shown;
 pub use standing::Standing;
 pub use stek::{Reloaded, StagedKeys, StekError, StekKeys, StekStatus};
 pub use trust::{AnchorPlace, TrustStore};

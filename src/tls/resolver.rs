@@ -70,7 +70,12 @@ impl Resolver {
             [_] | [] => None,
         };
         match found.or_else(|| candidates.iter().find(fits)) {
-            Some(found) => Ok(Arc::clone(found.key((self.clock)()))),
+            Some(found) => {
+                let signer = found.bare().key.choose_scheme(hello.signature_schemes());
+                let shown = found.shown(signer.map(|signer| signer.scheme()));
+                handshake_context::with(|context| context.shown = Some(shown));
+                Ok(Arc::clone(found.key((self.clock)())))
+            }
             None => {
                 let detail = "the client takes signatures of none of this chain's certificates";
                 Err(Refusal::new(Reason::CipherMismatch, detail))

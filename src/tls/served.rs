@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use rustls::SignatureAlgorithm;
 use rustls::sign::CertifiedKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::identity::validity;
 use super::leaf::Leaf;
+use super::shown::{Shown, scheme_name};
 use super::staple::Staple;
 
 /// Ready to be shown.
@@ -17,6 +18,7 @@ use super::staple::Staple;
 pub(super) struct Served {
     bare: Arc<CertifiedKey>,
     stapled: Option<Stapled>,
+    shown: Shown,
     /// DNS names in lower case, wildcards as `*.example.com`.
     names: Box<[Box<str>]>,
     /// Of the certificate in the chain that ends first, in Unix seconds.
@@ -48,7 +50,8 @@ impl Served {
             Stapled { key: Arc::new(key), this_update: staple.this_update, until }
         });
         let names = names.unwrap_or_default();
-        Self { bare: Arc::new(bare), stapled, names, not_before, not_after }
+        let shown = Shown::of(&bare);
+        Self { bare: Arc::new(bare), stapled, shown, names, not_before, not_after }
     }
 
     /// What is shown at `now`. A staple that is over would be taken for a failure to staple, or for an
@@ -69,6 +72,11 @@ impl Served {
     /// Without a staple.
     pub(super) fn bare(&self) -> &Arc<CertifiedKey> {
         &self.bare
+    }
+
+    /// How it was made, and with what it signs in a handshake.
+    pub(super) fn shown(&self, scheme: Option<SignatureScheme>) -> Shown {
+        Shown { scheme: scheme.and_then(scheme_name), ..self.shown }
     }
 
     pub(super) fn algorithm(&self) -> SignatureAlgorithm {

@@ -18,6 +18,7 @@ use super::flow::Leg;
 use super::generation::Entrance;
 use super::hello::HelloNotes;
 use super::limits::Places;
+use super::proxied::Proxied;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
@@ -35,7 +36,11 @@ use crate::tls::{ClientFacts, HelloFacts, Memo};
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     listener: Arc<ListenerSeries>,
+    /// Unique in this process, and what the access log calls it.
+    pub(super) id: u64,
+    /// Who connected, until a PROXY header says for whom.
     pub(super) source: SocketAddr,
+    pub(super) proxied: Option<Box<Proxied>>,
     pub(super) down: Leg,
     pub(super) notes: HelloNotes,
     session: Session,
@@ -123,7 +128,9 @@ impl Connection {
             open: None,
             worker: Rc::clone(&open.worker),
             listener: Arc::clone(&open.listener),
+            id: open.worker.next_id(),
             source: canonical(source),
+            proxied: None,
             down: Leg::new(stream),
             notes: HelloNotes::default(),
             session: Session::new(deadlines, accepted),
@@ -272,11 +279,15 @@ impl Connection {
             return Event::Refused(Refusal::new(Reason::Internal, "no chain was chosen"));
         };
         let worker = Rc::clone(&self.worker);
-        if may_be_ready && let Some(ready) = cluster.take_ready(&worker) {
-            return self.connected(ready);
+        let ahead = self.announcement(cluster.proxy_header());
+        while may_be_ready && let Some(mut ready) = cluster.take_ready(&worker) {
+            // One that does not even take these is as dead as one that has ended.
+            if ready.leg.send_ahead(&worker, &ahead).await.is_ok() {
+                return self.connected(ready);
+            }
         }
         let sni = self.notes.server_name.as_deref();
-        match cluster.dial(&worker, sni, &self.tried).await {
+        match cluster.dial(&worker, sni, &self.tried, &ahead).await {
             Ok(connected) => self.connected(connected),
             Err(refusal) => Event::DialFailed(refusal),
         }
@@ -362,12 +373,13 @@ impl Connection {
     fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
         let route = self.route.as_ref();
         Report {
-            id: self.worker.next_id(),
+            id: self.id,
             accepted,
             duration,
             listener: Arc::clone(&self.listener.name),
             source: self.source,
-            local: self.down.stream.local_addr().ok().map(canonical),
+            proxy: self.proxied.as_ref().map(|proxied| proxied.by),
+            local: self.local(),
             chain: route.map(|route| Arc::clone(&route.chain.name.chain)),
             marks: self.session.marks(),
             bytes_received: self.down.received,
@@ -386,6 +398,11 @@ impl Connection {
         }
     }
 
+    /// Where the client, or the balancer before it, connected to.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.down.stream.local_addr().ok().map(canonical)
+    }
+
     /// Payload bytes to the client.
     fn sent(&self) -> u64 {
         self.upstream.as_ref().map_or(0, |up| up.leg.received)
@@ -402,7 +419,7 @@ fn upstream_audit(refusal: Refusal) -> Refusal {
 }
 
 /// An IPv4 client of a listener on `[::]` by the address that people know it by.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -9,7 +9,8 @@ use super::Worker;
 use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
 use super::stream;
 use crate::core::relay::Side;
-use crate::tls::{CONTROL_BYTES_MAX, Wire};
+use crate::sys::clock;
+use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
 
 /// The client's leg or the upstream's.
 #[derive(Debug)]
@@ -147,6 +148,40 @@ impl Leg {
             self.unsent.extend_from_slice(&bytes[bytes.len() - left..]);
         }
         Ok(self.unsent())
+    }
+
+    /// Sends bytes of our own before any of the other leg's, which are no payload; ends once the
+    /// socket has all of them. The caller bounds the time.
+    pub(super) async fn send_ahead(&mut self, worker: &Worker, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.wire, Wire::Plain) {
+            return stream::send_all(&mut self.stream, bytes).await;
+        }
+        let sealed = self.seal_ahead(worker, bytes)?;
+        stream::send_all(&mut self.stream, &sealed).await
+    }
+
+    /// `bytes` as records of this leg's. They are few, and once a connection: a copy does not matter.
+    fn seal_ahead(&mut self, worker: &Worker, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let scratch = &mut *worker.scratch.borrow_mut();
+        let mut plain = bytes.to_vec();
+        let mut sealed = Vec::new();
+        let mut at = 0;
+        loop {
+            let now = clock::now();
+            let (out, tls) = (&mut scratch.output, &mut scratch.tls);
+            let done = transfer(&mut Wire::Plain, &mut self.wire, &mut plain[at..], out, tls, now);
+            at += done.consumed;
+            sealed.extend_from_slice(&scratch.output[..done.produced]);
+            match done.stop {
+                Stop::InputEmpty => return Ok(sealed),
+                Stop::OutputFull => {}
+                Stop::CloseNotify => return Err(io::ErrorKind::BrokenPipe.into()),
+                Stop::Failed(fault) => return Err(io::Error::other(fault.refusal.to_string())),
+            }
+        }
     }
 
     /// Sends what is kept; returns how much is left.

@@ -27,6 +27,10 @@ pub(super) struct HelloNotes {
 impl Connection {
     /// Receives until a chain is chosen or the client is refused.
     pub(super) async fn read_hello(&mut self, entrance: &Entrance) -> Event {
+        // Before anything of the client's: whom the connection is from is asked by all that follows.
+        if let Err(refusal) = self.read_proxy_header(entrance).await {
+            return Event::Refused(refusal);
+        }
         if let Err(refusal) = self.take_place(entrance) {
             return Event::Refused(refusal);
         }
@@ -58,7 +62,8 @@ impl Connection {
             Err(error) => format!(": {error}"),
         };
         if is_silent {
-            return Err(Refusal::new(Reason::Probe, format!("no byte was sent{why}")));
+            let behind = if self.proxied.is_some() { " behind the PROXY header" } else { "" };
+            return Err(Refusal::new(Reason::Probe, format!("no byte was sent{behind}{why}")));
         }
         let held = self.down.partial.len();
         let detail = format!("closed after {held} bytes of the hello{why}");

@@ -5,6 +5,7 @@
 //! `connection` is one client from accept to close; `relay` the part in which bytes flow.
 
 mod accept;
+mod announce;
 mod connection;
 mod counters;
 mod filters;
@@ -16,6 +17,7 @@ mod limits;
 mod listening;
 mod mailbox;
 mod prelude;
+mod proxied;
 mod relay;
 mod reload;
 mod report;

@@ -20,7 +20,10 @@ pub struct Report {
     pub accepted: Duration,
     pub duration: Duration,
     pub listener: Arc<str>,
+    /// The client, as far as anybody knows it: whom a PROXY header names, else who connected.
     pub source: SocketAddr,
+    /// Who connected, where a PROXY header was required and sent.
+    pub proxy: Option<SocketAddr>,
     pub local: Option<SocketAddr>,
     pub server_name: Option<Box<str>>,
     pub chain: Option<Arc<str>>,

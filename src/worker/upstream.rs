@@ -20,7 +20,7 @@ use super::flow::Leg;
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
 };
-use crate::config::plan::{self, UpstreamServerName};
+use crate::config::plan::{self, HeaderPlace, ProxyHeader, UpstreamServerName};
 use crate::core::balance::{LeastConnections, RoundRobin};
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
@@ -39,6 +39,7 @@ pub(super) struct Cluster {
     timeout: Duration,
     prelude: Option<Prelude>,
     ready_max: usize,
+    proxy_header: Option<ProxyHeader>,
     endpoints: Vec<Endpoint>,
     balancer: RefCell<Balancer>,
     ready: RefCell<ReadyPool<Connected>>,
@@ -137,6 +138,7 @@ impl Cluster {
             timeout: cluster.connect.timeout,
             prelude: cluster.prelude,
             ready_max: limits.ready_max,
+            proxy_header: cluster.proxy_header.clone(),
             endpoints: endpoints.collect(),
             balancer: RefCell::new(match cluster.balance {
                 plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(worker)),
@@ -195,8 +197,8 @@ impl Cluster {
         }
     }
 
-    /// Dials an endpoint that is not in `tried` (and adds it there), and shakes hands. The caller
-    /// bounds the time.
+    /// Dials an endpoint that is not in `tried` (and adds it there), shakes hands, and sends what goes
+    /// `ahead` of the client's bytes in its place. The caller bounds the time.
     ///
     /// # Errors
     /// Why this endpoint did not serve.
@@ -205,6 +207,7 @@ impl Cluster {
         worker: &Worker,
         sni: Option<&str>,
         tried: &RefCell<Vec<usize>>,
+        ahead: &[u8],
     ) -> Result<Connected, Refusal> {
         let endpoint = self.choose(worker, &mut tried.borrow_mut())?;
         let counters = self.counters();
@@ -213,7 +216,7 @@ impl Cluster {
         let mut dialling = Dialling { counters, has_failed: true };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let connected = self.open(worker, sni, active).await?;
+        let connected = self.open(worker, sni, active, ahead).await?;
         dialling.has_failed = false;
         if let Some(facts) = &connected.facts {
             match facts.negotiated.resumed {
@@ -240,10 +243,15 @@ impl Cluster {
         worker: &Worker,
         sni: Option<&str>,
         active: Active,
+        ahead: &[u8],
     ) -> Result<Connected, Refusal> {
         let endpoint = &self.endpoints[active.endpoint];
         let address = endpoint.address;
         let mut leg = Leg::new(connect(address).await?);
+        let failed = |error: std::io::Error| dial_failure(&error, address);
+        let (before_tls, first) =
+            if self.announces_before_tls() { (ahead, NONE) } else { (NONE, ahead) };
+        leg.send_ahead(worker, before_tls).await.map_err(failed)?;
         let facts = match &endpoint.tls {
             None => None,
             Some(tls) => {
@@ -265,6 +273,7 @@ impl Cluster {
                 Some(Box::new(facts))
             }
         };
+        leg.send_ahead(worker, first).await.map_err(failed)?;
         Ok(Connected { leg, facts, address, ready: false, _active: active })
     }
 
@@ -290,10 +299,20 @@ impl Cluster {
         Ok(chosen)
     }
 
-    /// Ready connections need a name before a client is there.
+    /// What every endpoint is told of each client.
+    pub(super) fn proxy_header(&self) -> Option<&ProxyHeader> {
+        self.proxy_header.as_ref()
+    }
+
+    fn announces_before_tls(&self) -> bool {
+        self.proxy_header().is_some_and(|header| header.place == HeaderPlace::BeforeTls)
+    }
+
+    /// Ready connections need a name before a client is there, and nothing that only a client knows.
     fn can_be_ready(&self) -> bool {
         let named = |tls: &EndpointTls| tls.server_name.is_some();
         self.ready_max > 0
+            && !self.announces_before_tls()
             && self.endpoints.iter().all(|endpoint| endpoint.tls.as_ref().is_none_or(named))
     }
 }
@@ -372,7 +391,7 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
 async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
-    let dial = cluster.dial(&worker, None, &tried);
+    let dial = cluster.dial(&worker, None, &tried, NONE);
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     if cluster.retired.get() {
         return;
@@ -423,6 +442,9 @@ fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {
     refusal.detail = format!("{address}: {}", refusal.detail);
     refusal
 }
+
+/// Nothing goes ahead.
+const NONE: &[u8] = &[];
 
 /// What is read of an upstream that speaks before its client is there: a greeting, not a stream.
 const EARLY_BYTES_MAX: usize = 64 * 1024;

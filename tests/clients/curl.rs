@@ -109,7 +109,7 @@ fn request(
 
 /// An HTTP/1.0 server that answers with the body of the request and its own name. Its thread ends
 /// with the test's process; a connection has its timeouts.
-fn http_echo(name: &'static str) -> SocketAddr {
+pub(crate) fn http_echo(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -22,6 +22,17 @@ pub(crate) struct Front {
     pub(crate) stranger: Identity,
 }
 
+/// More lines for a configuration.
+#[derive(Default)]
+pub(crate) struct Lines<'a> {
+    /// For `[tls.downstream.edge]`.
+    pub(crate) downstream: &'a str,
+    /// For `[listener.edge]`.
+    pub(crate) listener: &'a str,
+    /// For every cluster; tables may follow.
+    pub(crate) cluster: &'a str,
+}
+
 /// A protocol version, as its name in the access log.
 pub(crate) const TLS12: &str = "TLSv1.2";
 pub(crate) const TLS13: &str = "TLSv1.3";
@@ -37,9 +48,19 @@ impl Front {
         Self::with(&[("upstream", "", upstream)], downstream)
     }
 
+    /// As `before`, with more lines in several places.
+    pub(crate) fn between(upstream: SocketAddr, lines: &Lines<'_>) -> Self {
+        Self::whole(&[("upstream", "", upstream)], lines)
+    }
+
     /// A chain and a cluster each: its name, the server name that leads there ("" for every other),
     /// and the upstream.
     pub(crate) fn with(chains: &[(&str, &str, SocketAddr)], downstream: &str) -> Self {
+        Self::whole(chains, &Lines { downstream, ..Lines::default() })
+    }
+
+    fn whole(chains: &[(&str, &str, SocketAddr)], lines: &Lines<'_>) -> Self {
+        let Lines { downstream, listener, cluster } = lines;
         let authority = Authority::new("Clients CA");
         let names = ["localhost", "*.example.test", "127.0.0.1"];
         let server = authority.server(&names);
@@ -54,6 +75,7 @@ path   = "stdout"
 format = "json"
 [listener.edge]
 address = "127.0.0.1:0"
+{listener}
 [tls.downstream.edge]
 certificates = [{{ chain = {:?}, key = {:?} }}]
 trust = "clients"
@@ -71,7 +93,7 @@ anchors = [{:?}]
                 config += &format!("match = {{ server_names = [\"{server_name}\"] }}\n");
             }
             config += &format!("cluster = \"{name}\"\n");
-            config += &format!("[cluster.{name}]\nendpoints = [\"{upstream}\"]\n");
+            config += &format!("[cluster.{name}]\nendpoints = [\"{upstream}\"]\n{cluster}\n");
         }
         let gateway = Gateway::start(env!("CARGO_BIN_EXE_portcullis"), &config);
         Self { gateway, config, authority, client, stranger }

@@ -22,6 +22,7 @@ mod node;
 mod openssl;
 mod postgres;
 mod program;
+mod proxy_protocol;
 mod psql;
 mod python;
 mod redis;

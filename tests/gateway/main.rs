@@ -20,6 +20,7 @@ mod mixes;
 mod on_change;
 mod passthrough;
 mod prelude;
+mod proxy_protocol;
 mod rates;
 mod ready;
 mod records;

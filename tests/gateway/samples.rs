@@ -2,6 +2,7 @@
 //! are replaced.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -245,6 +246,19 @@ fn mtls_end_to_end() {
         assert!(counts.handshakes.iter().all(|one| !one.client_chain.is_empty()));
         assert!(counts.handshakes.iter().all(|one| one.server_name.as_deref() == Some("db")));
     }
+}
+
+#[test]
+fn proxy_protocol() {
+    let sample = start("proxy-protocol.toml", &[7000], &[]);
+    // From an address that is in nobody's list: served as who it is.
+    let mut stream = connect_tls(sample.gateway.addr("edge"), "edge", &sample.client).unwrap();
+    // The echo has no idea of headers, and gives back what it was told.
+    let mut back = [0; 16];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(&back[..14], b"\r\n\r\n\0\r\nQUIT\n\x21\x11");
+    drop(stream);
+    sample.is_refused("edge", "edge", &sample.anonymous);
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let seconds = Duration::from_secs;
         let listener = Listener {
+            proxied_from: Vec::new(),
             name: "edge".into(),
             at: place("listener.edge"),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -11,7 +11,7 @@ use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{Balance, Cluster, Connect, Endpoint, Pool, UpstreamTlsId};
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, all, choice, filled, number, positive, prelude, required, tls};
+use super::{Names, all, choice, filled, number, positive, prelude, proxy_protocol, required, tls};
 
 pub(super) fn cluster(
     entry: &Entry<RawCluster>,
@@ -36,6 +36,7 @@ pub(super) fn cluster(
     }
     let connect = connect(raw, problems);
     let pool = pool(raw, problems);
+    let proxy_header = proxy_protocol::sent(raw, problems);
     discovery?;
     Some(Cluster {
         name: Arc::clone(&entry.name),
@@ -46,6 +47,7 @@ pub(super) fn cluster(
         prelude: prelude?,
         connect: connect?,
         pool: pool?,
+        proxy_header: proxy_header?,
     })
 }
 

@@ -15,7 +15,8 @@ use super::super::plan::{
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
 use super::{
-    Names, all, choice, entries, filled, filter, positive, prelude, process, required, shown, tls,
+    Names, all, choice, entries, filled, filter, positive, prelude, process, proxy_protocol,
+    required, shown, tls,
 };
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
@@ -77,6 +78,7 @@ fn listener(
     let limits = raw.limits.as_ref().map(|limits| &limits.value);
     let connections = limits.and_then(|limits| limits.connections.as_ref());
     let prelude = prelude(raw.prelude.as_ref(), problems);
+    let proxied_from = proxy_protocol::taken(raw, problems);
     let chains = chains(entry, names, problems);
     if let (Some(written), Some(chains)) = (&raw.prelude, &chains)
         && chains.iter().all(Chain::is_raw)
@@ -98,6 +100,7 @@ fn listener(
             limits.and_then(|limits| limits.handshakes_per_second_per_source.as_ref()),
         ),
         prelude: prelude?,
+        proxied_from: proxied_from?,
         chains: chains?,
     })
 }
@@ -252,7 +255,7 @@ fn matches(written: Option<&At<RawMatch>>, problems: &mut Problems) -> Option<Ma
 }
 
 /// A list of texts that `T` parses. Empty is refused: it would take everyone, and read as no one.
-fn parsed<T: FromStr>(
+pub(super) fn parsed<T: FromStr>(
     written: Option<&At<Vec<At<String>>>>,
     example: (&str, &str),
     explain: fn(&str, &T::Err) -> (String, String),
@@ -279,7 +282,7 @@ fn explain_name(text: &str, error: &PatternError) -> (String, String) {
     (format!("{text:?}: {error}"), help.to_owned())
 }
 
-fn explain_prefix(text: &str, error: &PrefixError) -> (String, String) {
+pub(super) fn explain_prefix(text: &str, error: &PrefixError) -> (String, String) {
     let help = match error {
         PrefixError::HostBits { block } => format!("did you mean \"{block}\"?"),
         PrefixError::Address | PrefixError::Length { .. } => {

@@ -2,13 +2,14 @@
 //!
 //! Adds a problem for every value that does not hold, and goes on, so that one run shows them all.
 //! Opens no file and resolves no name. Next: `listener`, `filter`, `tls`, `trust`, `cluster`,
-//! `process`.
+//! `proxy_protocol`, `process`.
 
 mod cluster;
 mod filter;
 mod identity;
 mod listener;
 mod process;
+mod proxy_protocol;
 mod tls;
 mod trust;
 

@@ -35,7 +35,7 @@ tables! {
         health: RawHealth,
         /// When an endpoint is left alone for a while.
         ejection: RawEjection,
-        /// The PROXY protocol header that endpoints are sent.
+        /// The PROXY protocol header that endpoints are sent, before each client's bytes. Left out: none.
         proxy_protocol: RawProxyProtocolOut,
         /// Local addresses to dial from.
         sources: List<String>,
@@ -106,11 +106,16 @@ tables! {
 
     /// `cluster.NAME.proxy_protocol`
     RawProxyProtocolOut {
-        /// 1 or 2.
+        /// 1 or 2. Default: 2.
         version: u64,
-        /// Fields to add to version 2.
+        /// What version 2 says beside the addresses: "alpn", "authority" (the SNI), "unique_id" (the
+        /// connection's, as logged), "ssl" (how the client's TLS was agreed and whether its certificate
+        /// was verified), "client_cert" (the whole certificate, within "ssl"), "identity" (SPIFFE ID or
+        /// first name of a verified certificate, type 0xE0) and "crc32c". Default: [].
         tlvs: List<String>,
-        /// Inside TLS, not before it.
+        /// Whether the header is the first data inside the cluster's `tls`, where nobody on the way can
+        /// read or change it, or goes before the handshake, as most servers expect it. Then there are no
+        /// ready connections, for the header names a client. Default: false.
         inside_tls: bool,
     }
 }

@@ -17,7 +17,7 @@ tables! {
         timeouts: RawTimeouts,
         /// Limits of this listener; 0 is off.
         limits: RawListenerLimits,
-        /// From whom PROXY protocol headers are required.
+        /// From whom PROXY protocol headers are required. Left out: from nobody, and none is read.
         proxy_protocol: RawProxyProtocolIn,
         /// What clients say before the TLS hello: "postgres" answers SSLRequest, and takes TLS from the
         /// first byte as well. Left out: nothing.
@@ -51,7 +51,9 @@ tables! {
 
     /// `listener.NAME.proxy_protocol`
     RawProxyProtocolIn {
-        /// Sources that must send a header; from all others it is refused.
+        /// Networks of the balancers in front, as "10.0.0.0/8". Whoever connects from there must begin
+        /// with a header of version 1 or 2, and is then who it says; from all others a header is
+        /// refused, for it is not TLS. Must be written.
         from: List<String>,
     }
 

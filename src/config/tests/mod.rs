@@ -202,7 +202,6 @@ fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
         "limits.memory" => "\"1GiB\"",
-        "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
         "cluster.*.discovery" => "\"dns\"",
         "cluster.*.balance" => "\"maglev\"",
@@ -210,7 +209,6 @@ fn text_for(key: &str) -> (String, u32) {
         "cluster.*.limits.connections" | "cluster.*.limits.pending" => "5",
         "cluster.*.health" => "{ type = \"tcp\" }",
         "cluster.*.ejection" => "{ failures = 5 }",
-        "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
         "tls.upstream.*.certificate.ocsp" => {

@@ -45,6 +45,7 @@ fn served() -> Report {
     let client = ClientFacts {
         negotiated: negotiated(),
         leaf: None,
+        shown: None,
         anchor: None,
         standing: None,
         audit: None,
@@ -64,6 +65,7 @@ fn served() -> Report {
         duration: Duration::from_micros(61_002_345),
         listener: "edge".into(),
         source: "192.0.2.7:40123".parse().expect("an address"),
+        proxy: None,
         local: Some("192.0.2.1:8443".parse().expect("an address")),
         server_name: Some("orders.example.com".into()),
         chain: Some("orders".into()),
@@ -430,7 +432,7 @@ const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 const SERVED_JSON: &str = concat!(
     r#"{"time":"2026-11-22T06:04:22.123Z","id":"000100000000002a","listener":"edge","#,
-    r#""source":"192.0.2.7:40123","local":"192.0.2.1:8443","sni":"orders.example.com","#,
+    r#""source":"192.0.2.7:40123","proxy":null,"local":"192.0.2.1:8443","sni":"orders.example.com","#,
     r#""chain":"orders","outcome":"closed","reason":null,"hint":null,"detail":null,"rule":null,"certificate":null,"#,
     r#""alert":null,"alert_name":null,"closed_by":"downstream","closing":"clean","#,
     r#""duration_ms":61002.345,"hello_ms":0.21,"handshake_ms":1.48,"connected_ms":1.5,"#,
@@ -449,7 +451,7 @@ const SERVED_JSON: &str = concat!(
 
 const REFUSED_JSON: &str = concat!(
     r#"{"time":"2026-11-22T06:04:22.123Z","id":"000100000000002a","listener":"edge","#,
-    r#""source":"192.0.2.7:40123","local":"192.0.2.1:8443","sni":"orders.example.com","#,
+    r#""source":"192.0.2.7:40123","proxy":null,"local":"192.0.2.1:8443","sni":"orders.example.com","#,
     r#""chain":"orders","outcome":"refused","reason":"no_certificate","hint":"HINT","#,
     r#""detail":"the client sent no certificate","rule":null,"certificate":null,"alert":116,"#,
     r#""alert_name":"certificate_required","closed_by":null,"closing":null,"#,

@@ -22,6 +22,7 @@ fn write_line(record: &Record<'_>, line: &mut Line<'_>) -> io::Result<()> {
     write!(line.out, "{time} {outcome}")?;
     line.pair("reason", record.reason)?;
     line.pair("source", Some(source))?;
+    line.pair("proxy", record.proxy)?;
     line.quoted("listener", Some(Text::from(*listener)))?;
     line.quoted("sni", record.sni)?;
     line.quoted("chain", record.chain.map(Text::from))?;
