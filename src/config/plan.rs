@@ -179,9 +179,18 @@ pub struct Chain {
     pub matches: Match,
     /// `None`: the bytes go through unopened (or, for a raw chain, are plain text).
     pub tls: Option<DownstreamTlsId>,
-    pub cluster: ClusterId,
+    /// One of them for each connection, by weight. Not empty.
+    pub clusters: Vec<WeightedCluster>,
     /// Asked in order, after the handshake and before any byte to the upstream.
     pub filters: Vec<Filter>,
+}
+
+/// A cluster and its share of a chain's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightedCluster {
+    pub cluster: ClusterId,
+    /// Its share of the sum of all.
+    pub weight: u32,
 }
 
 /// A network filter of a chain, and where it is written.
@@ -374,6 +383,8 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// Its share of the sum of all.
+    pub weight: u32,
     /// Overrides `UpstreamTls::server_name` for this endpoint.
     pub server_name: Option<Arc<str>>,
 }
@@ -382,6 +393,19 @@ pub struct Endpoint {
 pub enum Balance {
     RoundRobin,
     LeastConnections,
+    Random,
+    Maglev(HashBy),
+}
+
+/// What keeps a client with its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashBy {
+    /// Its address, without the port.
+    Source,
+    /// The name in its verified certificate; its address where there is none.
+    Client,
+    /// The name that it asks for; its address where it asks for none.
+    ServerName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,9 @@
 pub mod balance;
 pub mod client_hello;
 pub mod drain;
+pub mod handoff;
 pub mod identity;
+pub mod maglev;
 pub mod pool;
 pub mod record;
 pub mod refusal;

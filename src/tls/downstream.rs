@@ -87,6 +87,13 @@ impl ClientFacts {
         self.leaf.as_deref().and_then(identify)
     }
 
+    /// What the client is called by its verified certificate, the same when that is renewed: the first
+    /// SAN, or the subject where there is none.
+    pub fn lasting_name(&self) -> Option<String> {
+        let identity = identify(self.verified_leaf()?)?;
+        Some(identity.sans.into_iter().next().unwrap_or(identity.subject))
+    }
+
     /// The client's certificate, if it was verified.
     fn verified_leaf(&self) -> Option<&[u8]> {
         self.leaf.as_deref().filter(|_| self.standing.is_some())

@@ -20,10 +20,13 @@ use super::hello::HelloNotes;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
-use super::upstream::{Cluster, Connected};
+use super::upstream::{Cluster, Connected, Seeker};
 use super::{
     ChainCounters, ChainSeries, ListenerSeries, Worker, filters, handshake, limits, stream,
 };
+use crate::config::plan::HashBy;
+use crate::core::balance::by_weight;
+use crate::core::maglev;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
@@ -47,7 +50,7 @@ pub(super) struct Connection {
     audits: Vec<Refusal>,
     upstream: Option<Connected>,
     /// Endpoints that failed this client.
-    tried: RefCell<Vec<usize>>,
+    tried: RefCell<Vec<SocketAddr>>,
     /// While a handshake runs.
     handshaking: Option<Handshaking>,
     /// From the first time that bytes may flow.
@@ -187,13 +190,17 @@ impl Connection {
         let snapshot = &entrance.generation.snapshot;
         let chosen = &entrance.plan().chains[usize::from(chain.0)];
         let series = &snapshot.counters.chains[snapshot.chain_index(entrance.listener, chain)];
-        let cluster = entrance.generation.cluster(chosen.cluster);
+        // Weights are not all 0: there is always one.
+        let weights = chosen.clusters.iter().map(|one| one.weight);
+        let place = by_weight(weights, self.worker.random()).unwrap_or(0);
+        let id = chosen.clusters[place].cluster;
+        let cluster = entrance.generation.cluster(id);
         self.route = Some(Route {
             generation: snapshot.generation,
             chain: Arc::clone(series),
             cluster: Rc::clone(cluster),
         });
-        let connect = snapshot.plan.cluster(chosen.cluster).connect;
+        let connect = snapshot.plan.cluster(id).connect;
         Event::Routed {
             chain,
             terminate: chosen.tls.is_some(),
@@ -266,14 +273,26 @@ impl Connection {
             self.upstream = Some(ready);
             return Event::Connected;
         }
-        let sni = self.notes.server_name.as_deref();
-        match cluster.dial(&worker, sni, &self.tried).await {
+        let hash = cluster.hash_by().map(|by| self.hash(by));
+        let seeker = Seeker { sni: self.notes.server_name.as_deref(), hash };
+        match cluster.dial(&worker, seeker, &self.tried).await {
             Ok(connected) => {
                 self.upstream = Some(connected);
                 Event::Connected
             }
             Err(refusal) => Event::DialFailed(refusal),
         }
+    }
+
+    /// What keeps this client with its endpoint. Its address stands in for a name that it has not.
+    fn hash(&self, by: HashBy) -> u64 {
+        let name = match by {
+            HashBy::Source => None,
+            HashBy::Client => self.client.as_ref().and_then(|client| client.lasting_name()),
+            HashBy::ServerName => self.notes.server_name.as_deref().map(str::to_owned),
+        };
+        let name = name.unwrap_or_else(|| self.source.ip().to_string());
+        maglev::hash(name.as_bytes())
     }
 
     async fn relay(&mut self) -> Relayed {

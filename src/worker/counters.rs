@@ -76,6 +76,15 @@ pub struct ClusterCounters {
     pub active: Gauge,
 }
 
+/// What a worker counts for one endpoint of a cluster.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    pub dialled: Counter,
+    pub dial_failures: Counter,
+    /// Open connections, ready ones and dials in flight included.
+    pub active: Gauge,
+}
+
 /// What a worker counts for one trust anchor.
 #[derive(Debug, Default)]
 pub struct AnchorCounters {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
-use super::super::plan::{Balance, Cluster, Connect, Endpoint, Pool, UpstreamTlsId};
+use super::super::plan::{Balance, Cluster, Connect, Endpoint, HashBy, Pool, UpstreamTlsId};
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, all, choice, filled, number, positive, required, tls};
+use super::{Names, WEIGHT_MAX, all, choice, filled, number, positive, required, tls};
+use crate::core::maglev::ENDPOINTS_MAX;
 
 pub(super) fn cluster(
     entry: &Entry<RawCluster>,
@@ -21,15 +22,13 @@ pub(super) fn cluster(
     let raw = &entry.value;
     let discovery = choice(raw.discovery.as_ref(), (), &[("static", ())], problems);
     let endpoints = endpoints(entry, discovery.is_some(), problems);
-    let balances =
-        [("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)];
-    let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems);
+    let balance = balance(raw, problems);
     let tls = match &raw.tls {
         None => Some(None),
         Some(written) => names.upstream.find(written, problems).map(|id| Some(UpstreamTlsId(id))),
     };
     let connect = connect(raw, problems);
-    let pool = pool(raw, problems);
+    let pool = pool(raw, balance, problems);
     discovery?;
     Some(Cluster {
         name: Arc::clone(&entry.name),
@@ -40,6 +39,28 @@ pub(super) fn cluster(
         connect: connect?,
         pool: pool?,
     })
+}
+
+fn balance(raw: &RawCluster, problems: &mut Problems) -> Option<Balance> {
+    let hashes = [
+        ("source", HashBy::Source),
+        ("client", HashBy::Client),
+        ("server_name", HashBy::ServerName),
+    ];
+    let hash_by = choice(raw.hash_by.as_ref(), HashBy::Source, &hashes, problems);
+    let balances = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("random", Balance::Random),
+        ("maglev", Balance::Maglev(hash_by.unwrap_or(HashBy::Source))),
+    ];
+    let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems)?;
+    if let (Some(written), false) = (&raw.hash_by, matches!(balance, Balance::Maglev(_))) {
+        let help = "write balance = \"maglev\", or leave hash_by out";
+        problems.add(written.at.clone(), "only \"maglev\" goes by a hash", help);
+        return None;
+    }
+    hash_by.and(Some(balance))
 }
 
 /// `static_only`: without it, host names are no mistake of the endpoints.
@@ -56,6 +77,11 @@ fn endpoints(
         return None;
     }
     let endpoints = all(written, |element| endpoint(element, problems))?;
+    if let Some(beyond) = written.get(ENDPOINTS_MAX) {
+        let message = format!("a cluster has at most {ENDPOINTS_MAX} endpoints");
+        problems.add(beyond.at.clone(), message, "spread them over several clusters");
+        return None;
+    }
     let mut seen = BTreeSet::new();
     for (endpoint, element) in endpoints.iter().zip(written) {
         if !seen.insert(endpoint.address) {
@@ -70,7 +96,7 @@ fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoi
     match &element.value {
         RawEndpoint::Address(text) => {
             let address = address(text, &element.at, problems)?;
-            Some(Endpoint { address, server_name: None })
+            Some(Endpoint { address, weight: 1, server_name: None })
         }
         RawEndpoint::Table(table) => {
             let example = ("address", "\"127.0.0.1:6432\"");
@@ -80,7 +106,8 @@ fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoi
                 None => Some(None),
                 Some(written) => tls::fixed_name(written, problems).map(Some),
             };
-            Some(Endpoint { address: address?, server_name: server_name? })
+            let weight = number(table.weight.as_ref(), 1, 1..=WEIGHT_MAX, problems);
+            Some(Endpoint { address: address?, weight: weight?, server_name: server_name? })
         }
     }
 }
@@ -119,11 +146,13 @@ fn connect(raw: &RawCluster, problems: &mut Problems) -> Option<Connect> {
     Some(Connect { timeout: timeout?, attempts: attempts? })
 }
 
-/// Clusters with `tls` keep ready connections unless told otherwise: a handshake costs a round trip
+/// Clusters with `tls` keep ready connections unless told otherwise (or their clients choose their
+/// endpoint): a handshake costs a round trip
 /// and 0.3 ms of a core, a plain connection next to nothing.
-fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
+fn pool(raw: &RawCluster, balance: Option<Balance>, problems: &mut Problems) -> Option<Pool> {
     let table = raw.pool.as_ref();
-    let keep = table.is_some() || raw.tls.is_some();
+    let by_hash = matches!(balance, Some(Balance::Maglev(_)));
+    let keep = (table.is_some() || raw.tls.is_some()) && !by_hash;
     let table = table.map(|table| &table.value);
     let max_at = table.and_then(|table| table.ready_max.as_ref());
     let min_at = table.and_then(|table| table.ready_min.as_ref());
@@ -134,6 +163,12 @@ fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
     let idle = positive(idle, Duration::from_secs(60), problems);
     let age = positive(age, Duration::from_secs(10 * 60), problems);
     let pool = Pool { ready_min: ready_min?, ready_max: ready_max?, idle: idle?, age: age? };
+    if let (true, 1.., Some(table)) = (by_hash, pool.ready_max, &raw.pool) {
+        let message = "with balance = \"maglev\" the client says which endpoint it goes to, and none \
+                       can be dialled ahead of it";
+        problems.add(table.at.clone(), message, "leave pool out, or write ready_max = 0");
+        return None;
+    }
     if let Some(min_at) = min_at
         && pool.ready_min > pool.ready_max
     {

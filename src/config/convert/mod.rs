@@ -249,6 +249,9 @@ fn beside(at: &Location, path: &str) -> PathBuf {
     std::path::absolute(&joined).unwrap_or(joined)
 }
 
+/// Weights beyond this say nothing that smaller ones could not.
+const WEIGHT_MAX: u32 = 10_000;
+
 /// As the file would write it.
 fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();

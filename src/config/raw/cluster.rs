@@ -16,15 +16,18 @@ tables! {
         endpoints: List<RawEndpoint>,
         /// "static" or "dns". Default: "static".
         discovery: String,
-        /// "round_robin", "least_connections", "random" or "maglev". Default: "round_robin".
+        /// "round_robin", "least_connections", "random" or "maglev", each by the weights of the
+        /// endpoints. Default: "round_robin".
         balance: String,
-        /// For "maglev": "source", "client" or "server_name".
+        /// For "maglev", what keeps a client with its endpoint: "source", its address; "client", the
+        /// first SAN of its verified certificate, or the subject of one without; "server_name", the
+        /// name in its SNI. The address counts where the client has no such name. Default: "source".
         hash_by: String,
         /// A `[tls.upstream.NAME]`. Left out: plain TCP.
         tls: String,
         /// How endpoints are dialled.
         connect: RawConnect,
-        /// Ready connections. Default: on with `tls`, off without.
+        /// Ready connections. Default: on with `tls`, off without and with "maglev".
         pool: RawPool,
         /// Limits of this cluster.
         limits: RawClusterLimits,
@@ -42,7 +45,7 @@ tables! {
     RawEndpointTable {
         /// "IP:port". Must be written.
         address: String,
-        /// Its share of the sum of all weights. Default: 1.
+        /// Its share of the sum of all weights, from 1 to 10000. Default: 1.
         weight: u64,
         /// Instead of the `server_name` of the cluster's `tls`.
         server_name: String,

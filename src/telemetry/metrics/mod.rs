@@ -6,6 +6,7 @@
 
 mod anchors;
 mod encode;
+mod endpoints;
 mod process;
 mod reloads;
 #[cfg(test)]
@@ -62,6 +63,7 @@ impl Collector for Gateway {
         refusals(counters, &mut families)?;
         sessions(counters, &mut families)?;
         upstreams(counters, &mut families)?;
+        endpoints::encode(&snapshot, &mut families)?;
         anchors::encode(counters, &mut families)?;
         self.reloads.encode(snapshot.generation, &mut families)?;
         self.logs(&mut families)?;

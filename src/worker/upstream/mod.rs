@@ -2,7 +2,7 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. The policy is `core::pool` and `core::balance`; this drives their sockets.
+//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -16,10 +16,15 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+mod choice;
+mod ready;
+
+use self::choice::{Chooser, Endpoint};
+pub(super) use self::ready::keep_ready;
+use super::endpoints::{Directory, Member};
 use super::flow::Leg;
 use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
-use crate::config::plan::{self, UpstreamServerName};
-use crate::core::balance::{LeastConnections, RoundRobin};
+use crate::config::plan::{Balance, HashBy, UpstreamServerName};
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
@@ -35,8 +40,10 @@ pub(super) struct Cluster {
     anchors: Vec<Arc<AnchorSeries>>,
     timeout: Duration,
     ready_max: usize,
-    endpoints: Vec<Endpoint>,
-    balancer: RefCell<Balancer>,
+    balance: Balance,
+    /// Every endpoint has a name to be verified by, whatever the client asks for.
+    is_named: bool,
+    chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
     /// The pool was used: it may want to dial.
     used: Notify,
@@ -44,19 +51,13 @@ pub(super) struct Cluster {
     retired: Cell<bool>,
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    address: SocketAddr,
-    tls: Option<EndpointTls>,
-    /// Open connections of this worker to it, ready ones and dials in flight included; those of a
-    /// cluster of the same name before a reload, too.
-    active: Rc<Cell<u32>>,
-}
-
-#[derive(Debug)]
-enum Balancer {
-    RoundRobin(RoundRobin),
-    LeastConnections(LeastConnections),
+/// Who is to be connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seeker<'a> {
+    /// The name that the client asked for.
+    pub(super) sni: Option<&'a str>,
+    /// Of what keeps the client with its endpoint, where the cluster goes by it.
+    pub(super) hash: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -82,25 +83,19 @@ pub(super) struct Connected {
 #[derive(Debug)]
 pub(super) struct Active {
     cluster: Rc<Cluster>,
-    endpoint: usize,
+    endpoint: Rc<Endpoint>,
 }
 
 /// A dial that counts as failed unless it ends well.
 struct Dialling<'a> {
     counters: &'a ClusterCounters,
+    endpoint: Rc<Endpoint>,
     has_failed: bool,
 }
 
 impl Cluster {
-    /// The cluster at a place of the plan, for one worker. It begins its turns with the endpoint that
-    /// the worker's number says, so that all workers do not begin with the same one. `before` is what
-    /// had its name.
-    pub(super) fn new(
-        index: usize,
-        snapshot: &Snapshot,
-        worker: usize,
-        before: Option<&Self>,
-    ) -> Self {
+    /// The cluster at a place of the plan, for one worker.
+    pub(super) fn new(index: usize, snapshot: &Snapshot, worker: usize) -> Self {
         let (plan, material) = (&snapshot.plan, &snapshot.material);
         let cluster = &plan.clusters[index];
         let limits = ReadyLimits {
@@ -111,37 +106,41 @@ impl Cluster {
         };
         let trust = cluster.tls.map(|id| usize::from(plan.upstream_tls(id).trust.0));
         let anchors = trust.and_then(|trust| snapshot.counters.anchors.get(trust).cloned());
-        let endpoints = cluster.endpoints.iter().map(|endpoint| {
-            let tls = cluster.tls.map(|id| EndpointTls {
-                dialler: material.upstream(id).dialler(),
-                server_name: endpoint.server_name.clone().or_else(|| {
-                    match &plan.upstream_tls(id).server_name {
-                        UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
-                        UpstreamServerName::ClientSni => None,
-                    }
-                }),
-            });
-            let address = endpoint.address;
-            let same = before.and_then(|it| it.endpoints.iter().find(|it| it.address == address));
-            let active = same.map(|endpoint| Rc::clone(&endpoint.active)).unwrap_or_default();
-            Endpoint { address, tls, active }
+        let terms = cluster.tls.map(|id| {
+            let server_name = match &plan.upstream_tls(id).server_name {
+                UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
+                UpstreamServerName::ClientSni => None,
+            };
+            (material.upstream(id), server_name)
         });
+        let tls = |member: &Member| {
+            let (terms, server_name) = terms.as_ref()?;
+            let server_name = member.server_name.as_ref().or(server_name.as_ref()).cloned();
+            Some(EndpointTls { dialler: terms.dialler(), server_name })
+        };
+        let needs_no_name = terms.as_ref().is_none_or(|(_, server_name)| server_name.is_some());
+        let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
+        let directory: &Directory = &snapshot.directories()[index];
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
             anchors: anchors.unwrap_or_default(),
             timeout: cluster.connect.timeout,
             ready_max: limits.ready_max,
-            endpoints: endpoints.collect(),
-            balancer: RefCell::new(match cluster.balance {
-                plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(worker)),
-                plan::Balance::LeastConnections => {
-                    Balancer::LeastConnections(LeastConnections::new(worker))
-                }
-            }),
+            balance: cluster.balance,
+            is_named,
+            chooser: RefCell::new(Chooser::new(worker, cluster.balance, directory, tls)),
             ready: RefCell::new(ReadyPool::new(limits)),
             used: Notify::new(),
             retired: Cell::new(false),
+        }
+    }
+
+    /// What keeps a client with its endpoint; `None` where nothing does.
+    pub(super) fn hash_by(&self) -> Option<HashBy> {
+        match self.balance {
+            Balance::Maglev(hash_by) => Some(hash_by),
+            Balance::RoundRobin | Balance::LeastConnections | Balance::Random => None,
         }
     }
 
@@ -198,17 +197,18 @@ impl Cluster {
     pub(super) async fn dial(
         self: &Rc<Self>,
         worker: &Worker,
-        sni: Option<&str>,
-        tried: &RefCell<Vec<usize>>,
+        seeker: Seeker<'_>,
+        tried: &RefCell<Vec<SocketAddr>>,
     ) -> Result<Connected, Refusal> {
-        let endpoint = self.choose(worker, &mut tried.borrow_mut())?;
+        let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
         let counters = self.counters();
         counters.dialled.increment();
+        endpoint.counters().dialled.increment();
         // Dropped at the caller's deadline, too: a black hole is a failure.
-        let mut dialling = Dialling { counters, has_failed: true };
+        let mut dialling = Dialling { counters, endpoint: Rc::clone(&endpoint), has_failed: true };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let connected = self.open(worker, sni, active).await?;
+        let connected = self.open(worker, seeker.sni, active).await?;
         dialling.has_failed = false;
         if let Some(facts) = &connected.facts {
             match facts.negotiated.resumed {
@@ -236,7 +236,7 @@ impl Cluster {
         sni: Option<&str>,
         active: Active,
     ) -> Result<Connected, Refusal> {
-        let endpoint = &self.endpoints[active.endpoint];
+        let endpoint = &active.endpoint;
         let address = endpoint.address;
         let mut leg = Leg::new(connect(address).await?);
         let facts = match &endpoint.tls {
@@ -258,34 +258,30 @@ impl Cluster {
         Ok(Connected { leg, facts, address, ready: false, _active: active })
     }
 
-    fn choose(&self, worker: &Worker, tried: &mut Vec<usize>) -> Result<usize, Refusal> {
-        if tried.len() >= self.endpoints.len() {
-            // Every endpoint had its chance: what attempts are left begin again.
-            tried.clear();
-        }
-        let chosen = match &mut *self.balancer.borrow_mut() {
-            Balancer::RoundRobin(turns) => turns.choose(self.endpoints.len(), tried),
-            Balancer::LeastConnections(least) => {
-                let open: Vec<u32> = self.endpoints.iter().map(|it| it.active.get()).collect();
-                least.choose(&open, tried, worker.random())
-            }
-        };
-        let chosen = chosen.ok_or_else(|| {
+    fn choose(
+        &self,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Result<Rc<Endpoint>, Refusal> {
+        let mut chooser = self.chooser.borrow_mut();
+        chooser.choose(seeker.hash, worker.random(), tried).ok_or_else(|| {
             Refusal::new(
                 Reason::UpstreamConnect,
                 format!("cluster {} has no endpoint", self.name()),
             )
-        })?;
-        tried.push(chosen);
-        Ok(chosen)
+        })
     }
 
     /// Ready connections need a name before a client is there.
     fn can_be_ready(&self) -> bool {
-        let named = |tls: &EndpointTls| tls.server_name.is_some();
-        self.ready_max > 0
-            && self.endpoints.iter().all(|endpoint| endpoint.tls.as_ref().is_none_or(named))
+        self.ready_max > 0 && self.is_named
     }
+}
+
+impl Seeker<'_> {
+    /// A dial for the pool.
+    const NOBODY: Self = Self { sni: None, hash: None };
 }
 
 impl Connected {
@@ -305,9 +301,8 @@ impl Connected {
 }
 
 impl Active {
-    fn new(cluster: &Rc<Cluster>, endpoint: usize) -> Self {
-        let active = &cluster.endpoints[endpoint].active;
-        active.set(active.get() + 1);
+    fn new(cluster: &Rc<Cluster>, endpoint: Rc<Endpoint>) -> Self {
+        endpoint.counters().active.up();
         cluster.counters().active.up();
         Self { cluster: Rc::clone(cluster), endpoint }
     }
@@ -317,79 +312,16 @@ impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         if self.has_failed {
             self.counters.dial_failures.increment();
+            self.endpoint.counters().dial_failures.increment();
         }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let active = &self.cluster.endpoints[self.endpoint].active;
-        active.set(active.get().saturating_sub(1));
+        self.endpoint.counters().active.down();
         self.cluster.counters().active.down();
     }
-}
-
-/// Starts the task that keeps connections of a cluster ready, where it may have them.
-pub(super) fn keep_ready(worker: &Rc<Worker>, cluster: &Rc<Cluster>) {
-    if cluster.can_be_ready() {
-        tokio::task::spawn_local(fill(Rc::clone(worker), Rc::clone(cluster)));
-    }
-}
-
-/// Keeps the pool of one cluster as full as it wants to be, until the cluster is retired.
-async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
-    let counters = cluster.counters();
-    while !cluster.retired.get() && worker.drain.get().is_none() {
-        let now = clock::now();
-        let mut expired = 0;
-        cluster.ready.borrow_mut().expire(now).for_each(|connection| {
-            drop(connection);
-            expired += 1;
-        });
-        counters.ready_discarded.add(expired);
-        counters.ready.set(cluster.ready.borrow().len());
-        let want = cluster.ready.borrow().want(now);
-        for _ in 0..want {
-            cluster.ready.borrow_mut().dial_started();
-            tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
-        }
-        let next = cluster.ready.borrow().next_deadline(now);
-        drop(worker.timers.until(next, cluster.used.notified()).await);
-    }
-}
-
-/// One dial for the pool.
-async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
-    let began = clock::now();
-    let tried = RefCell::new(Vec::new());
-    let dial = cluster.dial(&worker, None, &tried);
-    let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
-    if cluster.retired.get() {
-        return;
-    }
-    let now = clock::now();
-    let mut pool = cluster.ready.borrow_mut();
-    let failed = match dialled {
-        Ok(Ok(mut connected)) => {
-            connected.ready = true;
-            pool.dial_done(now.saturating_duration_since(began));
-            drop(pool.put(connected, now, worker.random()));
-            None
-        }
-        Ok(Err(refusal)) => Some(refusal),
-        Err(_elapsed) => Some(Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")),
-    };
-    if let Some(refusal) = failed {
-        // Nobody else would say it before the first client is refused.
-        if pool.dial_failed(now, worker.random()) {
-            tracing::warn!(cluster = %cluster.name(), %refusal, "no ready connections, trying on");
-        } else {
-            tracing::debug!(cluster = %cluster.name(), %refusal, "no ready connection");
-        }
-    }
-    cluster.counters().ready.set(pool.len());
-    drop(pool);
-    cluster.used.notify_one();
 }
 
 /// A TCP connection to `address`.
