@@ -45,10 +45,7 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
     Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
-    Unavailable { key: "cluster.*.limits.connections", refused: ExceptNumber(0) },
-    Unavailable { key: "cluster.*.limits.pending", refused: ExceptNumber(0) },
     Unavailable { key: "cluster.*.health", refused: Always },
-    Unavailable { key: "cluster.*.ejection", refused: Always },
     Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Location;
+use crate::core::ejection::EjectionRules;
 use crate::core::route::Match;
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
@@ -378,6 +379,18 @@ pub struct Cluster {
     pub tls: Option<UpstreamTlsId>,
     pub connect: Connect,
     pub pool: Pool,
+    pub limits: ClusterLimits,
+    /// `None`: no endpoint is ejected.
+    pub ejection: Option<EjectionRules>,
+}
+
+/// Over all workers; `None` is "off".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// Open connections to the cluster, ready ones and dials in flight included.
+    pub connections: Option<NonZeroUsize>,
+    /// Clients that wait for a dial.
+    pub pending: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -430,9 +443,17 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, connect, pool } = self;
-        (name, endpoints, balance, connect, pool)
-            == (&other.name, &other.endpoints, &other.balance, &other.connect, &other.pool)
+        let Self { name, at: _, endpoints, balance, tls, connect, pool, limits, ejection } = self;
+        (name, endpoints, balance, connect, pool, limits, ejection)
+            == (
+                &other.name,
+                &other.endpoints,
+                &other.balance,
+                &other.connect,
+                &other.pool,
+                &other.limits,
+                &other.ejection,
+            )
             && tls.is_some() == other.tls.is_some()
     }
 }

@@ -5,6 +5,7 @@
 pub mod balance;
 pub mod client_hello;
 pub mod drain;
+pub mod ejection;
 pub mod handoff;
 pub mod identity;
 pub mod maglev;

@@ -85,6 +85,8 @@ reasons! {
     // Limits.
     ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
     HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";
+    ClusterConnectionLimit = "cluster_connection_limit", Load, "limits.connections of the cluster is reached: raise it if the service carries more, or add endpoints";
+    ClusterPendingLimit = "cluster_pending_limit", Load, "limits.pending of the cluster is reached: too many clients wait for a dial at a time; its endpoints answer slowly, or are too few";
     Draining = "draining", Load, "this process is shutting down: the balancer in front should have stopped sending clients";
     // The handshake with the client.
     HandshakeTimeout = "handshake_timeout", Client, "the handshake did not end within timeouts.handshake: packet loss, or a client that waits for a smart card or a person";

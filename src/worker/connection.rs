@@ -20,7 +20,7 @@ use super::hello::HelloNotes;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
-use super::upstream::{Cluster, Connected, Seeker};
+use super::upstream::{Cluster, Connected, Purpose, Seeker};
 use super::{
     ChainCounters, ChainSeries, ListenerSeries, Worker, filters, handshake, limits, stream,
 };
@@ -274,7 +274,15 @@ impl Connection {
             return Event::Connected;
         }
         let hash = cluster.hash_by().map(|by| self.hash(by));
-        let seeker = Seeker { sni: self.notes.server_name.as_deref(), hash };
+        // Who was let through once is not refused in between.
+        let is_first = self.tried.borrow().is_empty();
+        let pending = if is_first { cluster.pending() } else { Ok(cluster.wait()) };
+        let _pending = match pending {
+            Ok(pending) => pending,
+            Err(refusal) => return Event::Refused(refusal),
+        };
+        let sni = self.notes.server_name.as_deref();
+        let seeker = Seeker { sni, hash, purpose: Purpose::Client };
         match cluster.dial(&worker, seeker, &self.tried).await {
             Ok(connected) => {
                 self.upstream = Some(connected);
@@ -315,7 +323,7 @@ impl Connection {
     async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
         self.open = None;
-        if refusal.reason.blame() == Blame::Load {
+        if refusal.reason.blame() == Blame::Load && !self.down.wire.has_close_semantics() {
             // Staying to say goodbye is what there is no room for (threat 31).
             return;
         }

@@ -1,13 +1,17 @@
 //! Which endpoint, and which of several clusters, a client comes to, and what of it is counted.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
 
 use portcullis_kit::{
-    ClientSpec, Gateway, Identity, Metrics, PlainEcho, TlsStream, close_write, connect_tls,
-    read_to_end, round_trip,
+    Authority, ClientSpec, Gateway, Identity, Metrics, PATIENCE, PlainEcho, Refusal, ServerTls,
+    TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now, read_to_end, refusal,
+    round_trip,
 };
+use rustls::AlertDescription;
 
-use crate::support::{Config, NAME, Pki};
+use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME, closed_port};
 
 /// Mutual TLS with clients, plain TCP to these endpoints, each as it is written in the list.
 fn over(pki: &Pki, endpoints: &str, keys: &str) -> Gateway {
@@ -127,7 +131,7 @@ fn clients_of_one_name_meet_at_one_endpoint() {
 fn an_endpoint_that_is_down_costs_its_own_clients_a_dial_and_nobody_else() {
     let pki = Pki::new();
     let all = servers::<3>();
-    let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let down = closed_port();
     let endpoints = format!("\"{down}\", {}", list(&all));
     let gateway = over(&pki, &endpoints, "balance = \"maglev\"\nhash_by = \"client\"");
     for at in 0..12 {
@@ -168,4 +172,179 @@ fn several_clusters_share_a_chain_by_weight() {
     let log = gateway.access_log();
     let of_new = log.iter().filter(|line| line["cluster"] == "new").count() as u64;
     assert_eq!(of_new, counts[1]);
+}
+
+/// As `over`, for two workers.
+fn limited(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
+    Config::new(2)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(pki, "")
+        .cluster("app", endpoints, keys)
+        .start()
+}
+
+#[test] // threat 42
+fn the_connections_of_a_cluster_are_limited_over_all_workers() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    let gateway = limited(&pki, &[upstream.address()], "limits = { connections = 3 }");
+    let mut held: Vec<_> = (0..3).map(|_| pki.connect(&gateway)).collect();
+    for stream in &mut held {
+        assert_eq!(round_trip(stream, b"hello").unwrap(), b"hello");
+    }
+    let began = monotonic_now();
+    let got = refusal(gateway.addr("edge"), NAME, &pki.client().build());
+    assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
+    assert!(began.elapsed().as_millis() < 1_500, "refused after {:?}", began.elapsed());
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "cluster_connection_limit", "{line}");
+    assert_eq!(line["detail"], "cluster.app.limits.connections = 3 are open", "{line}");
+    use_once(held.pop().unwrap());
+    upstream.wait("room", |counts| counts.closed == 1);
+    eventually(PATIENCE, "room", || {
+        (gateway.metrics().sum("portcullis_upstream_active", &[]) == 2).then_some(())
+    });
+    use_once(pki.connect(&gateway));
+    held.into_iter().for_each(use_once);
+    let metrics = gateway.settled();
+    assert_eq!(metrics.refusals("cluster_connection_limit"), 1);
+    assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 4);
+}
+
+#[test]
+fn clients_that_wait_for_a_dial_are_limited() {
+    let pki = Pki::new();
+    let hole = BlackHole::new();
+    let keys = "limits = { pending = 1 }\nconnect = { timeout = \"2s\", attempts = 1 }";
+    let gateway = limited(&pki, &[hole.address], keys);
+    let waits = pki.connect(&gateway);
+    let pending = |count| {
+        eventually(PATIENCE, "the gauge of clients that wait", || {
+            let pending = gateway.metrics().sum("portcullis_upstream_pending", &[]);
+            (pending == count).then_some(())
+        });
+    };
+    pending(1);
+    let got = refusal(gateway.addr("edge"), NAME, &pki.client().build());
+    assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "cluster_pending_limit", "{line}");
+    assert_eq!(line["detail"], "cluster.app.limits.pending = 1 wait for a dial", "{line}");
+    pending(0);
+    drop(waits);
+    assert_eq!(gateway.settled().refusals("upstream_timeout"), 1);
+}
+
+#[test]
+fn ready_connections_leave_half_of_the_limit_to_clients() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    let keys = "limits = { connections = 4 }\npool = { ready_min = 8, ready_max = 8 }";
+    let gateway = over(&pki, &list(std::slice::from_ref(&upstream)), keys);
+    upstream.wait("two", |counts| counts.accepted == 2);
+    let mut held: Vec<_> = (0..4).map(|_| pki.connect(&gateway)).collect();
+    for stream in &mut held {
+        assert_eq!(round_trip(stream, b"hello").unwrap(), b"hello");
+    }
+    let counts = upstream.counts();
+    assert_eq!(counts.accepted - counts.closed, 4);
+    held.into_iter().for_each(use_once);
+    gateway.settled();
+}
+
+/// Waits until this endpoint is ejected by so many workers.
+fn ejected(gateway: &Gateway, endpoint: SocketAddr, workers: u64) {
+    let endpoint = endpoint.to_string();
+    let labels = [("endpoint", endpoint.as_str())];
+    eventually(PATIENCE, "the gauge of ejections", || {
+        let ejected = gateway.metrics().sum("portcullis_endpoint_ejected", &labels);
+        (ejected == workers).then_some(())
+    });
+}
+
+#[test] // threat 28
+fn an_endpoint_that_refuses_is_left_alone_and_tried_again_later() {
+    let pki = Pki::new();
+    let flapping = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = flapping.local_addr().unwrap();
+    drop(flapping);
+    let upstream = PlainEcho::start();
+    let endpoints = format!("\"{address}\", \"{}\"", upstream.address());
+    let keys = "ejection = { failures = 2, base = \"2s\", percent_max = 50 }";
+    let gateway = over(&pki, &endpoints, keys);
+    for _ in 0..12 {
+        use_once(pki.connect(&gateway));
+    }
+    let metrics = gateway.metrics();
+    assert_eq!(dials(&metrics, address), 2, "two failures are enough");
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 1);
+    ejected(&gateway, address, 1);
+    let line = gateway.wait_log(&["ejected: its dials fail", &address.to_string()]);
+    assert!(line.contains("cluster=app"), "{line}");
+    // It is back, and gets its clients again once its time is over.
+    let back = TcpListener::bind(address).unwrap();
+    let (says, came) = mpsc::channel();
+    let server = thread::spawn(move || says.send(back.accept().unwrap().1));
+    eventually(PATIENCE, "a client at the endpoint that is back", || {
+        // One that comes there is closed without an answer.
+        drop(round_trip(&mut pki.connect(&gateway), b"hello"));
+        came.try_recv().ok()
+    });
+    server.join().unwrap().unwrap();
+    assert_eq!(gateway.metrics().sum("portcullis_endpoint_ejections_total", &[]), 1);
+}
+
+#[test]
+fn the_only_endpoint_is_dialled_though_it_fails() {
+    let pki = Pki::new();
+    let nobody = closed_port();
+    let endpoints = format!("\"{nobody}\"");
+    let keys = "ejection = { failures = 1, percent_max = 100 }\nconnect = { attempts = 2 }";
+    let gateway = over(&pki, &endpoints, keys);
+    for _ in 0..2 {
+        let got = refusal(gateway.addr("edge"), NAME, &pki.client().build());
+        assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
+    }
+    let metrics = gateway.settled();
+    assert_eq!(metrics.refusals("upstream_connect"), 2);
+    assert_eq!(dials(&metrics, nobody), 4);
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 1);
+}
+
+#[test] // threat 28
+fn nothing_is_made_ready_at_an_endpoint_that_is_ejected() {
+    let pki = Pki::new();
+    let good = TlsEcho::start(ServerTls::new(&pki.upstream).build());
+    let impostor = Authority::new("Others").server(&[UPSTREAM_NAME]);
+    let bad = TlsEcho::start(ServerTls::new(&impostor).build());
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(&pki, "")
+        .upstream("db", "")
+        .trust("upstreams", &pki.ca)
+        .cluster(
+            "db",
+            &[bad.address(), good.address()],
+            "tls = \"db\"\npool = { ready_min = 2, ready_max = 2 }\n\
+             ejection = { failures = 1, base = \"1h\" }",
+        )
+        .start();
+    ejected(&gateway, bad.address(), 1);
+    let ready = || {
+        eventually(PATIENCE, "ready connections", || {
+            (gateway.metrics().sum("portcullis_upstream_ready", &[]) == 2).then_some(())
+        });
+    };
+    ready();
+    let tried = bad.counts().accepted;
+    for _ in 0..6 {
+        ready();
+        use_once(pki.connect(&gateway));
+    }
+    ready();
+    assert_eq!(bad.counts().accepted, tried);
+    assert_eq!(bad.counts().bytes, 0);
+    assert_eq!(gateway.settled().sum("portcullis_upstream_ready_hits_total", &[]), 6);
 }

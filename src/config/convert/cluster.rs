@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
-use super::super::plan::{Balance, Cluster, Connect, Endpoint, HashBy, Pool, UpstreamTlsId};
+use super::super::plan::{
+    Balance, Cluster, ClusterLimits, Connect, Endpoint, HashBy, Pool, UpstreamTlsId,
+};
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, WEIGHT_MAX, all, choice, filled, number, positive, required, tls};
+use super::{Names, WEIGHT_MAX, all, choice, filled, number, positive, process, required, tls};
+use crate::core::ejection::EjectionRules;
 use crate::core::maglev::ENDPOINTS_MAX;
 
 pub(super) fn cluster(
@@ -29,6 +32,8 @@ pub(super) fn cluster(
     };
     let connect = connect(raw, problems);
     let pool = pool(raw, balance, problems);
+    let limits = limits(raw);
+    let ejection = ejection(raw, problems);
     discovery?;
     Some(Cluster {
         name: Arc::clone(&entry.name),
@@ -38,6 +43,8 @@ pub(super) fn cluster(
         tls: tls?,
         connect: connect?,
         pool: pool?,
+        limits,
+        ejection: ejection?,
     })
 }
 
@@ -179,4 +186,23 @@ fn pool(raw: &RawCluster, balance: Option<Balance>, problems: &mut Problems) -> 
         return None;
     }
     Some(pool)
+}
+
+fn limits(raw: &RawCluster) -> ClusterLimits {
+    let table = raw.limits.as_ref().map(|table| &table.value);
+    let connections = table.and_then(|table| table.connections.as_ref());
+    let pending = table.and_then(|table| table.pending.as_ref());
+    ClusterLimits {
+        connections: process::limit(connections, 0),
+        pending: process::limit(pending, 0),
+    }
+}
+
+fn ejection(raw: &RawCluster, problems: &mut Problems) -> Option<Option<EjectionRules>> {
+    let Some(table) = raw.ejection.as_ref().map(|table| &table.value) else { return Some(None) };
+    let failures = number(table.failures.as_ref(), 5, 1..=1_000, problems);
+    let base = positive(table.base.as_ref(), Duration::from_secs(30), problems);
+    let percent_max = number(table.percent_max.as_ref(), 50, 0..=100, problems);
+    let rules = EjectionRules { failures: failures?, base: base?, percent_max: percent_max? };
+    Some(Some(rules))
 }

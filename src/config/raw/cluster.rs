@@ -29,11 +29,11 @@ tables! {
         connect: RawConnect,
         /// Ready connections. Default: on with `tls`, off without and with "maglev".
         pool: RawPool,
-        /// Limits of this cluster.
+        /// Limits of this cluster, over all workers; 0 is off.
         limits: RawClusterLimits,
         /// How endpoints are probed.
         health: RawHealth,
-        /// When an endpoint is left alone for a while.
+        /// When an endpoint that fails is left alone for a while. Left out: never.
         ejection: RawEjection,
         /// The PROXY protocol header that endpoints are sent.
         proxy_protocol: RawProxyProtocolOut,
@@ -74,9 +74,10 @@ tables! {
 
     /// `cluster.NAME.limits`
     RawClusterLimits {
-        /// Open connections. Default: 0, off.
+        /// Open connections to its endpoints: sessions, ready ones and dials in flight. A client that
+        /// needs one more is refused; ready ones are made up to half of it. Default: 0.
         connections: u64,
-        /// Clients that wait for a connection. Default: 0, off.
+        /// Clients that wait for a dial. One more is refused. Default: 0.
         pending: u64,
     }
 
@@ -96,11 +97,14 @@ tables! {
 
     /// `cluster.NAME.ejection`
     RawEjection {
-        /// Failures in a row.
+        /// Dials in a row that fail, in TCP, in TLS or by `connect.timeout`, until a worker ejects the
+        /// endpoint; from 1 to 1000. Default: 5.
         failures: u64,
-        /// How long the first ejection lasts.
+        /// How long the first ejection lasts. The next one lasts twice as long, the third three times,
+        /// up to ten times. Default: "30s".
         base: Duration,
-        /// How much of the cluster may be ejected.
+        /// How much of the cluster may be ejected at a time, in percent of its endpoints, rounded
+        /// down; from 0 to 100. Default: 50.
         percent_max: u64,
     }
 

@@ -184,9 +184,7 @@ fn text_for(key: &str) -> (String, u32) {
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
         "cluster.*.discovery" => "\"dns\"",
-        "cluster.*.limits.connections" | "cluster.*.limits.pending" => "5",
         "cluster.*.health" => "{ type = \"tcp\" }",
-        "cluster.*.ejection" => "{ failures = 5 }",
         "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::encode::{Families, Name};
+use crate::sys::clock;
 use crate::worker::{EndpointCounters, EndpointSeries, Snapshot};
 
 pub(super) fn encode(snapshot: &Snapshot, families: &mut Families<'_, '_>) -> fmt::Result {
@@ -12,6 +13,12 @@ pub(super) fn encode(snapshot: &Snapshot, families: &mut Families<'_, '_>) -> fm
         let mut family = families.counter(name, help)?;
         each(snapshot, |labels, series| family.sample(labels, series.sum(value)))?;
     }
+    let now = clock::unix_now();
+    let mut ejected =
+        families.gauge("portcullis_endpoint_ejected", "Workers that have ejected the endpoint")?;
+    each(snapshot, |labels, series| {
+        ejected.sample(labels, series.sum(|it| u64::from(it.ejected_until.value() > now)))
+    })?;
     let mut active = families.gauge(
         "portcullis_endpoint_active",
         "Connections to the endpoint open: carrying a session, ready, or being dialled",
@@ -39,5 +46,8 @@ const COUNTERS: &[Family] = &[
     ("portcullis_endpoint_dials", "Connections to the endpoint tried", |it| it.dialled.value()),
     ("portcullis_endpoint_dial_failures", "Connections to the endpoint tried in vain", |it| {
         it.dial_failures.value()
+    }),
+    ("portcullis_endpoint_ejections", "Times that a worker has ejected the endpoint", |it| {
+        it.ejections.value()
     }),
 ];

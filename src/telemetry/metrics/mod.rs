@@ -285,4 +285,5 @@ const CLUSTER_GAUGES: &[ClusterFamily] = &[
         "Upstream connections open: carrying a session, ready, or being dialled",
         |c| c.active.value(),
     ),
+    ("portcullis_upstream_pending", "Clients that wait for a dial", |c| c.pending.value()),
 ];

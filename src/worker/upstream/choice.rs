@@ -6,10 +6,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::EndpointTls;
+use super::{EndpointTls, Purpose, Seeker};
 use crate::config::plan::Balance;
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
+use crate::core::ejection::{Conduct, Ejection, EjectionRules};
 use crate::worker::EndpointCounters;
 use crate::worker::endpoints::{Directory, Endpoints, Member};
 use crate::worker::series::EndpointSeries;
@@ -21,6 +23,7 @@ pub(super) struct Chooser {
     /// In the order of `published`.
     endpoints: Vec<Rc<Endpoint>>,
     balancer: Balancer,
+    ejection: Option<Ejection>,
     /// Filled for each choice; kept for its memory.
     candidates: Vec<Candidate>,
 }
@@ -33,6 +36,13 @@ pub(super) struct Endpoint {
     /// those of a cluster of the same name before a reload, too.
     series: Arc<EndpointSeries>,
     worker: usize,
+}
+
+/// Whom a choice leaves out, beside those that were tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spare {
+    Ejected,
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -49,44 +59,86 @@ impl Chooser {
     pub(super) fn new(
         worker: usize,
         balance: Balance,
+        ejection: Option<EjectionRules>,
         directory: &Directory,
         tls: impl Fn(&Member) -> Option<EndpointTls>,
     ) -> Self {
         let published = Arc::clone(&directory.endpoints());
         let endpoints = published.members.iter().map(|it| Rc::new(Endpoint::new(it, worker, &tls)));
+        let blank = || vec![Conduct::default(); published.members.len()];
         Self {
             endpoints: endpoints.collect(),
             balancer: Balancer::new(balance, worker),
+            ejection: ejection.map(|rules| Ejection::new(rules, blank())),
             candidates: Vec::with_capacity(published.members.len()),
             published,
         }
     }
 
-    /// An endpoint that is not in `tried`, and adds it there. Once all were tried it begins again.
-    /// `hash` is the client's, where the balance goes by it. `None` without endpoints.
+    /// An endpoint that is not in `tried`, and adds it there; once all that may be chosen were tried,
+    /// again one of those. One that is ejected is chosen for nobody but a client, and only if there is
+    /// no other. `None` without endpoints that may be chosen.
     pub(super) fn choose(
+        &mut self,
+        seeker: Seeker<'_>,
+        random: u64,
+        now: Instant,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Option<Rc<Endpoint>> {
+        let spared = match seeker.purpose {
+            Purpose::Ahead => &[Spare::Ejected][..],
+            Purpose::Client => &[Spare::Ejected, Spare::Nobody],
+        };
+        for spare in spared {
+            let mut chosen = self.balanced(seeker.hash, random, tried, *spare, now);
+            if chosen.is_none() && !tried.is_empty() {
+                // Every endpoint had its chance: what attempts are left begin again.
+                chosen = self.balanced(seeker.hash, random, &[], *spare, now);
+                if chosen.is_some() {
+                    tried.clear();
+                }
+            }
+            if let Some(chosen) = chosen {
+                let endpoint = &self.endpoints[chosen];
+                tried.push(endpoint.address);
+                return Some(Rc::clone(endpoint));
+            }
+        }
+        None
+    }
+
+    /// A dial to an endpoint ended. Until when the endpoint is ejected, where that was one too many.
+    pub(super) fn dialled(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+        has_failed: bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        let ejection = self.ejection.as_mut()?;
+        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
+        if has_failed {
+            return ejection.failed(at, now);
+        }
+        ejection.succeeded(at);
+        None
+    }
+
+    fn balanced(
         &mut self,
         hash: Option<u64>,
         random: u64,
-        tried: &mut Vec<SocketAddr>,
-    ) -> Option<Rc<Endpoint>> {
-        let mut chosen = self.balanced(hash, random, tried);
-        if chosen.is_none() && !tried.is_empty() {
-            // Every endpoint had its chance: what attempts are left begin again.
-            tried.clear();
-            chosen = self.balanced(hash, random, tried);
-        }
-        let endpoint = &self.endpoints[chosen?];
-        tried.push(endpoint.address);
-        Some(Rc::clone(endpoint))
-    }
-
-    fn balanced(&mut self, hash: Option<u64>, random: u64, tried: &[SocketAddr]) -> Option<usize> {
+        tried: &[SocketAddr],
+        spare: Spare,
+        now: Instant,
+    ) -> Option<usize> {
         self.candidates.clear();
-        for (member, endpoint) in self.published.members.iter().zip(&self.endpoints) {
-            let weight = if tried.contains(&member.address) { 0 } else { member.weight };
-            let active = endpoint.active();
-            self.candidates.push(Candidate { weight, active });
+        let endpoints = self.published.members.iter().zip(&self.endpoints).enumerate();
+        for (at, (member, endpoint)) in endpoints {
+            let is_spared = spare == Spare::Ejected
+                && self.ejection.as_ref().is_some_and(|it| it.is_ejected(at, now));
+            let is_out = is_spared || tried.contains(&member.address);
+            let weight = if is_out { 0 } else { member.weight };
+            self.candidates.push(Candidate { weight, active: endpoint.active() });
         }
         let candidates = &self.candidates;
         match &mut self.balancer {

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ pub(super) use self::ready::keep_ready;
 use super::endpoints::{Directory, Member};
 use super::flow::Leg;
 use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
-use crate::config::plan::{Balance, HashBy, UpstreamServerName};
+use crate::config::plan::{Balance, ClusterLimits, HashBy, UpstreamServerName};
 use crate::core::pool::{ReadyLimits, ReadyPool};
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, Memo, UpstreamFacts};
 
@@ -41,6 +42,7 @@ pub(super) struct Cluster {
     timeout: Duration,
     ready_max: usize,
     balance: Balance,
+    limits: ClusterLimits,
     /// Every endpoint has a name to be verified by, whatever the client asks for.
     is_named: bool,
     chooser: RefCell<Chooser>,
@@ -58,6 +60,15 @@ pub(super) struct Seeker<'a> {
     pub(super) sni: Option<&'a str>,
     /// Of what keeps the client with its endpoint, where the cluster goes by it.
     pub(super) hash: Option<u64>,
+    pub(super) purpose: Purpose,
+}
+
+/// For whom a connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Client,
+    /// For the pool, ahead of need.
+    Ahead,
 }
 
 #[derive(Debug)]
@@ -88,10 +99,22 @@ pub(super) struct Active {
 
 /// A dial that counts as failed unless it ends well.
 struct Dialling<'a> {
-    counters: &'a ClusterCounters,
+    cluster: &'a Cluster,
     endpoint: Rc<Endpoint>,
-    has_failed: bool,
+    end: End,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Connected,
+    Failed,
+    /// It failed, and not by the endpoint's fault.
+    Ours,
+}
+
+/// A client that waits for a dial.
+#[derive(Debug)]
+pub(super) struct Pending<'a>(&'a ClusterCounters);
 
 impl Cluster {
     /// The cluster at a place of the plan, for one worker.
@@ -121,6 +144,7 @@ impl Cluster {
         let needs_no_name = terms.as_ref().is_none_or(|(_, server_name)| server_name.is_some());
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
         let directory: &Directory = &snapshot.directories()[index];
+        let chooser = Chooser::new(worker, cluster.balance, cluster.ejection, directory, tls);
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
@@ -128,8 +152,9 @@ impl Cluster {
             timeout: cluster.connect.timeout,
             ready_max: limits.ready_max,
             balance: cluster.balance,
+            limits: cluster.limits,
             is_named,
-            chooser: RefCell::new(Chooser::new(worker, cluster.balance, directory, tls)),
+            chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
             used: Notify::new(),
             retired: Cell::new(false),
@@ -205,11 +230,20 @@ impl Cluster {
         counters.dialled.increment();
         endpoint.counters().dialled.increment();
         // Dropped at the caller's deadline, too: a black hole is a failure.
-        let mut dialling = Dialling { counters, endpoint: Rc::clone(&endpoint), has_failed: true };
+        let mut dialling =
+            Dialling { cluster: self, endpoint: Rc::clone(&endpoint), end: End::Failed };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let connected = self.open(worker, seeker.sni, active).await?;
-        dialling.has_failed = false;
+        let connected = match self.open(worker, seeker.sni, active).await {
+            Ok(connected) => connected,
+            Err(refusal) => {
+                if refusal.reason.blame() != Blame::Upstream {
+                    dialling.end = End::Ours;
+                }
+                return Err(refusal);
+            }
+        };
+        dialling.end = End::Connected;
         if let Some(facts) = &connected.facts {
             match facts.negotiated.resumed {
                 true => counters.handshakes_resumed.increment(),
@@ -265,12 +299,75 @@ impl Cluster {
         tried: &mut Vec<SocketAddr>,
     ) -> Result<Rc<Endpoint>, Refusal> {
         let mut chooser = self.chooser.borrow_mut();
-        chooser.choose(seeker.hash, worker.random(), tried).ok_or_else(|| {
-            Refusal::new(
-                Reason::UpstreamConnect,
-                format!("cluster {} has no endpoint", self.name()),
-            )
+        chooser.choose(seeker, worker.random(), clock::now(), tried).ok_or_else(|| {
+            let detail = match seeker.purpose {
+                Purpose::Client => format!("cluster {} has no endpoint", self.name()),
+                Purpose::Ahead => format!("cluster {}: every endpoint is ejected", self.name()),
+            };
+            Refusal::new(Reason::UpstreamConnect, detail)
         })
+    }
+
+    /// Notes how a dial to an endpoint ended, for whoever is placed next.
+    fn dialled(&self, endpoint: &Rc<Endpoint>, has_failed: bool) {
+        let now = clock::now();
+        let ejected = self.chooser.borrow_mut().dialled(endpoint, has_failed, now);
+        let Some(until) = ejected else { return };
+        let pause = until.saturating_duration_since(now);
+        let counters = endpoint.counters();
+        counters.ejections.increment();
+        counters.ejected_until.set_to(clock::unix_now().saturating_add(pause.as_secs().max(1)));
+        let (cluster, address) = (self.name(), endpoint.address);
+        tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: its dials fail");
+        self.discard_ready(|address| address == endpoint.address);
+    }
+
+    /// Closes ready connections to these addresses.
+    fn discard_ready(&self, is_gone: impl Fn(SocketAddr) -> bool) {
+        let mut pool = self.ready.borrow_mut();
+        let gone = pool.remove(|connected| is_gone(connected.address));
+        let counters = self.counters();
+        counters.ready_discarded.add(gone.len() as u64);
+        counters.ready.set(pool.len());
+        drop(pool);
+        self.used.notify_one();
+    }
+
+    /// Counts a client that is to be dialled for.
+    ///
+    /// # Errors
+    /// The limit that is reached, over all workers. They count at the same time: as many as there are
+    /// other workers may be too many.
+    pub(super) fn pending(&self) -> Result<Pending<'_>, Refusal> {
+        let refused = |reason, key: &str, limit: NonZeroUsize, what: &str| {
+            let detail = format!("cluster.{}.limits.{key} = {limit} {what}", self.name());
+            Err(Refusal::new(reason, detail))
+        };
+        let ClusterLimits { connections, pending } = self.limits;
+        if let Some(limit) = connections
+            && self.series.sum(|it| it.active.value()) >= limit.get() as u64
+        {
+            return refused(Reason::ClusterConnectionLimit, "connections", limit, "are open");
+        }
+        if let Some(limit) = pending
+            && self.series.sum(|it| it.pending.value()) >= limit.get() as u64
+        {
+            return refused(Reason::ClusterPendingLimit, "pending", limit, "wait for a dial");
+        }
+        Ok(self.wait())
+    }
+
+    /// As `pending`, for a client that was let through before.
+    pub(super) fn wait(&self) -> Pending<'_> {
+        self.counters().pending.up();
+        Pending(self.counters())
+    }
+
+    /// How many connections may be made ready: they leave half of the limit to clients.
+    fn ready_room(&self) -> usize {
+        let Some(limit) = self.limits.connections else { return usize::MAX };
+        let active = usize::try_from(self.series.sum(|it| it.active.value()));
+        (limit.get() / 2).saturating_sub(active.unwrap_or(usize::MAX))
     }
 
     /// Ready connections need a name before a client is there.
@@ -281,7 +378,7 @@ impl Cluster {
 
 impl Seeker<'_> {
     /// A dial for the pool.
-    const NOBODY: Self = Self { sni: None, hash: None };
+    const NOBODY: Self = Self { sni: None, hash: None, purpose: Purpose::Ahead };
 }
 
 impl Connected {
@@ -310,10 +407,21 @@ impl Active {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        if self.has_failed {
-            self.counters.dial_failures.increment();
+        if self.end != End::Connected {
+            self.cluster.counters().dial_failures.increment();
             self.endpoint.counters().dial_failures.increment();
         }
+        match self.end {
+            End::Connected => self.cluster.dialled(&self.endpoint, false),
+            End::Failed => self.cluster.dialled(&self.endpoint, true),
+            End::Ours => {}
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.pending.down();
     }
 }
 

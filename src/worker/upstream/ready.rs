@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{Cluster, Seeker};
 use crate::core::refusal::{Reason, Refusal};
@@ -29,12 +30,16 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
         });
         counters.ready_discarded.add(expired);
         counters.ready.set(cluster.ready.borrow().len());
-        let want = cluster.ready.borrow().want(now);
-        for _ in 0..want {
+        let (want, room) = (cluster.ready.borrow().want(now), cluster.ready_room());
+        for _ in 0..want.min(room) {
             cluster.ready.borrow_mut().dial_started();
             tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
         }
-        let next = cluster.ready.borrow().next_deadline(now);
+        let mut next = cluster.ready.borrow().next_deadline(now);
+        if want > room {
+            // Nobody says when there is.
+            next = Some(next.map_or(now + ROOM_LOOK, |next| next.min(now + ROOM_LOOK)));
+        }
         drop(worker.timers.until(next, cluster.used.notified()).await);
     }
 }
@@ -72,3 +77,6 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     drop(pool);
     cluster.used.notify_one();
 }
+
+/// How often a pool that its cluster's limit keeps small looks whether there is room again.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
