@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
+use crate::core::health::Thresholds;
+use crate::core::probe_script::ProbeScript;
 use crate::core::route::Match;
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
 
@@ -382,6 +384,39 @@ pub struct Cluster {
     pub limits: ClusterLimits,
     /// `None`: no endpoint is ejected.
     pub ejection: Option<EjectionRules>,
+    /// `None`: no endpoint is probed.
+    pub health: Option<Health>,
+}
+
+/// How endpoints are probed.
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub at: Location,
+    pub probe: Probe,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub thresholds: Thresholds,
+    /// How long an endpoint that recovers takes to its whole weight; zero is "at once".
+    pub slow_start: Duration,
+}
+
+/// What shows that an endpoint is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// It takes a connection.
+    Tcp,
+    /// It shakes hands by the terms of the cluster.
+    Tls,
+    /// It answers, inside TLS where the cluster speaks it.
+    Script(ProbeScript),
+}
+
+impl Health {
+    fn is_same(&self, other: &Self) -> bool {
+        let Self { at: _, probe, interval, timeout, thresholds, slow_start } = self;
+        (probe, interval, timeout, thresholds, slow_start)
+            == (&other.probe, &other.interval, &other.timeout, &other.thresholds, &other.slow_start)
+    }
 }
 
 /// Over all workers; `None` is "off".
@@ -443,7 +478,13 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, connect, pool, limits, ejection } = self;
+        let Self { name, at: _, endpoints, balance, tls, connect, pool, limits, ejection, health } =
+            self;
+        let health = match (health, &other.health) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is_same(other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         (name, endpoints, balance, connect, pool, limits, ejection)
             == (
                 &other.name,
@@ -454,6 +495,7 @@ impl Cluster {
                 &other.limits,
                 &other.ejection,
             )
+            && health
             && tls.is_some() == other.tls.is_some()
     }
 }

@@ -33,7 +33,7 @@ pub use self::counters::{
     AnchorCounters, ChainCounters, ClusterCounters, Counter, EndpointCounters, Gauge,
     ListenerCounters, WorkerCounters,
 };
-pub use self::endpoints::{Directory, Endpoints, Member};
+pub use self::endpoints::{Directory, EndpointHealth, Endpoints, Member};
 pub use self::mailbox::{Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
 pub use self::series::{

@@ -148,6 +148,9 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
                 reload::take(worker, snapshot);
                 reload::listen(worker, sockets);
             }
+            Mail::Order(Order::Look) => {
+                worker.generation().clusters().iter().for_each(|cluster| cluster.look());
+            }
             Mail::Order(Order::Drain(from)) => {
                 let plan = worker.generation().snapshot.plan.runtime.drain;
                 if worker.drain.get().is_none() {

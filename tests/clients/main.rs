@@ -17,6 +17,7 @@ mod mosquitto;
 mod node;
 mod openssl;
 mod postgres;
+mod probes;
 mod program;
 mod python;
 mod redis;

@@ -15,8 +15,14 @@ use crate::program::{Finished, Running, command, find, missing, must, run, serve
 
 struct Postgres {
     python: PathBuf,
-    _server: Running,
     address: SocketAddr,
+    _database: Database,
+}
+
+/// A server that lives as long as this.
+pub(crate) struct Database {
+    pub(crate) address: SocketAddr,
+    _server: Running,
     _folder: TempDir,
 }
 
@@ -71,6 +77,13 @@ impl Postgres {
             );
             return None;
         }
+        let database = Database::start()?;
+        Some(Self { python, address: database.address, _database: database })
+    }
+}
+
+impl Database {
+    pub(crate) fn start() -> Option<Self> {
         let (initdb, server) = (find("initdb", "postgresql")?, find("postgres", "postgresql")?);
         let folder = tempfile::tempdir().unwrap();
         if geteuid().is_root() {
@@ -93,7 +106,7 @@ impl Postgres {
             });
         // Immediate shutdown: whatever clients do.
         server.end_with(Signal::QUIT);
-        Some(Self { python, _server: server, address, _folder: folder })
+        Some(Self { address, _server: server, _folder: folder })
     }
 }
 

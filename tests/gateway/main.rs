@@ -13,6 +13,7 @@ mod cluster;
 mod commands;
 mod ends;
 mod explain;
+mod health;
 mod hello;
 mod life;
 mod limits;

@@ -13,7 +13,9 @@ use super::super::plan::{
     Balance, Cluster, ClusterLimits, Connect, Endpoint, HashBy, Pool, UpstreamTlsId,
 };
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, WEIGHT_MAX, all, choice, filled, number, positive, process, required, tls};
+use super::{
+    Names, WEIGHT_MAX, all, choice, filled, health, number, positive, process, required, tls,
+};
 use crate::core::ejection::EjectionRules;
 use crate::core::maglev::ENDPOINTS_MAX;
 
@@ -34,6 +36,7 @@ pub(super) fn cluster(
     let pool = pool(raw, balance, problems);
     let limits = limits(raw);
     let ejection = ejection(raw, problems);
+    let health = health::health(raw, problems);
     discovery?;
     Some(Cluster {
         name: Arc::clone(&entry.name),
@@ -45,6 +48,7 @@ pub(super) fn cluster(
         pool: pool?,
         limits,
         ejection: ejection?,
+        health: health?,
     })
 }
 

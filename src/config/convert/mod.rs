@@ -6,6 +6,7 @@
 
 mod cluster;
 mod filter;
+mod health;
 mod identity;
 mod listener;
 mod process;
@@ -64,6 +65,7 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
     };
     listener::cross_check(&plan, problems);
     filter::cross_check(&plan, problems);
+    health::cross_check(&plan, problems);
     Some(plan)
 }
 

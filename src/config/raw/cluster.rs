@@ -31,7 +31,7 @@ tables! {
         pool: RawPool,
         /// Limits of this cluster, over all workers; 0 is off.
         limits: RawClusterLimits,
-        /// How endpoints are probed.
+        /// How endpoints are probed. Left out: not at all.
         health: RawHealth,
         /// When an endpoint that fails is left alone for a while. Left out: never.
         ejection: RawEjection,
@@ -83,16 +83,27 @@ tables! {
 
     /// `cluster.NAME.health`
     RawHealth {
-        /// "tcp", "tls" or "script".
+        /// What shows that an endpoint is healthy: "tcp", it takes a connection; "tls", it shakes hands
+        /// by the `tls` of the cluster; "script", it answers as it should, inside TLS where the cluster
+        /// speaks it. Must be written.
         kind as "type": String,
-        /// Time between probes.
+        /// Time between probes, shortened by up to a quarter at random. Default: "5s".
         interval: Duration,
-        /// For each probe.
+        /// For each probe. Default: "1s".
         timeout: Duration,
-        /// Good probes in a row that make an endpoint healthy.
+        /// Good probes in a row that make an endpoint healthy, from 1 to 100. Default: 2.
         healthy: u64,
-        /// Bad probes in a row that make it unhealthy.
+        /// Bad probes in a row that make it unhealthy, from 1 to 100. Default: 3.
         unhealthy: u64,
+        /// How long an endpoint that was unhealthy takes from a tenth of its weight to all of it.
+        /// Default: "10s".
+        slow_start: Duration,
+        /// For "script": a ready-made exchange, "postgres", "redis", "mqtt" or "smtp".
+        script: String,
+        /// For "script", instead of a ready-made one: what is sent. Left out: the service speaks first.
+        send: String,
+        /// For "script", instead of a ready-made one: what the answer must begin with.
+        expect: String,
     }
 
     /// `cluster.NAME.ejection`

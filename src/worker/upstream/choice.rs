@@ -6,14 +6,15 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{EndpointTls, Purpose, Seeker};
-use crate::config::plan::Balance;
+use crate::config::plan::{Balance, Cluster};
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
-use crate::core::ejection::{Conduct, Ejection, EjectionRules};
+use crate::core::ejection::{Conduct, Ejection};
+use crate::core::health::{FULL, Opinion};
 use crate::worker::EndpointCounters;
-use crate::worker::endpoints::{Directory, Endpoints, Member};
+use crate::worker::endpoints::{Directory, EndpointHealth, Endpoints, Member};
 use crate::worker::series::EndpointSeries;
 
 /// The endpoints of one cluster on one worker.
@@ -24,6 +25,7 @@ pub(super) struct Chooser {
     endpoints: Vec<Rc<Endpoint>>,
     balancer: Balancer,
     ejection: Option<Ejection>,
+    slow_start: Duration,
     /// Filled for each choice; kept for its memory.
     candidates: Vec<Candidate>,
 }
@@ -35,6 +37,7 @@ pub(super) struct Endpoint {
     /// Among them the open connections of this worker to it, ready ones and dials in flight included;
     /// those of a cluster of the same name before a reload, too.
     series: Arc<EndpointSeries>,
+    health: Arc<EndpointHealth>,
     worker: usize,
 }
 
@@ -58,8 +61,7 @@ impl Chooser {
     /// begin with the same one.
     pub(super) fn new(
         worker: usize,
-        balance: Balance,
-        ejection: Option<EjectionRules>,
+        cluster: &Cluster,
         directory: &Directory,
         tls: impl Fn(&Member) -> Option<EndpointTls>,
     ) -> Self {
@@ -68,8 +70,9 @@ impl Chooser {
         let blank = || vec![Conduct::default(); published.members.len()];
         Self {
             endpoints: endpoints.collect(),
-            balancer: Balancer::new(balance, worker),
-            ejection: ejection.map(|rules| Ejection::new(rules, blank())),
+            balancer: Balancer::new(cluster.balance, worker),
+            ejection: cluster.ejection.map(|rules| Ejection::new(rules, blank())),
+            slow_start: cluster.health.as_ref().map_or(Duration::ZERO, |it| it.slow_start),
             candidates: Vec::with_capacity(published.members.len()),
             published,
         }
@@ -123,6 +126,16 @@ impl Chooser {
         None
     }
 
+    /// Whether a connection that was made ahead of need may be used.
+    pub(super) fn is_good(&self, endpoint: &Endpoint) -> bool {
+        endpoint.health.opinion() != Opinion::Unhealthy || !self.is_any_healthy()
+    }
+
+    fn is_any_healthy(&self) -> bool {
+        let mut members = self.published.members.iter();
+        members.any(|member| member.health.opinion() != Opinion::Unhealthy)
+    }
+
     fn balanced(
         &mut self,
         hash: Option<u64>,
@@ -132,12 +145,18 @@ impl Chooser {
         now: Instant,
     ) -> Option<usize> {
         self.candidates.clear();
+        // With nobody healthy, rather whoever is there than nobody.
+        let in_panic = !self.is_any_healthy();
         let endpoints = self.published.members.iter().zip(&self.endpoints).enumerate();
         for (at, (member, endpoint)) in endpoints {
             let is_spared = spare == Spare::Ejected
                 && self.ejection.as_ref().is_some_and(|it| it.is_ejected(at, now));
-            let is_out = is_spared || tried.contains(&member.address);
-            let weight = if is_out { 0 } else { member.weight };
+            let share = match is_spared || tried.contains(&member.address) {
+                true => 0,
+                false if in_panic => FULL,
+                false => member.health.percent(now, self.slow_start),
+            };
+            let weight = member.weight * share;
             self.candidates.push(Candidate { weight, active: endpoint.active() });
         }
         let candidates = &self.candidates;
@@ -155,8 +174,8 @@ impl Chooser {
 
 impl Endpoint {
     fn new(member: &Member, worker: usize, tls: impl Fn(&Member) -> Option<EndpointTls>) -> Self {
-        let series = Arc::clone(&member.series);
-        Self { address: member.address, tls: tls(member), series, worker }
+        let (series, health) = (Arc::clone(&member.series), Arc::clone(&member.health));
+        Self { address: member.address, tls: tls(member), series, health, worker }
     }
 
     pub(super) fn counters(&self) -> &EndpointCounters {

@@ -87,7 +87,7 @@ pub(super) struct Connected {
     /// It was made ahead of need.
     pub(super) ready: bool,
     /// Counts the connection as one of its endpoint's as long as it lives.
-    _active: Active,
+    active: Active,
 }
 
 /// One connection in the count of its endpoint.
@@ -144,7 +144,7 @@ impl Cluster {
         let needs_no_name = terms.as_ref().is_none_or(|(_, server_name)| server_name.is_some());
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
         let directory: &Directory = &snapshot.directories()[index];
-        let chooser = Chooser::new(worker, cluster.balance, cluster.ejection, directory, tls);
+        let chooser = Chooser::new(worker, cluster, directory, tls);
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
@@ -206,7 +206,8 @@ impl Cluster {
                 counters.ready_misses.increment();
                 return None;
             };
-            if connected.is_alive(worker) {
+            let is_good = self.chooser.borrow().is_good(&connected.active.endpoint);
+            if is_good && connected.is_alive(worker) {
                 counters.ready_hits.increment();
                 return Some(connected);
             }
@@ -289,7 +290,7 @@ impl Cluster {
                 Some(Box::new(facts))
             }
         };
-        Ok(Connected { leg, facts, address, ready: false, _active: active })
+        Ok(Connected { leg, facts, address, ready: false, active })
     }
 
     fn choose(
@@ -319,13 +320,18 @@ impl Cluster {
         counters.ejected_until.set_to(clock::unix_now().saturating_add(pause.as_secs().max(1)));
         let (cluster, address) = (self.name(), endpoint.address);
         tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: its dials fail");
-        self.discard_ready(|address| address == endpoint.address);
+        self.discard_ready(|other| other.address == endpoint.address);
     }
 
-    /// Closes ready connections to these addresses.
-    fn discard_ready(&self, is_gone: impl Fn(SocketAddr) -> bool) {
+    /// Control has found out something about endpoints.
+    pub(super) fn look(&self) {
+        self.discard_ready(|endpoint| !self.chooser.borrow().is_good(endpoint));
+    }
+
+    /// Closes ready connections to these endpoints.
+    fn discard_ready(&self, is_gone: impl Fn(&Endpoint) -> bool) {
         let mut pool = self.ready.borrow_mut();
-        let gone = pool.remove(|connected| is_gone(connected.address));
+        let gone = pool.remove(|connected| is_gone(&connected.active.endpoint));
         let counters = self.counters();
         counters.ready_discarded.add(gone.len() as u64);
         counters.ready.set(pool.len());
