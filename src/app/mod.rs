@@ -16,6 +16,7 @@ pub mod reload;
 pub mod run;
 pub mod signals;
 pub mod stek;
+mod upkeep;
 
 use std::io;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use crossbeam::channel::Sender;
 use super::gateway::{Gateway, StartError};
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::{self, Signals, Wanted};
+use super::upkeep::Upkeep;
 use super::{expiry, outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config::error::Problem;
@@ -173,6 +174,7 @@ async fn until_signalled(
     mut reloads: Reloads,
 ) -> Result<Ended, RunError> {
     let mut look = tokio::time::interval(LOOK);
+    let mut upkeep = Upkeep::new(gateway.peers());
     loop {
         tokio::select! {
             order = signals.next() => match order {
@@ -186,11 +188,13 @@ async fn until_signalled(
                     return Err(RunError::WorkerLost);
                 }
                 reloads.look();
+                upkeep.look(&gateway.current().load());
                 free(&mut gateway);
             }
         }
     }
     drop(reloads);
+    drop(upkeep);
     state.set_readiness(Readiness::Draining);
     tracing::info!("draining: no longer ready; a second signal ends it at once");
     gateway.drain(clock::now());

@@ -23,28 +23,18 @@ pub(super) enum Refused {
     Texts(&'static [&'static str]),
     /// All but this text.
     Except(&'static str),
-    /// All but this number.
-    ExceptNumber(u64),
     /// All but `[]`.
     ExceptEmpty,
 }
 
-use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Texts};
+use Refused::{Always, Except, ExceptEmpty, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
-    Unavailable { key: "listener.*.chain.*.clusters", refused: Always },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
-    Unavailable { key: "cluster.*.endpoints.weight", refused: ExceptNumber(1) },
     Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
-    Unavailable { key: "cluster.*.balance", refused: Texts(&["random", "maglev"]) },
-    Unavailable { key: "cluster.*.hash_by", refused: Always },
-    Unavailable { key: "cluster.*.limits.connections", refused: ExceptNumber(0) },
-    Unavailable { key: "cluster.*.limits.pending", refused: ExceptNumber(0) },
-    Unavailable { key: "cluster.*.health", refused: Always },
-    Unavailable { key: "cluster.*.ejection", refused: Always },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 
@@ -72,9 +62,6 @@ impl Refused {
             Self::Always => true,
             Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
             Self::Except(text) => value.as_str() != Some(text),
-            Self::ExceptNumber(number) => value.as_integer().is_none_or(|integer| {
-                u64::from_str_radix(integer.as_str(), integer.radix()) != Ok(number)
-            }),
             Self::ExceptEmpty => value.as_array().is_none_or(|array| !array.is_empty()),
         }
     }
@@ -82,7 +69,7 @@ impl Refused {
     /// Whether a table, as this key's value or in its list, is refused whatever is in it.
     fn is_for_tables(self) -> bool {
         match self {
-            Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
+            Self::Always | Self::Except(_) | Self::ExceptEmpty => true,
             Self::Texts(_) => false,
         }
     }
@@ -98,7 +85,6 @@ impl Refused {
                 return format!("{} are not available yet.", texts.join(" and "));
             }
             Self::Except(text) => format!("\"{text}\""),
-            Self::ExceptNumber(number) => number.to_string(),
             Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("Not available yet, but for `{taken}`.")
@@ -112,7 +98,6 @@ impl Refused {
                 return format!("use another value than {text:?}, or leave this key out");
             }
             Self::Except(text) => format!("{text:?}"),
-            Self::ExceptNumber(number) => number.to_string(),
             Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("leave this key out, or write {instead}")

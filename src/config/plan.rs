@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Location;
+use crate::core::ejection::EjectionRules;
+use crate::core::health::Thresholds;
 use crate::core::prelude::Prelude;
+use crate::core::probe_script::ProbeScript;
 use crate::core::rate::Rate;
 use crate::core::route::{Match, Prefix, Transport};
 use crate::core::trust::{Authorize, LeafPolicy, Mode};
@@ -189,7 +192,8 @@ pub struct Chain {
     pub matches: Match,
     /// `None`: the bytes go through unopened (or, for a raw chain, are plain text).
     pub tls: Option<DownstreamTlsId>,
-    pub cluster: ClusterId,
+    /// One of them for each connection, by weight. Not empty.
+    pub clusters: Vec<WeightedCluster>,
     pub limits: ChainLimits,
     /// Asked in order, after the handshake and before any byte to the upstream.
     pub filters: Vec<Filter>,
@@ -206,6 +210,14 @@ impl Chain {
     pub fn is_raw(&self) -> bool {
         self.matches.transport == Transport::Raw
     }
+}
+
+/// A cluster and its share of a chain's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightedCluster {
+    pub cluster: ClusterId,
+    /// Its share of the sum of all.
+    pub weight: u32,
 }
 
 /// A network filter of a chain, and where it is written.
@@ -436,6 +448,11 @@ pub struct Cluster {
     pub pool: Pool,
     /// What every endpoint is told of each client.
     pub proxy_header: Option<ProxyHeader>,
+    pub limits: ClusterLimits,
+    /// `None`: no endpoint is ejected.
+    pub ejection: Option<EjectionRules>,
+    /// `None`: no endpoint is probed.
+    pub health: Option<Health>,
 }
 
 /// The PROXY header that goes to an upstream before a client's bytes.
@@ -474,9 +491,51 @@ pub enum HeaderPlace {
     FirstBytes,
 }
 
+/// How endpoints are probed.
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub at: Location,
+    pub probe: Probe,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub thresholds: Thresholds,
+    /// How long an endpoint that recovers takes to its whole weight; zero is "at once".
+    pub slow_start: Duration,
+}
+
+/// What shows that an endpoint is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// It takes a connection.
+    Tcp,
+    /// It shakes hands by the terms of the cluster.
+    Tls,
+    /// It answers, inside TLS where the cluster speaks it.
+    Script(ProbeScript),
+}
+
+impl Health {
+    fn is_same(&self, other: &Self) -> bool {
+        let Self { at: _, probe, interval, timeout, thresholds, slow_start } = self;
+        (probe, interval, timeout, thresholds, slow_start)
+            == (&other.probe, &other.interval, &other.timeout, &other.thresholds, &other.slow_start)
+    }
+}
+
+/// Over all workers; `None` is "off".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// Open connections to the cluster, ready ones and dials in flight included.
+    pub connections: Option<NonZeroUsize>,
+    /// Clients that wait for a dial.
+    pub pending: Option<NonZeroUsize>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// Its share of the sum of all.
+    pub weight: u32,
     /// Overrides `UpstreamTls::server_name` for this endpoint.
     pub server_name: Option<Arc<str>>,
 }
@@ -485,6 +544,19 @@ pub struct Endpoint {
 pub enum Balance {
     RoundRobin,
     LeastConnections,
+    Random,
+    Maglev(HashBy),
+}
+
+/// What keeps a client with its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashBy {
+    /// Its address, without the port.
+    Source,
+    /// The name in its verified certificate; its address where there is none.
+    Client,
+    /// The name that it asks for; its address where it asks for none.
+    ServerName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -509,9 +581,14 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool, proxy_header } =
-            self;
-        (name, endpoints, balance, connect, pool, proxy_header)
+        let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool, .. } = self;
+        let Self { proxy_header, limits, ejection, health, .. } = self;
+        let health = match (health, &other.health) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is_same(other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        (name, endpoints, balance, connect, pool, proxy_header, limits, ejection)
             == (
                 &other.name,
                 &other.endpoints,
@@ -519,7 +596,10 @@ impl Cluster {
                 &other.connect,
                 &other.pool,
                 &other.proxy_header,
+                &other.limits,
+                &other.ejection,
             )
+            && health
             && tls.is_some() == other.tls.is_some()
             && *prelude == other.prelude
     }

@@ -70,8 +70,8 @@ mod listener;
 mod tls;
 mod trust;
 
-pub(super) use self::cluster::{RawCluster, RawEndpoint};
-pub(super) use self::listener::{RawChain, RawFilter, RawListener, RawMatch};
+pub(super) use self::cluster::{RawCluster, RawEndpoint, RawHealth};
+pub(super) use self::listener::{RawChain, RawFilter, RawListener, RawMatch, RawWeightedCluster};
 pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawTls, RawUpstreamTls};
 pub(super) use self::trust::{RawIdentity, RawRevocation, RawTrust};
 

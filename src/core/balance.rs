@@ -1,100 +1,121 @@
-//! Who gets the next connection: an endpoint of a cluster, or another worker of this process.
+//! Which endpoint of a cluster gets the next connection, and which of several clusters.
 //!
-//! Owns the rules; counts come in as arguments, and the caller keeps them. Nothing here knows
-//! whether an endpoint is up. Read `pool` next: it dials where this points.
+//! Owns the rules; weights and counts come in as arguments, and the caller keeps them. Nothing here
+//! knows why an endpoint may not be chosen: its weight is 0 then. Next: `maglev`, the rule that goes
+//! by who the client is; `pool`, which dials where this points.
 
-/// Endpoints in turn.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RoundRobin {
-    turn: usize,
+/// An endpoint as a choice sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its share of the sum of all; 0: it may not be chosen.
+    pub weight: u32,
+    /// Connections open to it.
+    pub active: u32,
 }
 
-/// The endpoint with the fewest open connections: of all where they are few, else the better of two
-/// at random (power of two choices: as good as a scan to within a constant, without the herd).
+/// Endpoints in turn, each as often as its weight says and as evenly spread as that allows (nginx's
+/// smooth weighted round robin).
+#[derive(Debug, Clone, Default)]
+pub struct RoundRobin {
+    first: usize,
+    /// What each endpoint is owed. Who is owed most is next, and pays the sum of all weights.
+    owed: Vec<i64>,
+}
+
+/// The endpoint with the fewest open connections for its weight: of all where they are few, else the
+/// better of two at random (power of two choices: as good as a scan to within a constant, without the
+/// herd).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LeastConnections {
     turn: usize,
 }
 
-/// Moves accepted sockets to lighter workers, before TLS begins.
-///
-/// The kernel spreads connections over listener sockets by a hash, which leaves 1.5–2 times the
-/// mean on one worker when there are few. Where connections stay, every one counts: a socket moves
-/// when the other worker has a sixteenth fewer, and one at least. Where they come and go, such a
-/// difference is noise that is gone before the handshake ends (open connections are Poisson, their
-/// deviation is √n): then a socket moves for a difference of 3√n only. What tells the two apart is
-/// the share of closes among the latest 32 or so accepts and closes. Simulated below: of 64 long
-/// connections on four workers never more than 17 are on one (by hash alone 20, on average), and of
-/// short ones under even load at most 1.7 % move.
-///
-/// Count a moved socket for its new worker as soon as it is moved, and never move it again.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Handoff {
-    /// 0 when all latest events were accepts, `CHURN_ONE` when all were closes.
-    churn: u32,
-}
-
 impl RoundRobin {
     /// `first` differs from worker to worker, so that all do not start with the same endpoint.
     pub fn new(first: usize) -> Self {
-        RoundRobin { turn: first }
+        Self { first, owed: Vec::new() }
     }
 
-    /// The next endpoint that is not in `tried`. `None` when all of them are: start over with an
-    /// empty `tried`, if attempts are left.
-    pub fn choose(&mut self, endpoints: usize, tried: &[usize]) -> Option<usize> {
-        let chosen = in_turn(self.turn, endpoints).find(|endpoint| !tried.contains(endpoint))?;
-        self.turn = chosen + 1;
-        Some(chosen)
+    /// The next endpoint; `None` when none may be chosen. Whoever may not be is owed nothing for it.
+    pub fn choose(&mut self, candidates: &[Candidate]) -> Option<usize> {
+        self.owed.resize(candidates.len(), 0);
+        let mut sum = 0;
+        let mut chosen: Option<usize> = None;
+        for at in in_turn(self.first, candidates.len()) {
+            let weight = i64::from(candidates[at].weight);
+            if weight == 0 {
+                continue;
+            }
+            sum += weight;
+            self.owed[at] += weight;
+            // Of equals the first: the one whose turn is nearest.
+            if chosen.is_none_or(|chosen| self.owed[at] > self.owed[chosen]) {
+                chosen = Some(at);
+            }
+        }
+        self.owed[chosen?] -= sum;
+        chosen
     }
 }
 
 impl LeastConnections {
     /// `first` as for `RoundRobin`.
     pub fn new(first: usize) -> Self {
-        LeastConnections { turn: first }
+        Self { turn: first }
     }
 
-    /// The endpoint of the fewest `open` connections that is not in `tried`; equal ones in turn, so
-    /// that an idle cluster does not always use its first. `None` as for `RoundRobin`.
-    pub fn choose(&mut self, open: &[u32], tried: &[usize], random: u64) -> Option<usize> {
-        let fresh = |endpoint: &usize| !tried.contains(endpoint);
-        let chosen = if open.len() <= SCAN_MAX {
-            // `min_by_key` keeps the first of equals: the one whose turn is nearest.
-            in_turn(self.turn, open.len()).filter(fresh).min_by_key(|&endpoint| open[endpoint])?
+    /// The endpoint of the fewest connections for its weight; equal ones in turn, so that an idle
+    /// cluster does not always use its first. `None` when none may be chosen.
+    pub fn choose(&mut self, candidates: &[Candidate], random: u64) -> Option<usize> {
+        let lighter = |one: usize, other: usize| {
+            if is_lighter(candidates[other], candidates[one]) { other } else { one }
+        };
+        let chosen = if candidates.len() <= SCAN_MAX {
+            let usable =
+                in_turn(self.turn, candidates.len()).filter(|at| candidates[*at].weight > 0);
+            usable.reduce(lighter)?
         } else {
             let [first, second] = halves(random);
-            let one = in_turn(first, open.len()).find(fresh)?;
-            let other = in_turn(second, open.len()).filter(fresh).find(|&other| other != one);
-            other.filter(|&other| open[other] < open[one]).unwrap_or(one)
+            let one = pick(candidates.iter().map(|it| it.weight), first)?;
+            let others = candidates.iter().enumerate();
+            let others = others.map(|(at, it)| if at == one { 0 } else { it.weight });
+            pick(others, second).map_or(one, |other| lighter(one, other))
         };
         self.turn = chosen + 1;
         Some(chosen)
     }
 }
 
-impl Handoff {
-    /// Call after `target`, for every socket that the kernel gave this worker.
-    pub fn accepted(&mut self) {
-        self.churn -= self.churn / CHURN_WINDOW;
-    }
+/// An endpoint at random, each as often as its weight says; `None` when none may be chosen.
+pub fn at_random(candidates: &[Candidate], random: u64) -> Option<usize> {
+    pick(candidates.iter().map(|it| it.weight), halves(random)[0])
+}
 
-    pub fn closed(&mut self) {
-        self.churn += (CHURN_ONE - self.churn) / CHURN_WINDOW;
-    }
+/// One of several things at random, each as often as its weight says; `None` where all are 0.
+pub fn by_weight(weights: impl Iterator<Item = u32> + Clone, random: u64) -> Option<usize> {
+    pick(weights, halves(random)[0])
+}
 
-    /// The worker of `sampled` (worker, its open connections) that should have the socket which
-    /// this worker, with `own_open` others, has accepted; `None` to keep it.
-    pub fn target(&self, own_open: usize, sampled: &[(usize, usize)]) -> Option<usize> {
-        let &(worker, open) = sampled.iter().min_by_key(|(_, open)| open)?;
-        let settled = (own_open / 16).max(1);
-        let margin = if self.churn < CHURN_LIMIT {
-            settled
-        } else {
-            settled.max(own_open.isqrt().saturating_mul(3))
-        };
-        (own_open >= open.saturating_add(margin)).then_some(worker)
+/// Whether `one` has fewer connections for its weight than `other`, the next one included: of two that
+/// are idle, the heavier is the lighter.
+fn is_lighter(one: Candidate, other: Candidate) -> bool {
+    let load =
+        |of: Candidate, against: Candidate| (u64::from(of.active) + 1) * u64::from(against.weight);
+    load(one, other) < load(other, one)
+}
+
+/// Where `point`, of 2³², falls when all weights lie side by side.
+fn pick(weights: impl Iterator<Item = u32> + Clone, point: u32) -> Option<usize> {
+    let sum: u64 = weights.clone().map(u64::from).sum();
+    let mut left = (u128::from(sum) * u128::from(point)) >> 32;
+    for (at, weight) in weights.enumerate() {
+        let weight = u128::from(weight);
+        if left < weight {
+            return Some(at);
+        }
+        left -= weight;
     }
+    None
 }
 
 /// All of `0..count` once, from `turn` on and around.
@@ -105,77 +126,138 @@ fn in_turn(turn: usize, count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Two independent numbers out of one.
-fn halves(random: u64) -> [usize; 2] {
-    let half = |bits: u64| usize::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+fn halves(random: u64) -> [u32; 2] {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
     [half(random), half(random >> 32)]
 }
 
 /// Scanning 16 counts is one or two cache lines; the herd of a scan needs more endpoints than that.
 const SCAN_MAX: usize = 16;
-const CHURN_ONE: u32 = 1 << 16;
-const CHURN_WINDOW: u32 = 32;
-/// Steady load closes as often as it accepts: one half.
-const CHURN_LIMIT: u32 = CHURN_ONE / 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn round_robin_takes_each_in_turn_and_skips_the_tried() {
-        let mut robin = RoundRobin::new(1);
-        assert_eq!([0; 4].map(|_| robin.choose(3, &[])), [Some(1), Some(2), Some(0), Some(1)]);
-        assert_eq!(robin.choose(3, &[2]), Some(0));
-        assert_eq!(robin.choose(3, &[0, 1, 2]), None);
-        assert_eq!(robin.choose(0, &[]), None);
-        assert_eq!(robin.choose(1, &[]), Some(0));
-        assert_eq!(RoundRobin::new(usize::MAX).choose(2, &[]), Some(1));
+    fn all(weights: &[u32]) -> Vec<Candidate> {
+        weights.iter().map(|&weight| Candidate { weight, active: 0 }).collect()
+    }
+
+    fn loaded(pairs: &[(u32, u32)]) -> Vec<Candidate> {
+        pairs.iter().map(|&(weight, active)| Candidate { weight, active }).collect()
     }
 
     #[test]
-    fn the_fewest_connections_win_and_equals_rotate() {
+    fn round_robin_takes_each_in_turn_and_skips_who_may_not_be_chosen() {
+        let mut robin = RoundRobin::new(1);
+        let three = all(&[1, 1, 1]);
+        let turns = [0; 6].map(|_| robin.choose(&three).unwrap());
+        assert_eq!(turns, [1, 2, 0, 1, 2, 0]);
+        assert_eq!([0; 3].map(|_| robin.choose(&all(&[1, 0, 1])).unwrap()), [2, 0, 2]);
+        assert_eq!(robin.choose(&all(&[0, 0, 0])), None);
+        assert_eq!(robin.choose(&[]), None);
+        assert_eq!(RoundRobin::new(usize::MAX).choose(&all(&[1, 1])), Some(1));
+    }
+
+    #[test]
+    fn turns_of_a_heavy_endpoint_are_spread_and_not_in_a_row() {
+        let mut robin = RoundRobin::new(0);
+        let turns = [0; 7].map(|_| robin.choose(&all(&[5, 1, 1])).unwrap());
+        assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0], "the example of nginx' authors");
+    }
+
+    #[test]
+    fn the_fewest_connections_for_its_weight_win_and_equals_rotate() {
         let mut least = LeastConnections::new(0);
-        assert_eq!(least.choose(&[3, 1, 2], &[], 0), Some(1));
-        assert_eq!(least.choose(&[3, 1, 2], &[1], 0), Some(2));
-        assert_eq!(least.choose(&[3, 1, 2], &[1, 2, 0], 0), None);
-        assert_eq!(least.choose(&[], &[], 0), None);
-        let idle = [0; 3].map(|_| least.choose(&[0, 0, 0], &[], 0).unwrap());
-        assert_eq!(idle, [0, 1, 2]);
+        assert_eq!(least.choose(&loaded(&[(1, 3), (1, 1), (1, 2)]), 0), Some(1));
+        assert_eq!(least.choose(&loaded(&[(1, 3), (0, 1), (1, 2)]), 0), Some(2));
+        assert_eq!(least.choose(&loaded(&[(4, 6), (1, 1)]), 0), Some(0));
+        assert_eq!(least.choose(&loaded(&[(4, 8), (1, 1)]), 0), Some(1));
+        assert_eq!(least.choose(&loaded(&[(0, 0)]), 0), None);
+        assert_eq!(least.choose(&[], 0), None);
+        let mut idle = LeastConnections::new(0);
+        assert_eq!([0; 3].map(|_| idle.choose(&all(&[1, 1, 1]), 0).unwrap()), [0, 1, 2]);
+        let mut weighted = LeastConnections::new(0);
+        assert_eq!(weighted.choose(&all(&[1, 3, 1]), 0), Some(1));
     }
 
     proptest! {
         #[test]
-        fn a_choice_is_never_one_that_was_tried(
-            open in prop::collection::vec(0..9u32, 0..40),
-            tried in prop::collection::vec(0..40usize, 0..12),
+        fn a_choice_is_never_one_without_weight(
+            pairs in prop::collection::vec((0..3u32, 0..9u32), 0..40),
             random: u64,
             turn: usize,
         ) {
-            let left = (0..open.len()).filter(|endpoint| !tried.contains(endpoint));
-            let left: Vec<_> = left.collect();
-            let least = LeastConnections::new(turn).choose(&open, &tried, random);
-            let robin = RoundRobin::new(turn).choose(open.len(), &tried);
-            for chosen in [least, robin] {
-                prop_assert_eq!(chosen.is_none(), left.is_empty());
-                prop_assert!(chosen.is_none_or(|chosen| left.contains(&chosen)));
+            let candidates = loaded(&pairs);
+            let is_any = candidates.iter().any(|it| it.weight > 0);
+            let least = LeastConnections::new(turn).choose(&candidates, random);
+            let robin = RoundRobin::new(turn).choose(&candidates);
+            let random = at_random(&candidates, random);
+            for chosen in [least, robin, random] {
+                prop_assert_eq!(chosen.is_some(), is_any);
+                prop_assert!(chosen.is_none_or(|chosen| candidates[chosen].weight > 0));
             }
-            let fewest = left.iter().map(|&endpoint| open[endpoint]).min();
-            if open.len() <= SCAN_MAX {
-                prop_assert_eq!(least.map(|chosen| open[chosen]), fewest);
+            if candidates.len() <= SCAN_MAX && let Some(least) = least {
+                let usable = candidates.iter().filter(|it| it.weight > 0);
+                for other in usable {
+                    prop_assert!(!is_lighter(*other, candidates[least]));
+                }
             }
+        }
+
+        #[test]
+        fn in_a_round_each_has_exactly_as_many_turns_as_its_weight(
+            weights in prop::collection::vec(0..20u32, 1..20),
+            turn: usize,
+        ) {
+            let (candidates, mut robin) = (all(&weights), RoundRobin::new(turn));
+            for _ in 0..2 {
+                let mut turns = vec![0; weights.len()];
+                for _ in 0..weights.iter().sum() {
+                    turns[robin.choose(&candidates).unwrap()] += 1;
+                }
+                prop_assert_eq!(&turns, &weights);
+            }
+        }
+
+        #[test]
+        fn what_is_owed_stays_within_the_sum_whoever_comes_and_goes(
+            rounds in prop::collection::vec(prop::collection::vec(0..1_000u32, 8), 1..200),
+        ) {
+            let mut robin = RoundRobin::new(0);
+            for weights in &rounds {
+                robin.choose(&all(weights));
+            }
+            prop_assert!(robin.owed.iter().all(|owed| owed.abs() <= 8_000 * 8), "{:?}", robin.owed);
         }
     }
 
     #[test]
-    fn two_choices_keep_many_endpoints_even() {
+    fn two_choices_keep_many_endpoints_even_for_their_weights() {
         let (mut random, mut least) = (Random(7), LeastConnections::new(0));
-        let mut open = vec![0u32; 200];
-        for _ in 0..20_000 {
-            let chosen = least.choose(&open, &[], random.next()).unwrap();
-            open[chosen] += 1;
+        let mut endpoints: Vec<_> =
+            (0..200).map(|at| Candidate { weight: 1 + at % 2, active: 0 }).collect();
+        for _ in 0..30_000 {
+            let chosen = least.choose(&endpoints, random.next()).unwrap();
+            endpoints[chosen].active += 1;
         }
-        assert!(open.iter().all(|&open| (90..=105).contains(&open)), "{open:?}");
+        for endpoint in endpoints {
+            let each = endpoint.active / endpoint.weight;
+            assert!((90..=105).contains(&each), "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn shares_at_random_are_those_of_the_weights() {
+        let (mut random, candidates) = (Random(3), all(&[95, 0, 5]));
+        let mut counts = [0u32; 3];
+        for _ in 0..20_000 {
+            counts[at_random(&candidates, random.next()).unwrap()] += 1;
+        }
+        assert_eq!(counts[1], 0);
+        assert!((18_850..=19_150).contains(&counts[0]), "{counts:?}");
+        assert_eq!(by_weight([0, 0].into_iter(), 1), None);
+        assert_eq!(by_weight([1].into_iter(), u64::MAX), Some(0));
     }
 
     /// xorshift64*: the simulations replay from their seeds.
@@ -188,102 +270,5 @@ mod tests {
             self.0 ^= self.0 >> 27;
             self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
         }
-
-        fn below(&mut self, limit: usize) -> usize {
-            halves(self.next() >> 16)[0] % limit
-        }
-    }
-
-    struct Workers {
-        open: Vec<usize>,
-        handoffs: Vec<Handoff>,
-        moved: usize,
-    }
-
-    impl Workers {
-        fn new(count: usize) -> Workers {
-            Workers { open: vec![0; count], handoffs: vec![Handoff::default(); count], moved: 0 }
-        }
-
-        /// As the kernel's hash: any worker. Returns the one that has the connection in the end.
-        fn accept(&mut self, random: &mut Random) -> usize {
-            let count = self.open.len();
-            let hashed = random.below(count);
-            let sampled = [0; 2].map(|_| (hashed + 1 + random.below(count - 1)) % count);
-            let sampled = sampled.map(|worker| (worker, self.open[worker]));
-            let target = self.handoffs[hashed].target(self.open[hashed], &sampled);
-            self.handoffs[hashed].accepted();
-            self.moved += usize::from(target.is_some());
-            let worker = target.unwrap_or(hashed);
-            self.open[worker] += 1;
-            worker
-        }
-
-        fn close(&mut self, worker: usize) {
-            self.open[worker] -= 1;
-            self.handoffs[worker].closed();
-        }
-    }
-
-    // threat 41
-    #[test]
-    fn few_long_connections_end_within_a_tenth_of_the_mean() {
-        for count in [2, 4] {
-            let (mut hash_sum, mut worst) = (0, 0);
-            for seed in 1..=200 {
-                let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
-                let mut hashed = vec![0; count];
-                (0..64).for_each(|_| hashed[random.below(count)] += 1);
-                hash_sum += hashed.iter().max().unwrap();
-                let mut workers = Workers::new(count);
-                (0..64).for_each(|_| {
-                    workers.accept(&mut random);
-                });
-                worst = worst.max(*workers.open.iter().max().unwrap());
-            }
-            println!(
-                "{count} workers: mean {}, hash alone {}, worst handed {worst}",
-                64 / count,
-                hash_sum / 200
-            );
-            assert!(worst * count * 10 <= 64 * 11, "{count} workers: {worst} of 64 on one");
-        }
-    }
-
-    #[test]
-    fn short_connections_of_an_even_load_mostly_stay() {
-        for (count, open) in [(2, 4), (2, 40), (4, 10), (4, 100), (16, 30), (16, 1000)] {
-            let mut random = Random(count as u64 * 1_000 + open as u64);
-            let mut workers = Workers::new(count);
-            let mut live = Vec::new();
-            let accepts = 50_000;
-            // Accepts and closes in random order around a steady number: each lives a random time.
-            let mut accepted = 0;
-            while accepted < accepts {
-                if random.below(open * count + live.len()) < open * count {
-                    live.push(workers.accept(&mut random));
-                    accepted += 1;
-                } else {
-                    let worker = live.swap_remove(random.below(live.len()));
-                    workers.close(worker);
-                }
-            }
-            println!("{count} workers, {open} open each: {} of {accepts} moved", workers.moved);
-            assert!(workers.moved * 100 < accepts * 3, "{} of {accepts} moved", workers.moved);
-        }
-    }
-
-    #[test]
-    fn a_hot_worker_sheds_even_when_connections_are_short() {
-        let mut handoff = Handoff::default();
-        (0..500).for_each(|_| {
-            handoff.accepted();
-            handoff.closed();
-        });
-        assert_eq!(handoff.target(100, &[(1, 90), (2, 75)]), None, "within the noise");
-        assert_eq!(handoff.target(100, &[(1, 90), (2, 20)]), Some(2));
-        assert_eq!(handoff.target(0, &[(1, 0)]), None);
-        assert_eq!(handoff.target(usize::MAX, &[]), None);
-        assert_eq!(handoff.target(usize::MAX, &[(3, 0)]), Some(3));
     }
 }

@@ -5,10 +5,15 @@
 pub mod balance;
 pub mod client_hello;
 pub mod drain;
+pub mod ejection;
 pub mod expiry;
+pub mod handoff;
+pub mod health;
 pub mod identity;
+pub mod maglev;
 pub mod pool;
 pub mod prelude;
+pub mod probe_script;
 pub mod proxy_protocol;
 pub mod rate;
 pub mod record;

@@ -113,6 +113,20 @@ impl<T> ReadyPool<T> {
         self.ready.drain(..).map(|ready| ready.connection)
     }
 
+    /// Takes out those that are good for nobody any more.
+    pub fn remove(&mut self, mut is_gone: impl FnMut(&T) -> bool) -> Vec<T> {
+        let (mut gone, mut kept) = (Vec::new(), VecDeque::with_capacity(self.ready.len()));
+        for ready in self.ready.drain(..) {
+            if is_gone(&ready.connection) {
+                gone.push(ready.connection);
+            } else {
+                kept.push_back(ready);
+            }
+        }
+        self.ready = kept;
+        gone
+    }
+
     /// How many dials to start at `now`. Report each with `dial_started` and its end with
     /// `dial_done` and `put`, or with `dial_failed`.
     pub fn want(&self, now: Instant) -> usize {
@@ -284,6 +298,17 @@ mod tests {
         assert_eq!((1..=3).find_map(|i| pool.put(i, now, 0)), None);
         assert_eq!(pool.put(4, now, 0), Some(1));
         assert_eq!([0; 4].map(|_| pool.take(now)), [Some(4), Some(3), Some(2), None]);
+    }
+
+    #[test]
+    fn what_is_good_for_nobody_is_taken_out_and_missed() {
+        let now = start();
+        let mut pool = ReadyPool::new(LIMITS);
+        assert_eq!((1..=4).find_map(|i| pool.put(i, now, 0)), None);
+        assert_eq!(pool.remove(|i| i % 2 == 0), [2, 4]);
+        assert_eq!((pool.len(), pool.want(now)), (2, 0));
+        assert_eq!(pool.remove(|_| true), [1, 3]);
+        assert_eq!((pool.want(now), pool.take(now)), (2, None));
     }
 
     #[test]

@@ -98,6 +98,8 @@ reasons! {
     SourceConnections = "source_connections", Load, "one address has more connections open than connections_per_source of the listener allows: a client that leaks them, many clients behind one address, or an attack";
     ChainConnections = "chain_connections", Load, "a connection_limit filter of the chain is reached: raise it, or look for clients of this tenant that leak connections";
     RateLimited = "rate_limited", Load, "a rate_limit filter of the chain is reached: raise its rate or burst, or look for a client that connects in a loop";
+    ClusterConnectionLimit = "cluster_connection_limit", Load, "limits.connections of the cluster is reached: raise it if the service carries more, or add endpoints";
+    ClusterPendingLimit = "cluster_pending_limit", Load, "limits.pending of the cluster is reached: too many clients wait for a dial at a time; its endpoints answer slowly, or are too few";
     Draining = "draining", Load, "this process is shutting down: the balancer in front should have stopped sending clients";
     // The handshake with the client.
     HandshakeTimeout = "handshake_timeout", Client, "the handshake did not end within timeouts.handshake: packet loss, or a client that waits for a smart card or a person";

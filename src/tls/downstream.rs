@@ -96,11 +96,11 @@ impl ClientFacts {
         self.leaf.as_deref().and_then(identify)
     }
 
-    /// By what a client with a verified certificate is told from others: its first SAN, or its subject
-    /// where it has none.
-    pub fn verified_name(&self) -> Option<String> {
-        let Identity { subject, sans, .. } = self.verified_leaf().and_then(identify)?;
-        Some(sans.into_iter().next().unwrap_or(subject))
+    /// What the client is called by its verified certificate, the same when that is renewed: the first
+    /// SAN, or the subject where there is none.
+    pub fn lasting_name(&self) -> Option<String> {
+        let identity = identify(self.verified_leaf()?)?;
+        Some(identity.sans.into_iter().next().unwrap_or(identity.subject))
     }
 
     /// The client's certificate, if it was verified.

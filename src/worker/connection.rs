@@ -22,8 +22,11 @@ use super::proxied::Proxied;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
-use super::upstream::{Cluster, Connected};
+use super::upstream::{Cluster, Connected, Purpose, Seeker};
 use super::{ChainCounters, ChainSeries, ListenerSeries, Worker, handshake, stream};
+use crate::config::plan::HashBy;
+use crate::core::balance::by_weight;
+use crate::core::maglev;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
@@ -53,7 +56,7 @@ pub(super) struct Connection {
     pub(super) places: Places,
     upstream: Option<Connected>,
     /// Endpoints that failed this client.
-    tried: RefCell<Vec<usize>>,
+    tried: RefCell<Vec<SocketAddr>>,
     /// While a handshake runs.
     handshaking: Option<Handshaking>,
     /// From the first time that bytes may flow.
@@ -196,7 +199,11 @@ impl Connection {
         let snapshot = &entrance.generation.snapshot;
         let chosen = &entrance.plan().chains[usize::from(chain.0)];
         let series = &snapshot.counters.chains[snapshot.chain_index(entrance.listener, chain)];
-        let cluster = entrance.generation.cluster(chosen.cluster);
+        // Weights are not all 0: there is always one.
+        let weights = chosen.clusters.iter().map(|one| one.weight);
+        let place = by_weight(weights, self.worker.random()).unwrap_or(0);
+        let id = chosen.clusters[place].cluster;
+        let cluster = entrance.generation.cluster(id);
         self.route = Some(Route {
             generation: snapshot.generation,
             chain: Arc::clone(series),
@@ -208,7 +215,7 @@ impl Connection {
         {
             return Event::Refused(refusal);
         }
-        let connect = snapshot.plan.cluster(chosen.cluster).connect;
+        let connect = snapshot.plan.cluster(id).connect;
         Event::Routed {
             chain,
             terminate: chosen.tls.is_some(),
@@ -286,8 +293,17 @@ impl Connection {
                 return self.connected(ready);
             }
         }
+        let hash = cluster.hash_by().map(|by| self.hash(by));
+        // Who was let through once is not refused in between.
+        let is_first = self.tried.borrow().is_empty();
+        let pending = if is_first { cluster.pending() } else { Ok(cluster.wait()) };
+        let _pending = match pending {
+            Ok(pending) => pending,
+            Err(refusal) => return Event::Refused(refusal),
+        };
         let sni = self.notes.server_name.as_deref();
-        match cluster.dial(&worker, sni, &self.tried, &ahead).await {
+        let seeker = Seeker { sni, hash, ahead: &ahead, purpose: Purpose::Client };
+        match cluster.dial(&worker, seeker, &self.tried).await {
             Ok(connected) => self.connected(connected),
             Err(refusal) => Event::DialFailed(refusal),
         }
@@ -298,6 +314,17 @@ impl Connection {
         self.audits.extend(audit.map(upstream_audit));
         self.upstream = Some(upstream);
         Event::Connected
+    }
+
+    /// What keeps this client with its endpoint. Its address stands in for a name that it has not.
+    fn hash(&self, by: HashBy) -> u64 {
+        let name = match by {
+            HashBy::Source => None,
+            HashBy::Client => self.client.as_ref().and_then(|client| client.lasting_name()),
+            HashBy::ServerName => self.notes.server_name.as_deref().map(str::to_owned),
+        };
+        let name = name.unwrap_or_else(|| self.source.ip().to_string());
+        maglev::hash(name.as_bytes())
     }
 
     async fn relay(&mut self) -> Relayed {
@@ -320,7 +347,7 @@ impl Connection {
     async fn refuse(&mut self, refusal: &mut Refusal) {
         self.handshaking = None;
         self.open = None;
-        if refusal.reason.blame() == Blame::Load {
+        if refusal.reason.blame() == Blame::Load && !self.down.wire.has_close_semantics() {
             // Staying to say goodbye is what there is no room for (threat 31).
             return;
         }

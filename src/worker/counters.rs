@@ -74,6 +74,20 @@ pub struct ClusterCounters {
     pub ready_discarded: Counter,
     pub ready: Gauge,
     pub active: Gauge,
+    /// Clients that wait for a dial.
+    pub pending: Gauge,
+}
+
+/// What a worker counts for one endpoint of a cluster.
+#[derive(Debug, Default)]
+pub struct EndpointCounters {
+    pub dialled: Counter,
+    pub dial_failures: Counter,
+    /// How often this worker has ejected it, and until when it last did, in Unix seconds.
+    pub ejections: Counter,
+    pub ejected_until: Gauge,
+    /// Open connections, ready ones and dials in flight included.
+    pub active: Gauge,
 }
 
 /// What a worker counts for one trust anchor.
@@ -88,7 +102,7 @@ pub struct AnchorCounters {
 impl AnchorCounters {
     pub fn used(&self, now: u64) {
         self.uses.increment();
-        self.used_at.0.store(now, Ordering::Relaxed);
+        self.used_at.set_to(now);
     }
 }
 
@@ -116,7 +130,11 @@ impl Gauge {
     }
 
     pub fn set(&self, value: usize) {
-        self.0.store(value as u64, Ordering::Relaxed);
+        self.set_to(value as u64);
+    }
+
+    pub fn set_to(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub fn value(&self) -> u64 {

@@ -60,7 +60,7 @@ impl Connection {
         let sources = &self.worker.sources;
         let source = self.source.ip();
         let client = match whose {
-            RateBy::Client => self.client.as_deref().and_then(ClientFacts::verified_name),
+            RateBy::Client => self.client.as_deref().and_then(ClientFacts::lasting_name),
             RateBy::Chain | RateBy::Source => None,
         };
         let key = match (whose, &client) {

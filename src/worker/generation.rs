@@ -31,7 +31,7 @@ impl Generation {
     /// `first` differs from worker to worker, so that all do not begin with the same endpoint.
     pub(super) fn first(snapshot: Arc<Snapshot>, first: usize) -> Self {
         let clusters = 0..snapshot.plan.clusters.len();
-        let clusters = clusters.map(|at| Rc::new(Cluster::new(at, &snapshot, first, None)));
+        let clusters = clusters.map(|at| Rc::new(Cluster::new(at, &snapshot, first)));
         Self { clusters: clusters.collect(), snapshot }
     }
 
@@ -39,15 +39,11 @@ impl Generation {
     pub(super) fn with(&self, snapshot: Arc<Snapshot>, first: usize) -> Self {
         let keys = self.snapshot.cluster_keys().iter();
         let same: HashMap<_, _> = keys.zip(&self.clusters).collect();
-        let namesakes: HashMap<_, _> = self.clusters.iter().map(|it| (it.name(), it)).collect();
         let mut clusters = Vec::with_capacity(snapshot.plan.clusters.len());
         for (at, key) in snapshot.cluster_keys().iter().enumerate() {
             clusters.push(match same.get(key) {
                 Some(cluster) => Rc::clone(cluster),
-                None => {
-                    let before = namesakes.get(&snapshot.plan.clusters[at].name).copied();
-                    Rc::new(Cluster::new(at, &snapshot, first, before.map(|it| &**it)))
-                }
+                None => Rc::new(Cluster::new(at, &snapshot, first)),
             });
         }
         Self { clusters, snapshot }

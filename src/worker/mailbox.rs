@@ -26,6 +26,8 @@ pub enum Mail {
 pub enum Order {
     /// Serve new connections by this snapshot, and accept on these sockets as well.
     Take(Arc<Snapshot>, Vec<(ListenerKey, TcpListener)>),
+    /// Something was found out about endpoints: look at them again.
+    Look,
     /// Begin to drain; the schedule counts from `Instant`.
     Drain(Instant),
     /// Close everything now.

@@ -8,6 +8,7 @@ mod accept;
 mod announce;
 mod connection;
 mod counters;
+mod endpoints;
 mod filters;
 mod flow;
 mod generation;
@@ -34,14 +35,15 @@ mod timers;
 mod upstream;
 
 pub use self::counters::{
-    AnchorCounters, ChainCounters, ClusterCounters, Counter, Gauge, ListenerCounters,
-    WorkerCounters,
+    AnchorCounters, ChainCounters, ClusterCounters, Counter, EndpointCounters, Gauge,
+    ListenerCounters, WorkerCounters,
 };
+pub use self::endpoints::{Directory, EndpointHealth, Endpoints, Member};
 pub use self::mailbox::{Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
 pub use self::series::{
-    AnchorName, AnchorSeries, ChainName, ChainSeries, ClusterSeries, CounterTable, ListenerSeries,
-    Series,
+    AnchorName, AnchorSeries, ChainName, ChainSeries, ClusterSeries, CounterTable, EndpointSeries,
+    ListenerSeries, Series,
 };
 pub use self::snapshot::{ListenerKey, Snapshot};
 
@@ -60,9 +62,9 @@ use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
 use self::sources::Sources;
 use self::timers::Timers;
-use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
+use crate::core::handoff::Handoff;
 use crate::core::refusal::Reason;
 use crate::core::report_limit::{ReportLimit, Telling};
 use crate::sys::clock;

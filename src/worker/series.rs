@@ -7,11 +7,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::counters::{AnchorCounters, ChainCounters, ClusterCounters, ListenerCounters};
+use super::counters::{
+    AnchorCounters, ChainCounters, ClusterCounters, EndpointCounters, ListenerCounters,
+};
 use crate::config::plan::Plan;
 use crate::tls::{AnchorPlace, TrustStore};
 
@@ -25,6 +28,7 @@ pub struct Series<N, C> {
 pub type ListenerSeries = Series<Arc<str>, ListenerCounters>;
 pub type ChainSeries = Series<ChainName, ChainCounters>;
 pub type ClusterSeries = Series<Arc<str>, ClusterCounters>;
+pub type EndpointSeries = Series<SocketAddr, EndpointCounters>;
 pub type AnchorSeries = Series<AnchorName, AnchorCounters>;
 
 /// A trust anchor is told from the others of its trust by its certificate.
@@ -87,7 +91,7 @@ impl<N, C> Series<N, C> {
 }
 
 impl<N, C: Default> Series<N, C> {
-    fn new(name: N, workers: usize) -> Arc<Self> {
+    pub(super) fn new(name: N, workers: usize) -> Arc<Self> {
         let workers = (0..workers).map(|_| CachePadded::default()).collect();
         Arc::new(Self { name, workers })
     }

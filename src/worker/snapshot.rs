@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::endpoints::Directory;
 use super::series::{ChainName, CounterTable};
 use crate::config::plan::{Cluster, Listener, Plan};
 use crate::core::route::{ChainId, Conflict, Router};
@@ -38,6 +39,8 @@ pub struct Snapshot {
     listeners: BTreeMap<ListenerKey, usize>,
     /// One a cluster, in the plan's order.
     cluster_keys: Vec<ClusterKey>,
+    /// One a cluster, in the plan's order; the same one as long as its key is the same.
+    directories: Vec<Arc<Directory>>,
     /// The next key that no snapshot before had.
     next_key: u64,
 }
@@ -85,6 +88,7 @@ impl Snapshot {
         let mut next_key = before.map_or(1, |it| it.next_key);
         let listener_keys = listener_keys(&plan, before, &mut next_key);
         let cluster_keys = cluster_keys(&plan, &material, before, &mut next_key);
+        let directories = directories(&plan, &cluster_keys, workers, before);
         Ok(Arc::new(Self {
             generation: before.map_or(1, |it| it.generation + 1),
             counters: CounterTable::new(
@@ -100,6 +104,7 @@ impl Snapshot {
             chain_offsets,
             listener_keys,
             cluster_keys,
+            directories,
             next_key,
         }))
     }
@@ -131,6 +136,11 @@ impl Snapshot {
     /// One a cluster, in the plan's order.
     pub(super) fn cluster_keys(&self) -> &[ClusterKey] {
         &self.cluster_keys
+    }
+
+    /// The endpoints of each cluster, in the plan's order.
+    pub fn directories(&self) -> &[Arc<Directory>] {
+        &self.directories
     }
 }
 
@@ -178,6 +188,25 @@ fn cluster_keys(
         same.map_or_else(|| ClusterKey(take(next_key)), |((_, key), _)| *key)
     };
     plan.clusters.iter().map(key).collect()
+}
+
+fn directories(
+    plan: &Plan,
+    keys: &[ClusterKey],
+    workers: usize,
+    before: Option<&Snapshot>,
+) -> Vec<Arc<Directory>> {
+    let known = before.into_iter().flat_map(|before| {
+        let named = before.plan.clusters.iter().map(|it| &it.name);
+        named.zip(before.cluster_keys.iter().zip(&before.directories))
+    });
+    let known: HashMap<_, _> = known.collect();
+    let directory = |(cluster, key): (&Cluster, &ClusterKey)| match known.get(&cluster.name) {
+        Some((same, directory)) if *same == key => Arc::clone(directory),
+        Some((_, before)) => Directory::new(cluster, workers, Some(before)),
+        None => Directory::new(cluster, workers, None),
+    };
+    plan.clusters.iter().zip(keys).map(directory).collect()
 }
 
 fn take(next: &mut u64) -> u64 {

@@ -22,9 +22,9 @@ use super::snapshot::{ListenerKey, Snapshot};
 use super::sources::Sources;
 use super::timers::Timers;
 use super::{Peer, Worker, accept, reload, upstream};
-use crate::core::balance::Handoff;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
+use crate::core::handoff::Handoff;
 use crate::core::relay::LINGER;
 use crate::core::report_limit::ReportLimit;
 use crate::sys::splice::PipePool;
@@ -151,6 +151,9 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
             Mail::Order(Order::Take(snapshot, sockets)) => {
                 reload::take(worker, snapshot);
                 reload::listen(worker, sockets);
+            }
+            Mail::Order(Order::Look) => {
+                worker.generation().clusters().iter().for_each(|cluster| cluster.look());
             }
             Mail::Order(Order::Drain(from)) => {
                 let plan = worker.generation().snapshot.plan.runtime.drain;

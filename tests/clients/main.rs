@@ -21,6 +21,7 @@ mod nats;
 mod node;
 mod openssl;
 mod postgres;
+mod probes;
 mod program;
 mod proxy_protocol;
 mod psql;

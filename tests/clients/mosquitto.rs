@@ -14,11 +14,11 @@ use crate::sample::Sample;
 
 const PACKAGES: &str = "mosquitto mosquitto-clients";
 
-struct Mqtt {
+pub(crate) struct Mqtt {
     publish: PathBuf,
     subscribe: PathBuf,
     broker: Running,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     folder: TempDir,
 }
 
@@ -92,7 +92,7 @@ fn mosquitto_pub_is_told_why_it_is_refused() {
 }
 
 impl Mqtt {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let (publish, subscribe, broker) = (
             find("mosquitto_pub", PACKAGES)?,
             find("mosquitto_sub", PACKAGES)?,

@@ -78,7 +78,7 @@ fn redis_cli_is_told_why_it_is_refused() {
 }
 
 /// `redis-cli`, and a server that lives as long as the guard.
-fn redis() -> Option<(PathBuf, Running, SocketAddr)> {
+pub(crate) fn redis() -> Option<(PathBuf, Running, SocketAddr)> {
     let cli = find("redis-cli", "redis-tools")?;
     let server = find("redis-server", "redis-server")?;
     let (server, address) = serve("Ready to accept connections", |port| {

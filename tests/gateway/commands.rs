@@ -98,13 +98,13 @@ fn check_is_content_with_what_run_would_take() {
 fn what_is_not_there_yet_is_refused_by_name() {
     let pki = Pki::new();
     let config = format!(
-        "{}[cluster.other]\nendpoints = [\"127.0.0.1:1\"]\nbalance = \"maglev\"\nhash_by = \"client\"\n",
+        "{}[limits]\nmemory = \"1GiB\"\nhandshakes_per_second = 5\n",
         listening_on(&pki, "127.0.0.1:0"),
     );
     let said = run(portcullis("check -c gateway.toml"), &config);
     assert_eq!(said.code, Some(1));
     for key in
-        ["cluster.other.balance: not available yet", "cluster.other.hash_by: not available yet"]
+        ["limits.memory: not available yet", "limits.handshakes_per_second: not available yet"]
     {
         assert!(said.stderr.contains(key), "{key} in\n{}", said.stderr);
     }

@@ -10,9 +10,11 @@
 )]
 
 mod certificates;
+mod cluster;
 mod commands;
 mod ends;
 mod explain;
+mod health;
 mod hello;
 mod life;
 mod limits;

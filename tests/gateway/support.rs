@@ -1,7 +1,7 @@
 //! What every test of the gateway needs: certificates, a configuration in pieces, byte patterns.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use portcullis_kit::{Authority, ClientSpec, ClientTls, Gateway, Identity, TlsStream, connect_tls};
 
@@ -143,5 +143,34 @@ pub(crate) fn assert_same(left: &[u8], right: &[u8], what: &str) {
     if left != right {
         let differ = left.iter().zip(right).position(|(left, right)| left != right);
         panic!("{what}: {} and {} bytes, first difference {differ:?}", left.len(), right.len());
+    }
+}
+
+/// A port on which nobody listens, as far as anybody can know.
+pub(crate) fn closed_port() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
+pub(crate) struct BlackHole {
+    pub(crate) address: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub(crate) fn new() -> Self {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        let limit = std::time::Duration::from_millis(200);
+        while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {
+            queued.push(socket);
+            assert!(queued.len() < 16, "the queue of one is never full");
+        }
+        Self { address, _listener: listener, _queued: queued }
     }
 }

@@ -2,7 +2,7 @@
 //! clients spread over those that are.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 
 use portcullis_kit::{
     Authority, ClientTls, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls, TlsEcho,
@@ -11,36 +11,7 @@ use portcullis_kit::{
 use rustls::AlertDescription;
 use serde_json::Value;
 
-use crate::support::{Config, NAME, Pki, UPSTREAM_NAME};
-
-/// A port on which nobody listens, as far as anybody can know.
-fn closed_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
-/// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
-struct BlackHole {
-    address: SocketAddr,
-    _listener: socket2::Socket,
-    _queued: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn new() -> Self {
-        let listener =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut queued = Vec::new();
-        let limit = std::time::Duration::from_millis(200);
-        while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {
-            queued.push(socket);
-            assert!(queued.len() < 16, "the queue of one is never full");
-        }
-        Self { address, _listener: listener, _queued: queued }
-    }
-}
+use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME, closed_port};
 
 fn plain(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
     Config::new(1)

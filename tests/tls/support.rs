@@ -130,7 +130,7 @@ impl World {
             at: place(&format!("listener.edge.chain.{name}")),
             matches: Match::default_chain(),
             tls: Some(terms),
-            cluster: ClusterId(0),
+            clusters: vec![WeightedCluster { cluster: ClusterId(0), weight: 1 }],
             limits: ChainLimits::default(),
             filters: Vec::new(),
         });

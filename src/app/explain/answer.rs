@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use rustls_pki_types::CertificateDer;
 
-use crate::config::plan::{Chain, Cluster, Listener};
+use crate::config::plan::{Chain, Listener, Plan, WeightedCluster};
 use crate::core::client_hello::{self, HelloBuffer, Peek, RejectReason, peek};
 use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
@@ -53,8 +53,24 @@ pub(super) struct Answer<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Taken<'a> {
     pub chain: &'a Chain,
-    pub cluster: &'a Cluster,
+    plan: &'a Plan,
     pub handling: Handling,
+}
+
+impl Taken<'_> {
+    /// The cluster that connections go to, or all of them with their shares.
+    pub(super) fn cluster(&self) -> String {
+        let name = |one: &WeightedCluster| &self.plan.cluster(one.cluster).name;
+        let clusters = &self.chain.clusters;
+        let sum: u32 = clusters.iter().map(|one| one.weight).sum();
+        match clusters.as_slice() {
+            [one] => name(one).to_string(),
+            several => {
+                let share = |one| format!("{} ({} of {sum})", name(one), one.weight);
+                several.iter().map(share).collect::<Vec<_>>().join(" or ")
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +173,7 @@ impl<'a> Question<'a, '_> {
         let route = self.route_step(id, hello.server_name());
         let taken = self.taken(id);
         let explanation = match self.snapshot.material.downstream(self.place, id) {
-            None => unopened(route, taken.cluster),
+            None => unopened(route, &taken.cluster()),
             Some(terms) => {
                 let facts = HelloFacts {
                     sni: hello.server_name(),
@@ -193,7 +209,7 @@ impl<'a> Question<'a, '_> {
                 let taken = self.taken(id);
                 let text = format!(
                     "whatever it sends goes to cluster {} as it is: no TLS, nobody to verify",
-                    taken.cluster.name
+                    taken.cluster()
                 );
                 let steps =
                     vec![self.route_step(id, None), Step::new("tls", Verdict::NotAsked, text)];
@@ -210,7 +226,7 @@ impl<'a> Question<'a, '_> {
             (Transport::Tls, None) => Handling::Passthrough,
             (Transport::Tls, Some(_)) => Handling::Terminate,
         };
-        Taken { chain, cluster: self.snapshot.plan.cluster(chain.cluster), handling }
+        Taken { chain, plan: &self.snapshot.plan, handling }
     }
 
     fn route_step(&self, id: ChainId, name: Option<&str>) -> Step {
@@ -262,11 +278,10 @@ fn no_chain(listener: &Listener, name: Option<&str>) -> Refusal {
     Refusal::new(Reason::NoChain, detail).with_alert(UNRECOGNIZED_NAME)
 }
 
-fn unopened(route: Step, cluster: &Cluster) -> Explanation {
+fn unopened(route: Step, cluster: &str) -> Explanation {
     let text = format!(
-        "it is not opened: the client speaks TLS with cluster {}, and whom that lets in is not \
-         known here",
-        cluster.name
+        "it is not opened: the client speaks TLS with cluster {cluster}, and whom that lets in is not \
+         known here"
     );
     let steps = vec![route, Step::new("tls", Verdict::NotAsked, text)];
     Explanation { steps, ..Explanation::default() }

@@ -59,7 +59,7 @@ fn answered(answer: &Answer<'_>) -> String {
     let explanation = &answer.explanation;
     let mut text = format!("listener {}", answer.listener.name);
     if let Some(taken) = answer.taken {
-        let (chain, cluster) = (&taken.chain.name, &taken.cluster.name);
+        let (chain, cluster) = (&taken.chain.name, taken.cluster());
         let how = taken.handling.as_str();
         text.push_str(&format!(", chain {chain} ({how}), cluster {cluster}"));
     }

@@ -9,9 +9,16 @@ use std::time::Duration;
 
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
-use super::super::plan::{Balance, Cluster, Connect, Endpoint, Pool, UpstreamTlsId};
+use super::super::plan::{
+    Balance, Cluster, ClusterLimits, Connect, Endpoint, HashBy, Pool, UpstreamTlsId,
+};
 use super::super::raw::{RawCluster, RawEndpoint};
-use super::{Names, all, choice, filled, number, positive, prelude, proxy_protocol, required, tls};
+use super::{
+    Names, WEIGHT_MAX, all, choice, filled, health, number, positive, prelude, process,
+    proxy_protocol, required, tls,
+};
+use crate::core::ejection::EjectionRules;
+use crate::core::maglev::ENDPOINTS_MAX;
 
 pub(super) fn cluster(
     entry: &Entry<RawCluster>,
@@ -21,9 +28,7 @@ pub(super) fn cluster(
     let raw = &entry.value;
     let discovery = choice(raw.discovery.as_ref(), (), &[("static", ())], problems);
     let endpoints = endpoints(entry, discovery.is_some(), problems);
-    let balances =
-        [("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)];
-    let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems);
+    let balance = balance(raw, problems);
     let tls = match &raw.tls {
         None => Some(None),
         Some(written) => names.upstream.find(written, problems).map(|id| Some(UpstreamTlsId(id))),
@@ -35,7 +40,10 @@ pub(super) fn cluster(
         problems.add(written.at.clone(), message, help);
     }
     let connect = connect(raw, problems);
-    let pool = pool(raw, problems);
+    let pool = pool(raw, balance, problems);
+    let limits = limits(raw);
+    let ejection = ejection(raw, problems);
+    let health = health::health(raw, problems);
     let proxy_header = proxy_protocol::sent(raw, problems);
     discovery?;
     Some(Cluster {
@@ -48,7 +56,27 @@ pub(super) fn cluster(
         connect: connect?,
         pool: pool?,
         proxy_header: proxy_header?,
+        limits,
+        ejection: ejection?,
+        health: health?,
     })
+}
+
+fn balance(raw: &RawCluster, problems: &mut Problems) -> Option<Balance> {
+    let hashes = [
+        ("source", HashBy::Source),
+        ("client", HashBy::Client),
+        ("server_name", HashBy::ServerName),
+    ];
+    let hash_by = choice(raw.hash_by.as_ref(), HashBy::Source, &hashes, problems);
+    let balances = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("random", Balance::Random),
+        ("maglev", Balance::Maglev(hash_by.unwrap_or(HashBy::Source))),
+    ];
+    let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems)?;
+    hash_by.and(Some(balance))
 }
 
 /// `static_only`: without it, host names are no mistake of the endpoints.
@@ -65,6 +93,11 @@ fn endpoints(
         return None;
     }
     let endpoints = all(written, |element| endpoint(element, problems))?;
+    if let Some(beyond) = written.get(ENDPOINTS_MAX) {
+        let message = format!("a cluster has at most {ENDPOINTS_MAX} endpoints");
+        problems.add(beyond.at.clone(), message, "spread them over several clusters");
+        return None;
+    }
     let mut seen = BTreeSet::new();
     for (endpoint, element) in endpoints.iter().zip(written) {
         if !seen.insert(endpoint.address) {
@@ -79,7 +112,7 @@ fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoi
     match &element.value {
         RawEndpoint::Address(text) => {
             let address = address(text, &element.at, problems)?;
-            Some(Endpoint { address, server_name: None })
+            Some(Endpoint { address, weight: 1, server_name: None })
         }
         RawEndpoint::Table(table) => {
             let example = ("address", "\"127.0.0.1:6432\"");
@@ -89,7 +122,8 @@ fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoi
                 None => Some(None),
                 Some(written) => tls::fixed_name(written, problems).map(Some),
             };
-            Some(Endpoint { address: address?, server_name: server_name? })
+            let weight = number(table.weight.as_ref(), 1, 1..=WEIGHT_MAX, problems);
+            Some(Endpoint { address: address?, weight: weight?, server_name: server_name? })
         }
     }
 }
@@ -128,11 +162,13 @@ fn connect(raw: &RawCluster, problems: &mut Problems) -> Option<Connect> {
     Some(Connect { timeout: timeout?, attempts: attempts? })
 }
 
-/// Clusters with `tls` keep ready connections unless told otherwise: a handshake costs a round trip
+/// Clusters with `tls` keep ready connections unless told otherwise (or their clients choose their
+/// endpoint): a handshake costs a round trip
 /// and 0.3 ms of a core, a plain connection next to nothing.
-fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
+fn pool(raw: &RawCluster, balance: Option<Balance>, problems: &mut Problems) -> Option<Pool> {
     let table = raw.pool.as_ref();
-    let keep = table.is_some() || raw.tls.is_some();
+    let by_hash = matches!(balance, Some(Balance::Maglev(_)));
+    let keep = (table.is_some() || raw.tls.is_some()) && !by_hash;
     let table = table.map(|table| &table.value);
     let max_at = table.and_then(|table| table.ready_max.as_ref());
     let min_at = table.and_then(|table| table.ready_min.as_ref());
@@ -143,6 +179,12 @@ fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
     let idle = positive(idle, Duration::from_secs(60), problems);
     let age = positive(age, Duration::from_secs(10 * 60), problems);
     let pool = Pool { ready_min: ready_min?, ready_max: ready_max?, idle: idle?, age: age? };
+    if let (true, 1.., Some(table)) = (by_hash, pool.ready_max, &raw.pool) {
+        let message = "with balance = \"maglev\" the client says which endpoint it goes to, and none \
+                       can be dialled ahead of it";
+        problems.add(table.at.clone(), message, "leave pool out, or write ready_max = 0");
+        return None;
+    }
     if let Some(min_at) = min_at
         && pool.ready_min > pool.ready_max
     {
@@ -153,4 +195,23 @@ fn pool(raw: &RawCluster, problems: &mut Problems) -> Option<Pool> {
         return None;
     }
     Some(pool)
+}
+
+fn limits(raw: &RawCluster) -> ClusterLimits {
+    let table = raw.limits.as_ref().map(|table| &table.value);
+    let connections = table.and_then(|table| table.connections.as_ref());
+    let pending = table.and_then(|table| table.pending.as_ref());
+    ClusterLimits {
+        connections: process::limit(connections, 0),
+        pending: process::limit(pending, 0),
+    }
+}
+
+fn ejection(raw: &RawCluster, problems: &mut Problems) -> Option<Option<EjectionRules>> {
+    let Some(table) = raw.ejection.as_ref().map(|table| &table.value) else { return Some(None) };
+    let failures = number(table.failures.as_ref(), 5, 1..=1_000, problems);
+    let base = positive(table.base.as_ref(), Duration::from_secs(30), problems);
+    let percent_max = number(table.percent_max.as_ref(), 50, 0..=100, problems);
+    let rules = EjectionRules { failures: failures?, base: base?, percent_max: percent_max? };
+    Some(Some(rules))
 }

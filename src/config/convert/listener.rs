@@ -12,11 +12,12 @@ use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{
     Chain, ChainLimits, ClusterId, DownstreamTlsId, Listener, Plan, Timeouts, UpstreamServerName,
+    WeightedCluster,
 };
-use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, Table};
+use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, RawWeightedCluster, Table};
 use super::{
-    Names, all, choice, entries, filled, filter, positive, prelude, process, proxy_protocol,
-    required, shown, tls,
+    Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, positive, prelude, process,
+    proxy_protocol, required, shown, tls,
 };
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
@@ -47,8 +48,10 @@ pub(super) fn listeners(
 /// What can only be seen once every part holds: routes that end in a demand that cannot be met.
 pub(super) fn cross_check(plan: &Plan, problems: &mut Problems) {
     let chains = plan.listeners.iter().flat_map(|listener| &listener.chains);
-    for chain in chains.filter(|chain| chain.is_raw()) {
-        let cluster = plan.cluster(chain.cluster);
+    let raw = chains.filter(|chain| chain.is_raw());
+    let routes = raw.flat_map(|chain| chain.clusters.iter().map(move |one| (chain, one.cluster)));
+    for (chain, cluster) in routes {
+        let cluster = plan.cluster(cluster);
         let asks_for_sni = cluster.tls.is_some_and(|tls| {
             plan.upstream_tls(tls).server_name == UpstreamServerName::ClientSni
                 && cluster.endpoints.iter().any(|endpoint| endpoint.server_name.is_none())
@@ -211,12 +214,7 @@ fn chain(
         let help = "leave tls out, or leave transport out of the match";
         problems.add(written.at.clone(), "raw connections do not begin with TLS", help);
     }
-    let cluster = match (&raw.cluster, &raw.clusters) {
-        // Reported as not available.
-        (None, Some(_)) => None,
-        (cluster, _) => required(cluster.as_ref(), &entry.at, ("cluster", "\"NAME\""), problems)
-            .and_then(|written| names.cluster.find(written, problems)),
-    };
+    let clusters = clusters(entry, names, problems);
     let filters = filter::filters(raw.filters.as_ref(), problems);
     let limits = raw.limits.as_ref().map(|limits| &limits.value);
     Some(Chain {
@@ -224,7 +222,7 @@ fn chain(
         at: entry.at.clone(),
         matches: matches?,
         tls: tls?,
-        cluster: ClusterId(cluster?),
+        clusters: clusters?,
         limits: ChainLimits {
             handshakes_per_second: process::rate_limit(
                 limits.and_then(|limits| limits.handshakes_per_second.as_ref()),
@@ -232,6 +230,54 @@ fn chain(
         },
         filters: filters?,
     })
+}
+
+/// Where a chain's connections go: exactly one of `cluster` and `clusters` says it.
+fn clusters(
+    entry: &Entry<RawChain>,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<Vec<WeightedCluster>> {
+    let raw = &entry.value;
+    let Some(written) = &raw.clusters else {
+        let example = ("cluster", "\"NAME\"");
+        let written = required(raw.cluster.as_ref(), &entry.at, example, problems)?;
+        let cluster = ClusterId(names.cluster.find(written, problems)?);
+        return Some(vec![WeightedCluster { cluster, weight: 1 }]);
+    };
+    if raw.cluster.is_some() {
+        let help =
+            "leave one of them out: all connections go to one cluster, or are shared by weight";
+        problems.add(written.at.clone(), "cluster and clusters are both written", help);
+        return None;
+    }
+    let example = ("clusters", "[{ cluster = \"NAME\", weight = 1 }]");
+    let elements = filled(written, example, problems)?;
+    let clusters = all(elements, |element| weighted(element, names, problems))?;
+    for (index, (one, element)) in clusters.iter().zip(elements).enumerate() {
+        if clusters[..index].iter().any(|before| before.cluster == one.cluster) {
+            let help = "write each cluster once, with the sum of its weights";
+            problems.add(element.at.clone(), "this cluster is in the list already", help);
+        }
+    }
+    if clusters.iter().all(|one| one.weight == 0) {
+        let help = "give at least one cluster a weight of 1 or more";
+        problems.add(written.at.clone(), "all weights are 0", help);
+        return None;
+    }
+    Some(clusters)
+}
+
+fn weighted(
+    element: &At<RawWeightedCluster>,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<WeightedCluster> {
+    let table = &element.value;
+    let cluster = required(table.cluster.as_ref(), &element.at, ("cluster", "\"NAME\""), problems)
+        .and_then(|written| names.cluster.find(written, problems));
+    let weight = number(table.weight.as_ref(), 1, 0..=WEIGHT_MAX, problems);
+    Some(WeightedCluster { cluster: ClusterId(cluster?), weight: weight? })
 }
 
 fn matches(written: Option<&At<RawMatch>>, problems: &mut Problems) -> Option<Match> {

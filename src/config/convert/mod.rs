@@ -6,6 +6,7 @@
 
 mod cluster;
 mod filter;
+mod health;
 mod identity;
 mod listener;
 mod process;
@@ -66,6 +67,7 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
     };
     listener::cross_check(&plan, problems);
     filter::cross_check(&plan, problems);
+    health::cross_check(&plan, problems);
     Some(plan)
 }
 
@@ -255,6 +257,9 @@ fn beside(at: &Location, path: &str) -> PathBuf {
     // Fails only where the working directory is gone; a relative path then fails on opening.
     std::path::absolute(&joined).unwrap_or(joined)
 }
+
+/// Weights beyond this say nothing that smaller ones could not.
+const WEIGHT_MAX: u32 = 10_000;
 
 /// As the file would write it.
 fn shown(duration: Duration) -> String {

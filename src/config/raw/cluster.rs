@@ -16,9 +16,13 @@ tables! {
         endpoints: List<RawEndpoint>,
         /// "static" or "dns". Default: "static".
         discovery: String,
-        /// "round_robin", "least_connections", "random" or "maglev". Default: "round_robin".
+        /// "round_robin", "least_connections", "random" or "maglev", each by the weights of the
+        /// endpoints. Default: "round_robin".
         balance: String,
-        /// For "maglev": "source", "client" or "server_name".
+        /// For "maglev", what keeps a client with its endpoint: "source", its address; "client", the
+        /// first SAN of its verified certificate, or the subject of one without; "server_name", the
+        /// name in its SNI. The address counts where the client has no such name. Other balancers do not
+        /// ask for it. Default: "source".
         hash_by: String,
         /// A `[tls.upstream.NAME]`. Left out: plain TCP.
         tls: String,
@@ -27,13 +31,13 @@ tables! {
         prelude: String,
         /// How endpoints are dialled.
         connect: RawConnect,
-        /// Ready connections. Default: on with `tls`, off without.
+        /// Ready connections. Default: on with `tls`, off without and with "maglev".
         pool: RawPool,
-        /// Limits of this cluster.
+        /// Limits of this cluster, over all workers; 0 is off.
         limits: RawClusterLimits,
-        /// How endpoints are probed.
+        /// How endpoints are probed. Left out: not at all.
         health: RawHealth,
-        /// When an endpoint is left alone for a while.
+        /// When an endpoint that fails is left alone for a while. Left out: never.
         ejection: RawEjection,
         /// The PROXY protocol header that endpoints are sent, before each client's bytes. Left out: none.
         proxy_protocol: RawProxyProtocolOut,
@@ -45,7 +49,7 @@ tables! {
     RawEndpointTable {
         /// "IP:port". Must be written.
         address: String,
-        /// Its share of the sum of all weights. Default: 1.
+        /// Its share of the sum of all weights, from 1 to 10000. Default: 1.
         weight: u64,
         /// Instead of the `server_name` of the cluster's `tls`.
         server_name: String,
@@ -74,33 +78,48 @@ tables! {
 
     /// `cluster.NAME.limits`
     RawClusterLimits {
-        /// Open connections. Default: 0, off.
+        /// Open connections to its endpoints: sessions, ready ones and dials in flight. A client that
+        /// needs one more is refused; ready ones are made up to half of it. Default: 0.
         connections: u64,
-        /// Clients that wait for a connection. Default: 0, off.
+        /// Clients that wait for a dial. One more is refused. Default: 0.
         pending: u64,
     }
 
     /// `cluster.NAME.health`
     RawHealth {
-        /// "tcp", "tls" or "script".
+        /// What shows that an endpoint is healthy: "tcp", it takes a connection; "tls", it shakes hands
+        /// by the `tls` of the cluster; "script", it answers as it should, inside TLS where the cluster
+        /// speaks it. Must be written.
         kind as "type": String,
-        /// Time between probes.
+        /// Time between probes, shortened by up to a quarter at random. Default: "5s".
         interval: Duration,
-        /// For each probe.
+        /// For each probe. Default: "1s".
         timeout: Duration,
-        /// Good probes in a row that make an endpoint healthy.
+        /// Good probes in a row that make an endpoint healthy, from 1 to 100. Default: 2.
         healthy: u64,
-        /// Bad probes in a row that make it unhealthy.
+        /// Bad probes in a row that make it unhealthy, from 1 to 100. Default: 3.
         unhealthy: u64,
+        /// How long an endpoint that was unhealthy takes from a tenth of its weight to all of it.
+        /// Default: "10s".
+        slow_start: Duration,
+        /// For "script": a ready-made exchange, "postgres", "redis", "mqtt" or "smtp".
+        script: String,
+        /// For "script", instead of a ready-made one: what is sent. Left out: the service speaks first.
+        send: String,
+        /// For "script", instead of a ready-made one: what the answer must begin with.
+        expect: String,
     }
 
     /// `cluster.NAME.ejection`
     RawEjection {
-        /// Failures in a row.
+        /// Dials in a row that fail, in TCP, in TLS or by `connect.timeout`, until a worker ejects the
+        /// endpoint; from 1 to 1000. Default: 5.
         failures: u64,
-        /// How long the first ejection lasts.
+        /// How long the first ejection lasts. The next one lasts twice as long, the third three times,
+        /// up to ten times. Default: "30s".
         base: Duration,
-        /// How much of the cluster may be ejected.
+        /// How much of the cluster may be ejected at a time, in percent of its endpoints, rounded
+        /// down; from 0 to 100. Default: 50.
         percent_max: u64,
     }
 

@@ -64,9 +64,10 @@ tables! {
         matches as "match": RawMatch,
         /// A `[tls.downstream.NAME]`. Left out: the bytes go through unopened.
         tls: String,
-        /// A `[cluster.NAME]`. Must be written.
+        /// A `[cluster.NAME]`. It or `clusters` must be written.
         cluster: String,
-        /// Several clusters by weight, instead of `cluster`.
+        /// Several clusters, instead of `cluster`: each connection goes to one of them at random, each
+        /// as often as its weight says.
         clusters: List<RawWeightedCluster>,
         /// What this chain may take before it is refused, so that it leaves room for the others.
         limits: RawChainLimits,
@@ -96,9 +97,9 @@ tables! {
 
     /// `listener.NAME.chain.NAME.clusters[]`
     RawWeightedCluster {
-        /// A `[cluster.NAME]`.
+        /// A `[cluster.NAME]`. Must be written.
         cluster: String,
-        /// Its share of the sum of all weights.
+        /// Its share of the sum of all weights, up to 10000; 0: none. Default: 1.
         weight: u64,
     }
 

@@ -155,8 +155,8 @@ fn ids_point_to_what_the_names_mean() {
     );
     let chains = &plan.listeners[0].chains;
     assert_eq!(&*chains[0].name, "a", "chains are in name order");
-    assert_eq!(&*plan.cluster(chains[0].cluster).name, "echo");
-    assert_eq!(&*plan.cluster(chains[1].cluster).name, "b");
+    assert_eq!(&*plan.cluster(chains[0].clusters[0].cluster).name, "echo");
+    assert_eq!(&*plan.cluster(chains[1].clusters[0].cluster).name, "b");
     assert_eq!(&*plan.downstream_tls(chains[0].tls.expect("is there")).name, "edge");
     assert_eq!(chains[1].tls, None);
 }
@@ -202,23 +202,13 @@ fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
         "limits.memory" => "\"1GiB\"",
-        "listener.*.chain.*.clusters" => "[{ cluster = \"echo\", weight = 5 }]",
         "cluster.*.discovery" => "\"dns\"",
-        "cluster.*.balance" => "\"maglev\"",
-        "cluster.*.hash_by" => "\"client\"",
-        "cluster.*.limits.connections" | "cluster.*.limits.pending" => "5",
-        "cluster.*.health" => "{ type = \"tcp\" }",
-        "cluster.*.ejection" => "{ failures = 5 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
         "tls.upstream.*.certificate.ocsp" => {
             let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
             let terms = "[tls.upstream.x]\ntrust = \"clients\"\nserver_name = \"a\"";
             return (format!("{terms}\ncertificate = {pair}\n"), 4);
-        }
-        "cluster.*.endpoints.weight" => {
-            let endpoint = "{ address = \"127.0.0.1:1\", weight = 2 }";
-            return (format!("[cluster.x]\nendpoints = [{endpoint}]\n"), 2);
         }
         other => panic!("write a text for {other}"),
     };

@@ -10,7 +10,7 @@ mod tests;
 mod write;
 
 pub use read::{Broken, Header, Origin, Read, read};
-pub use write::{Addresses, Certificate, Fields, Tls, version_1, version_2};
+pub use write::{Addresses, Certificate, Fields, Tls, own_connection, version_1, version_2};
 
 /// The longest line of version 1, its end included (§2.1).
 pub const LINE_BYTES_MAX: usize = 107;

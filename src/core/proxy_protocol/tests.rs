@@ -353,6 +353,14 @@ fn addresses_of_two_families_are_both_written_as_ipv6() {
     assert_eq!(str(&version_1(mapped)), "PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n");
 }
 
+#[test]
+fn a_probe_is_the_senders_own_connection() {
+    for (is_version_1, origin) in [(true, Origin::Unknown), (false, Origin::Sender)] {
+        let header = own_connection(is_version_1);
+        assert_eq!(read(&header), Read::Header(Header { bytes: header.len(), origin }));
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(

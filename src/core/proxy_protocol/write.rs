@@ -70,6 +70,17 @@ pub fn version_1(addresses: Addresses) -> Vec<u8> {
     line.into_bytes()
 }
 
+/// The header of a connection that is the sender's own and nobody's behind it, as a probe is. Version 1
+/// has no word for that but that the client is not known.
+pub fn own_connection(is_version_1: bool) -> Vec<u8> {
+    if is_version_1 {
+        return b"PROXY UNKNOWN\r\n".to_vec();
+    }
+    let mut header = SIGNATURE.to_vec();
+    header.extend_from_slice(&[VERSION_2_LOCAL, 0, 0, 0]);
+    header
+}
+
 /// A whole header of version 2. Vectors stand in the order of their types: there are readers that sort
 /// them before they sum them up.
 pub fn version_2(addresses: Addresses, fields: &Fields<'_>) -> Vec<u8> {
@@ -178,6 +189,7 @@ fn add(out: &mut Vec<u8>, kind: u8, value: Option<&[u8]>) {
 }
 
 const VERSION_2_PROXY: u8 = 0x21;
+const VERSION_2_LOCAL: u8 = 0x20;
 const FAMILY_AT: usize = 13;
 const TCP_4: u8 = 0x11;
 const TCP_6: u8 = 0x21;

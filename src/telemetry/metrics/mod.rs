@@ -7,6 +7,7 @@
 mod anchors;
 mod certificates;
 mod encode;
+mod endpoints;
 mod process;
 mod reloads;
 #[cfg(test)]
@@ -63,6 +64,7 @@ impl Collector for Gateway {
         refusals(counters, &mut families)?;
         sessions(counters, &mut families)?;
         upstreams(counters, &mut families)?;
+        endpoints::encode(&snapshot, &mut families)?;
         anchors::encode(counters, &mut families)?;
         certificates::encode(&snapshot.material, clock::unix_now(), &mut families)?;
         self.reloads.encode(snapshot.generation, &mut families)?;
@@ -285,4 +287,5 @@ const CLUSTER_GAUGES: &[ClusterFamily] = &[
         "Upstream connections open: carrying a session, ready, or being dialled",
         |c| c.active.value(),
     ),
+    ("portcullis_upstream_pending", "Clients that wait for a dial", |c| c.pending.value()),
 ];

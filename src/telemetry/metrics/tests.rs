@@ -26,6 +26,7 @@ address = "127.0.0.1:9443"
 cluster = "db"
 [cluster.db]
 endpoints = ["127.0.0.1:6432"]
+health = { type = "tcp" }
 [cluster.echo]
 endpoints = ["127.0.0.1:7000"]
 "#;

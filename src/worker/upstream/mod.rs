@@ -2,10 +2,11 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. The policy is `core::pool` and `core::balance`; this drives their sockets.
+//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,15 +17,22 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+mod choice;
+mod ready;
+
+use self::choice::{Chooser, Endpoint};
+pub(super) use self::ready::keep_ready;
+use super::endpoints::{Directory, Member};
 use super::flow::Leg;
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
 };
-use crate::config::plan::{self, HeaderPlace, ProxyHeader, UpstreamServerName};
-use crate::core::balance::{LeastConnections, RoundRobin};
+use crate::config::plan::{
+    Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
+};
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, Memo, UpstreamFacts};
 
@@ -40,8 +48,11 @@ pub(super) struct Cluster {
     prelude: Option<Prelude>,
     ready_max: usize,
     proxy_header: Option<ProxyHeader>,
-    endpoints: Vec<Endpoint>,
-    balancer: RefCell<Balancer>,
+    balance: Balance,
+    limits: ClusterLimits,
+    /// Every endpoint has a name to be verified by, whatever the client asks for.
+    is_named: bool,
+    chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
     /// The pool was used: it may want to dial.
     used: Notify,
@@ -49,19 +60,24 @@ pub(super) struct Cluster {
     retired: Cell<bool>,
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    address: SocketAddr,
-    tls: Option<EndpointTls>,
-    /// Open connections of this worker to it, ready ones and dials in flight included; those of a
-    /// cluster of the same name before a reload, too.
-    active: Rc<Cell<u32>>,
+/// Who is to be connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seeker<'a> {
+    /// The name that the client asked for.
+    pub(super) sni: Option<&'a str>,
+    /// What goes ahead of the client's bytes.
+    pub(super) ahead: &'a [u8],
+    /// Of what keeps the client with its endpoint, where the cluster goes by it.
+    pub(super) hash: Option<u64>,
+    pub(super) purpose: Purpose,
 }
 
-#[derive(Debug)]
-enum Balancer {
-    RoundRobin(RoundRobin),
-    LeastConnections(LeastConnections),
+/// For whom a connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Client,
+    /// For the pool, ahead of need.
+    Ahead,
 }
 
 #[derive(Debug)]
@@ -80,32 +96,38 @@ pub(super) struct Connected {
     /// It was made ahead of need.
     pub(super) ready: bool,
     /// Counts the connection as one of its endpoint's as long as it lives.
-    _active: Active,
+    active: Active,
 }
 
 /// One connection in the count of its endpoint.
 #[derive(Debug)]
 pub(super) struct Active {
     cluster: Rc<Cluster>,
-    endpoint: usize,
+    endpoint: Rc<Endpoint>,
 }
 
 /// A dial that counts as failed unless it ends well.
 struct Dialling<'a> {
-    counters: &'a ClusterCounters,
-    has_failed: bool,
+    cluster: &'a Cluster,
+    endpoint: Rc<Endpoint>,
+    end: End,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Connected,
+    Failed,
+    /// It failed, and not by the endpoint's fault.
+    Ours,
+}
+
+/// A client that waits for a dial.
+#[derive(Debug)]
+pub(super) struct Pending<'a>(&'a ClusterCounters);
+
 impl Cluster {
-    /// The cluster at a place of the plan, for one worker. It begins its turns with the endpoint that
-    /// the worker's number says, so that all workers do not begin with the same one. `before` is what
-    /// had its name.
-    pub(super) fn new(
-        index: usize,
-        snapshot: &Snapshot,
-        worker: usize,
-        before: Option<&Self>,
-    ) -> Self {
+    /// The cluster at a place of the plan, for one worker.
+    pub(super) fn new(index: usize, snapshot: &Snapshot, worker: usize) -> Self {
         let (plan, material) = (&snapshot.plan, &snapshot.material);
         let cluster = &plan.clusters[index];
         let limits = ReadyLimits {
@@ -116,21 +138,22 @@ impl Cluster {
         };
         let trust = cluster.tls.map(|id| usize::from(plan.upstream_tls(id).trust.0));
         let anchors = trust.and_then(|trust| snapshot.counters.anchors.get(trust).cloned());
-        let endpoints = cluster.endpoints.iter().map(|endpoint| {
-            let tls = cluster.tls.map(|id| EndpointTls {
-                dialler: material.upstream(id).dialler(),
-                server_name: endpoint.server_name.clone().or_else(|| {
-                    match &plan.upstream_tls(id).server_name {
-                        UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
-                        UpstreamServerName::ClientSni => None,
-                    }
-                }),
-            });
-            let address = endpoint.address;
-            let same = before.and_then(|it| it.endpoints.iter().find(|it| it.address == address));
-            let active = same.map(|endpoint| Rc::clone(&endpoint.active)).unwrap_or_default();
-            Endpoint { address, tls, active }
+        let terms = cluster.tls.map(|id| {
+            let server_name = match &plan.upstream_tls(id).server_name {
+                UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
+                UpstreamServerName::ClientSni => None,
+            };
+            (material.upstream(id), server_name)
         });
+        let tls = |member: &Member| {
+            let (terms, server_name) = terms.as_ref()?;
+            let server_name = member.server_name.as_ref().or(server_name.as_ref()).cloned();
+            Some(EndpointTls { dialler: terms.dialler(), server_name })
+        };
+        let needs_no_name = terms.as_ref().is_none_or(|(_, server_name)| server_name.is_some());
+        let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
+        let directory: &Directory = &snapshot.directories()[index];
+        let chooser = Chooser::new(worker, cluster, directory, tls);
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
@@ -139,16 +162,21 @@ impl Cluster {
             prelude: cluster.prelude,
             ready_max: limits.ready_max,
             proxy_header: cluster.proxy_header.clone(),
-            endpoints: endpoints.collect(),
-            balancer: RefCell::new(match cluster.balance {
-                plan::Balance::RoundRobin => Balancer::RoundRobin(RoundRobin::new(worker)),
-                plan::Balance::LeastConnections => {
-                    Balancer::LeastConnections(LeastConnections::new(worker))
-                }
-            }),
+            balance: cluster.balance,
+            limits: cluster.limits,
+            is_named,
+            chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
             used: Notify::new(),
             retired: Cell::new(false),
+        }
+    }
+
+    /// What keeps a client with its endpoint; `None` where nothing does.
+    pub(super) fn hash_by(&self) -> Option<HashBy> {
+        match self.balance {
+            Balance::Maglev(hash_by) => Some(hash_by),
+            Balance::RoundRobin | Balance::LeastConnections | Balance::Random => None,
         }
     }
 
@@ -189,7 +217,8 @@ impl Cluster {
                 counters.ready_misses.increment();
                 return None;
             };
-            if connected.is_alive(worker) {
+            let is_good = self.chooser.borrow().is_good(&connected.active.endpoint);
+            if is_good && connected.is_alive(worker) {
                 counters.ready_hits.increment();
                 return Some(connected);
             }
@@ -205,19 +234,28 @@ impl Cluster {
     pub(super) async fn dial(
         self: &Rc<Self>,
         worker: &Worker,
-        sni: Option<&str>,
-        tried: &RefCell<Vec<usize>>,
-        ahead: &[u8],
+        seeker: Seeker<'_>,
+        tried: &RefCell<Vec<SocketAddr>>,
     ) -> Result<Connected, Refusal> {
-        let endpoint = self.choose(worker, &mut tried.borrow_mut())?;
+        let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
         let counters = self.counters();
         counters.dialled.increment();
+        endpoint.counters().dialled.increment();
         // Dropped at the caller's deadline, too: a black hole is a failure.
-        let mut dialling = Dialling { counters, has_failed: true };
+        let mut dialling =
+            Dialling { cluster: self, endpoint: Rc::clone(&endpoint), end: End::Failed };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let connected = self.open(worker, sni, active, ahead).await?;
-        dialling.has_failed = false;
+        let connected = match self.open(worker, seeker, active).await {
+            Ok(connected) => connected,
+            Err(refusal) => {
+                if refusal.reason.blame() != Blame::Upstream {
+                    dialling.end = End::Ours;
+                }
+                return Err(refusal);
+            }
+        };
+        dialling.end = End::Connected;
         if let Some(facts) = &connected.facts {
             match facts.negotiated.resumed {
                 true => counters.handshakes_resumed.increment(),
@@ -241,16 +279,15 @@ impl Cluster {
     async fn open(
         &self,
         worker: &Worker,
-        sni: Option<&str>,
+        seeker: Seeker<'_>,
         active: Active,
-        ahead: &[u8],
     ) -> Result<Connected, Refusal> {
-        let endpoint = &self.endpoints[active.endpoint];
+        let endpoint = &active.endpoint;
         let address = endpoint.address;
         let mut leg = Leg::new(connect(address).await?);
         let failed = |error: std::io::Error| dial_failure(&error, address);
         let (before_tls, first) =
-            if self.announces_before_tls() { (ahead, NONE) } else { (NONE, ahead) };
+            if self.announces_before_tls() { (seeker.ahead, NONE) } else { (NONE, seeker.ahead) };
         leg.send_ahead(worker, before_tls).await.map_err(failed)?;
         let facts = match &endpoint.tls {
             None => None,
@@ -259,7 +296,7 @@ impl Cluster {
                     let asked = prelude::ask_postgres(worker, &mut leg).await;
                     asked.map_err(|refusal| at_endpoint(refusal, address))?;
                 }
-                let name = tls.server_name.as_deref().or(sni).ok_or_else(|| {
+                let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
                     let detail = format!("cluster {} takes the client's name", self.name());
                     Refusal::new(Reason::UpstreamNoName, detail)
                 })?;
@@ -274,29 +311,90 @@ impl Cluster {
             }
         };
         leg.send_ahead(worker, first).await.map_err(failed)?;
-        Ok(Connected { leg, facts, address, ready: false, _active: active })
+        Ok(Connected { leg, facts, address, ready: false, active })
     }
 
-    fn choose(&self, worker: &Worker, tried: &mut Vec<usize>) -> Result<usize, Refusal> {
-        if tried.len() >= self.endpoints.len() {
-            // Every endpoint had its chance: what attempts are left begin again.
-            tried.clear();
-        }
-        let chosen = match &mut *self.balancer.borrow_mut() {
-            Balancer::RoundRobin(turns) => turns.choose(self.endpoints.len(), tried),
-            Balancer::LeastConnections(least) => {
-                let open: Vec<u32> = self.endpoints.iter().map(|it| it.active.get()).collect();
-                least.choose(&open, tried, worker.random())
-            }
+    fn choose(
+        &self,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Result<Rc<Endpoint>, Refusal> {
+        let mut chooser = self.chooser.borrow_mut();
+        chooser.choose(seeker, worker.random(), clock::now(), tried).ok_or_else(|| {
+            let detail = match seeker.purpose {
+                Purpose::Client => format!("cluster {} has no endpoint", self.name()),
+                Purpose::Ahead => format!("cluster {}: every endpoint is ejected", self.name()),
+            };
+            Refusal::new(Reason::UpstreamConnect, detail)
+        })
+    }
+
+    /// Notes how a dial to an endpoint ended, for whoever is placed next.
+    fn dialled(&self, endpoint: &Rc<Endpoint>, has_failed: bool) {
+        let now = clock::now();
+        let ejected = self.chooser.borrow_mut().dialled(endpoint, has_failed, now);
+        let Some(until) = ejected else { return };
+        let pause = until.saturating_duration_since(now);
+        let counters = endpoint.counters();
+        counters.ejections.increment();
+        counters.ejected_until.set_to(clock::unix_now().saturating_add(pause.as_secs().max(1)));
+        let (cluster, address) = (self.name(), endpoint.address);
+        tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: its dials fail");
+        self.discard_ready(|other| other.address == endpoint.address);
+    }
+
+    /// Control has found out something about endpoints.
+    pub(super) fn look(&self) {
+        self.discard_ready(|endpoint| !self.chooser.borrow().is_good(endpoint));
+    }
+
+    /// Closes ready connections to these endpoints.
+    fn discard_ready(&self, is_gone: impl Fn(&Endpoint) -> bool) {
+        let mut pool = self.ready.borrow_mut();
+        let gone = pool.remove(|connected| is_gone(&connected.active.endpoint));
+        let counters = self.counters();
+        counters.ready_discarded.add(gone.len() as u64);
+        counters.ready.set(pool.len());
+        drop(pool);
+        self.used.notify_one();
+    }
+
+    /// Counts a client that is to be dialled for.
+    ///
+    /// # Errors
+    /// The limit that is reached, over all workers. They count at the same time: as many as there are
+    /// other workers may be too many.
+    pub(super) fn pending(&self) -> Result<Pending<'_>, Refusal> {
+        let refused = |reason, key: &str, limit: NonZeroUsize, what: &str| {
+            let detail = format!("cluster.{}.limits.{key} = {limit} {what}", self.name());
+            Err(Refusal::new(reason, detail))
         };
-        let chosen = chosen.ok_or_else(|| {
-            Refusal::new(
-                Reason::UpstreamConnect,
-                format!("cluster {} has no endpoint", self.name()),
-            )
-        })?;
-        tried.push(chosen);
-        Ok(chosen)
+        let ClusterLimits { connections, pending } = self.limits;
+        if let Some(limit) = connections
+            && self.series.sum(|it| it.active.value()) >= limit.get() as u64
+        {
+            return refused(Reason::ClusterConnectionLimit, "connections", limit, "are open");
+        }
+        if let Some(limit) = pending
+            && self.series.sum(|it| it.pending.value()) >= limit.get() as u64
+        {
+            return refused(Reason::ClusterPendingLimit, "pending", limit, "wait for a dial");
+        }
+        Ok(self.wait())
+    }
+
+    /// As `pending`, for a client that was let through before.
+    pub(super) fn wait(&self) -> Pending<'_> {
+        self.counters().pending.up();
+        Pending(self.counters())
+    }
+
+    /// How many connections may be made ready: they leave half of the limit to clients.
+    fn ready_room(&self) -> usize {
+        let Some(limit) = self.limits.connections else { return usize::MAX };
+        let active = usize::try_from(self.series.sum(|it| it.active.value()));
+        (limit.get() / 2).saturating_sub(active.unwrap_or(usize::MAX))
     }
 
     /// What every endpoint is told of each client.
@@ -310,11 +408,13 @@ impl Cluster {
 
     /// Ready connections need a name before a client is there, and nothing that only a client knows.
     fn can_be_ready(&self) -> bool {
-        let named = |tls: &EndpointTls| tls.server_name.is_some();
-        self.ready_max > 0
-            && !self.announces_before_tls()
-            && self.endpoints.iter().all(|endpoint| endpoint.tls.as_ref().is_none_or(named))
+        self.ready_max > 0 && self.is_named && !self.announces_before_tls()
     }
+}
+
+impl Seeker<'_> {
+    /// A dial for the pool.
+    const NOBODY: Self = Self { sni: None, hash: None, ahead: NONE, purpose: Purpose::Ahead };
 }
 
 impl Connected {
@@ -334,9 +434,8 @@ impl Connected {
 }
 
 impl Active {
-    fn new(cluster: &Rc<Cluster>, endpoint: usize) -> Self {
-        let active = &cluster.endpoints[endpoint].active;
-        active.set(active.get() + 1);
+    fn new(cluster: &Rc<Cluster>, endpoint: Rc<Endpoint>) -> Self {
+        endpoint.counters().active.up();
         cluster.counters().active.up();
         Self { cluster: Rc::clone(cluster), endpoint }
     }
@@ -344,81 +443,29 @@ impl Active {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        if self.has_failed {
-            self.counters.dial_failures.increment();
+        if self.end != End::Connected {
+            self.cluster.counters().dial_failures.increment();
+            self.endpoint.counters().dial_failures.increment();
         }
+        match self.end {
+            End::Connected => self.cluster.dialled(&self.endpoint, false),
+            End::Failed => self.cluster.dialled(&self.endpoint, true),
+            End::Ours => {}
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.pending.down();
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let active = &self.cluster.endpoints[self.endpoint].active;
-        active.set(active.get().saturating_sub(1));
+        self.endpoint.counters().active.down();
         self.cluster.counters().active.down();
     }
-}
-
-/// Starts the task that keeps connections of a cluster ready, where it may have them.
-pub(super) fn keep_ready(worker: &Rc<Worker>, cluster: &Rc<Cluster>) {
-    if cluster.can_be_ready() {
-        tokio::task::spawn_local(fill(Rc::clone(worker), Rc::clone(cluster)));
-    }
-}
-
-/// Keeps the pool of one cluster as full as it wants to be, until the cluster is retired.
-async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
-    let counters = cluster.counters();
-    while !cluster.retired.get() && worker.drain.get().is_none() {
-        let now = clock::now();
-        let mut expired = 0;
-        cluster.ready.borrow_mut().expire(now).for_each(|connection| {
-            drop(connection);
-            expired += 1;
-        });
-        counters.ready_discarded.add(expired);
-        counters.ready.set(cluster.ready.borrow().len());
-        let want = cluster.ready.borrow().want(now);
-        for _ in 0..want {
-            cluster.ready.borrow_mut().dial_started();
-            tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
-        }
-        let next = cluster.ready.borrow().next_deadline(now);
-        drop(worker.timers.until(next, cluster.used.notified()).await);
-    }
-}
-
-/// One dial for the pool.
-async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
-    let began = clock::now();
-    let tried = RefCell::new(Vec::new());
-    let dial = cluster.dial(&worker, None, &tried, NONE);
-    let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
-    if cluster.retired.get() {
-        return;
-    }
-    let now = clock::now();
-    let mut pool = cluster.ready.borrow_mut();
-    let failed = match dialled {
-        Ok(Ok(mut connected)) => {
-            connected.ready = true;
-            pool.dial_done(now.saturating_duration_since(began));
-            drop(pool.put(connected, now, worker.random()));
-            None
-        }
-        Ok(Err(refusal)) => Some(refusal),
-        Err(_elapsed) => Some(Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")),
-    };
-    if let Some(refusal) = failed {
-        // Nobody else would say it before the first client is refused.
-        if pool.dial_failed(now, worker.random()) {
-            tracing::warn!(cluster = %cluster.name(), %refusal, "no ready connections, trying on");
-        } else {
-            tracing::debug!(cluster = %cluster.name(), %refusal, "no ready connection");
-        }
-    }
-    cluster.counters().ready.set(pool.len());
-    drop(pool);
-    cluster.used.notify_one();
 }
 
 /// A TCP connection to `address`.

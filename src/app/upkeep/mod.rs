@@ -1,0 +1,229 @@
+//! What control does for clusters while they serve: probes their endpoints.
+//!
+//! It runs on control's thread and publishes what it finds; no worker ever waits for it. `probe` is one
+//! exchange with one endpoint, `core::health` what many of them mean.
+
+mod probe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use self::probe::Probing;
+use crate::config::plan::{ClusterId, Health, ProxyHeader, UpstreamServerName};
+use crate::core::health::{Checks, Opinion};
+use crate::core::maglev;
+use crate::core::prelude::Prelude;
+use crate::sys::clock;
+use crate::tls::UpstreamTerms;
+use crate::worker::{Directory, EndpointHealth, Endpoints, Member, Order, Peer, Snapshot};
+
+/// The probes of all clusters.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    shared: Arc<Shared>,
+    generation: u64,
+    watched: Vec<Watched>,
+}
+
+/// What all tasks use.
+#[derive(Debug)]
+struct Shared {
+    peers: Arc<[Peer]>,
+    /// Probes that may run at a time.
+    permits: Semaphore,
+}
+
+/// A cluster that is probed.
+#[derive(Debug)]
+struct Watched {
+    recipe: Arc<Recipe>,
+    directory: Arc<Directory>,
+    /// For which there are tasks.
+    endpoints: Option<Arc<Endpoints>>,
+    tasks: Vec<(SocketAddr, Task)>,
+}
+
+/// How the endpoints of one cluster are probed.
+#[derive(Debug)]
+struct Recipe {
+    cluster: Arc<str>,
+    health: Health,
+    /// With the name to verify, where an endpoint has none of its own.
+    tls: Option<(Arc<UpstreamTerms>, Option<Arc<str>>)>,
+    prelude: Option<Prelude>,
+    header: Option<ProxyHeader>,
+}
+
+/// Ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Upkeep {
+    pub(super) fn new(peers: &Arc<[Peer]>) -> Self {
+        let permits = Semaphore::new(PROBES_MAX);
+        let shared = Arc::new(Shared { peers: Arc::clone(peers), permits });
+        Self { shared, generation: 0, watched: Vec::new() }
+    }
+
+    /// Goes by `snapshot` from here on. To be called often: it costs little where nothing has changed.
+    pub(super) fn look(&mut self, snapshot: &Snapshot) {
+        if snapshot.generation != self.generation {
+            self.generation = snapshot.generation;
+            self.adopt(snapshot);
+        }
+        for watched in &mut self.watched {
+            watched.look(&self.shared);
+        }
+    }
+
+    /// Clusters that are reached as before keep their probes.
+    fn adopt(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.watched);
+        for (at, directory) in (0..).zip(snapshot.directories()) {
+            let Some(recipe) = Recipe::of(snapshot, ClusterId(at)) else { continue };
+            let same = before.iter().position(|it| Arc::ptr_eq(&it.directory, directory));
+            self.watched.push(match same {
+                Some(at) => before.swap_remove(at),
+                None => Watched {
+                    recipe: Arc::new(recipe),
+                    directory: Arc::clone(directory),
+                    endpoints: None,
+                    tasks: Vec::new(),
+                },
+            });
+        }
+    }
+}
+
+impl Watched {
+    /// One task for each endpoint that there is now.
+    fn look(&mut self, shared: &Arc<Shared>) {
+        let current = self.directory.endpoints();
+        let is_same = self.endpoints.as_ref().is_some_and(|it| Arc::ptr_eq(it, &current));
+        let is_whole = self.tasks.iter().all(|(_, task)| !task.0.is_finished());
+        if is_same && is_whole {
+            return;
+        }
+        let mut tasks = Vec::with_capacity(current.members.len());
+        for member in &current.members {
+            let mut runs = self.tasks.iter();
+            let runs = runs.position(|(at, task)| *at == member.address && !task.0.is_finished());
+            tasks.push(match runs {
+                Some(at) => self.tasks.swap_remove(at),
+                None => (member.address, self.start(member, shared)),
+            });
+        }
+        self.tasks = tasks;
+        self.endpoints = Some(Arc::clone(&current));
+    }
+
+    fn start(&self, member: &Member, shared: &Arc<Shared>) -> Task {
+        let tls = self.recipe.tls.as_ref().and_then(|(terms, name)| {
+            let name = member.server_name.as_ref().or(name.as_ref())?;
+            Some((terms.dialler(), Arc::clone(name)))
+        });
+        let Recipe { prelude, header, .. } = &*self.recipe;
+        let (prelude, header) = (*prelude, header.clone());
+        let probing = Probing { address: member.address, tls, prelude, header };
+        let watch = Watch {
+            recipe: Arc::clone(&self.recipe),
+            directory: Arc::clone(&self.directory),
+            health: Arc::clone(&member.health),
+            shared: Arc::clone(shared),
+        };
+        Task(tokio::spawn(watch.run(probing)))
+    }
+}
+
+/// What the task of one endpoint knows.
+#[derive(Debug)]
+struct Watch {
+    recipe: Arc<Recipe>,
+    directory: Arc<Directory>,
+    health: Arc<EndpointHealth>,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    async fn run(self, probing: Probing) {
+        let Health { probe, interval, timeout, thresholds, .. } = &self.recipe.health;
+        let mut checks = Checks::new(*thresholds, self.health.opinion());
+        let mut random =
+            maglev::hash(format!("{} {:?}", probing.address, clock::wall()).as_bytes());
+        // Not all at once, and all of them soon.
+        let mut pause = share((*interval).min(FIRST_WITHIN), random % 1024);
+        loop {
+            tokio::time::sleep(pause).await;
+            random = maglev::hash(&random.to_be_bytes());
+            pause = *interval - share(*interval, random % 256);
+            let Ok(permit) = self.shared.permits.acquire().await else { return };
+            let ended = tokio::time::timeout(*timeout, probing.probe(probe)).await;
+            drop(permit);
+            let found = match ended {
+                Ok(found) => found,
+                Err(_elapsed) => Err(format!("no answer within {timeout:?}")),
+            };
+            self.health.probed(found.is_ok());
+            if let Some(opinion) = checks.observe(found.is_ok()) {
+                self.publish(opinion, probing.address, found);
+            }
+        }
+    }
+
+    fn publish(&self, opinion: Opinion, endpoint: SocketAddr, found: Result<(), String>) {
+        self.health.set(opinion, clock::now());
+        let cluster = &self.recipe.cluster;
+        match found {
+            Ok(()) => tracing::info!(%cluster, %endpoint, "healthy"),
+            Err(cause) => tracing::warn!(%cluster, %endpoint, %cause, "unhealthy"),
+        }
+        let endpoints = self.directory.endpoints();
+        let mut members = endpoints.members.iter();
+        if opinion == Opinion::Unhealthy
+            && members.all(|member| member.health.opinion() == Opinion::Unhealthy)
+        {
+            tracing::warn!(%cluster, "no endpoint is healthy: all are used as if they were");
+        }
+        self.shared.peers.iter().for_each(|peer| peer.mailbox.order(Order::Look));
+    }
+}
+
+impl Recipe {
+    /// `None`: the cluster is not probed.
+    fn of(snapshot: &Snapshot, id: ClusterId) -> Option<Self> {
+        let cluster = snapshot.plan.cluster(id);
+        let tls = cluster.tls.map(|id| {
+            let name = match &snapshot.plan.upstream_tls(id).server_name {
+                UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
+                UpstreamServerName::ClientSni => None,
+            };
+            (Arc::clone(snapshot.material.upstream(id)), name)
+        });
+        Some(Self {
+            cluster: Arc::clone(&cluster.name),
+            health: cluster.health.clone()?,
+            tls,
+            prelude: cluster.prelude,
+            header: cluster.proxy_header.clone(),
+        })
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// So many 1,024ths of `whole`.
+fn share(whole: Duration, parts: u64) -> Duration {
+    whole / 1024 * u32::try_from(parts).unwrap_or(0)
+}
+
+/// Each is a socket, and in TLS a handshake on control's thread.
+const PROBES_MAX: usize = 256;
+const FIRST_WITHIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,182 @@
+//! One probe of one endpoint: a connection, a handshake, a question and its answer.
+//!
+//! The caller bounds the time. Nothing of a client is ever sent here.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::plan::{HeaderPlace, Probe, ProxyHeader, ProxyVersion};
+use crate::core::prelude::{Prelude, upstream};
+use crate::core::probe_script::{Answer, ProbeScript};
+use crate::core::proxy_protocol;
+use crate::sys::{clock, socket};
+use crate::tls::wire::{OUT_BYTES_MIN, Scratch, Stop, Transfer, transfer};
+use crate::tls::{Dialler, Outcome, Wire};
+
+/// What is probed.
+#[derive(Debug)]
+pub(super) struct Probing {
+    pub(super) address: SocketAddr,
+    /// With the name to verify. It keeps sessions for itself: probes resume like clients' dials do.
+    pub(super) tls: Option<(Dialler, Arc<str>)>,
+    pub(super) prelude: Option<Prelude>,
+    pub(super) header: Option<ProxyHeader>,
+}
+
+/// A connection, and what was received on it and not used yet.
+struct Peer {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Probing {
+    /// # Errors
+    /// What is wrong with the endpoint, in words.
+    pub(super) async fn probe(&self, probe: &Probe) -> Result<(), String> {
+        let stream = connect(self.address).await.map_err(text)?;
+        let mut peer = Peer { stream, input: Vec::new() };
+        let (before_tls, first) = self.headers();
+        peer.send(&mut Wire::Plain, &before_tls).await?;
+        if *probe == Probe::Tcp && self.tls.is_some() {
+            return Ok(());
+        }
+        let mut wire = self.shake_hands(&mut peer).await?;
+        peer.send(&mut wire, &first).await?;
+        if let Probe::Script(script) = probe {
+            peer.ask(&mut wire, script).await?;
+        }
+        peer.goodbye(&mut wire).await;
+        Ok(())
+    }
+
+    /// What is sent before the handshake, and what behind it.
+    fn headers(&self) -> (Vec<u8>, Vec<u8>) {
+        let Some(header) = &self.header else { return (Vec::new(), Vec::new()) };
+        let bytes = proxy_protocol::own_connection(header.version == ProxyVersion::One);
+        match header.place {
+            HeaderPlace::BeforeTls => (bytes, Vec::new()),
+            HeaderPlace::FirstBytes => (Vec::new(), bytes),
+        }
+    }
+
+    /// Plain where the cluster is.
+    async fn shake_hands(&self, peer: &mut Peer) -> Result<Wire, String> {
+        let Some((dialler, name)) = &self.tls else { return Ok(Wire::Plain) };
+        if self.prelude == Some(Prelude::Postgres) {
+            peer.ask_for_tls().await?;
+        }
+        let mut shake = dialler.start(name).map_err(text)?;
+        let mut out = Vec::new();
+        loop {
+            let advance = shake.advance(&mut peer.input, &mut out);
+            peer.input.drain(..advance.consumed);
+            peer.stream.write_all(&out).await.map_err(text)?;
+            out.clear();
+            match advance.outcome {
+                Outcome::Failed(refusal) => return Err(refusal.to_string()),
+                Outcome::Done => break,
+                Outcome::NeedMore => peer.receive("the handshake").await?,
+            }
+        }
+        let (wire, _facts) = shake.finish().map_err(text)?;
+        Ok(wire)
+    }
+}
+
+impl Peer {
+    /// As `worker::prelude` does it for clients.
+    async fn ask_for_tls(&mut self) -> Result<(), String> {
+        self.stream.write_all(&upstream::request()).await.map_err(text)?;
+        loop {
+            match upstream::answer(&self.input) {
+                upstream::Answer::NeedMore => self.receive("its answer to SSLRequest").await?,
+                upstream::Answer::Yes => {
+                    self.input.clear();
+                    return Ok(());
+                }
+                upstream::Answer::Refused(refusal) => return Err(refusal.to_string()),
+            }
+        }
+    }
+
+    /// Sends `bytes`, no more than a record holds.
+    async fn send(&mut self, wire: &mut Wire, bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (mut scratch, mut out) = (Scratch::default(), vec![0; OUT_BYTES_MIN]);
+        let mut bytes = bytes.to_vec();
+        let sealed =
+            transfer(&mut Wire::Plain, wire, &mut bytes, &mut out, &mut scratch, clock::now());
+        self.stream.write_all(&out[..sealed.produced]).await.map_err(text)
+    }
+
+    async fn ask(&mut self, wire: &mut Wire, script: &ProbeScript) -> Result<(), String> {
+        self.send(wire, script.send()).await?;
+        let (mut scratch, mut out) = (Scratch::default(), vec![0; OUT_BYTES_MIN]);
+        let mut answer = Vec::new();
+        loop {
+            let Transfer { consumed, produced, stop, payload: _ } = transfer(
+                wire,
+                &mut Wire::Plain,
+                &mut self.input,
+                &mut out,
+                &mut scratch,
+                clock::now(),
+            );
+            self.input.drain(..consumed);
+            answer.extend_from_slice(&out[..produced]);
+            // What needs more is a part of what is expected: it does not grow beyond that.
+            match script.judge(&answer) {
+                Answer::Good => return Ok(()),
+                Answer::Bad => {
+                    let shown = &answer[..answer.len().min(SHOWN_MAX)];
+                    return Err(format!("unexpected answer: \"{}\"", shown.escape_ascii()));
+                }
+                Answer::NeedMore => {}
+            }
+            match stop {
+                Stop::InputEmpty => self.receive("its answer").await?,
+                Stop::OutputFull => {}
+                Stop::CloseNotify => return Err("it closed before its answer".to_owned()),
+                Stop::Failed(fault) => return Err(fault.refusal.to_string()),
+            }
+        }
+    }
+
+    /// Receives behind what is there.
+    async fn receive(&mut self, awaited: &str) -> Result<(), String> {
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) => Err(format!("it closed before {awaited}")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Ends the session honestly, as far as that is easy: services log what is cut.
+    async fn goodbye(&mut self, wire: &mut Wire) {
+        let mut out = [0; crate::tls::wire::CONTROL_BYTES_MAX];
+        let sealed = wire.seal_close(&mut out);
+        // The endpoint has proved what it had to.
+        drop(self.stream.write_all(&out[..sealed]).await);
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(socket::dial(address)?.into())?;
+    stream.writable().await?;
+    socket::take_error(&stream)?;
+    Ok(stream)
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Of an answer that is told.
+const SHOWN_MAX: usize = 64;

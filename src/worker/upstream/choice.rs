@@ -1,0 +1,199 @@
+//! Which endpoint of a cluster a worker dials next: the published list, and what the worker knows of
+//! each.
+//!
+//! The rules are `core::balance` and `core::maglev`; this keeps their state.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{EndpointTls, Purpose, Seeker};
+use crate::config::plan::{Balance, Cluster};
+use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
+use crate::core::ejection::{Conduct, Ejection};
+use crate::core::health::{FULL, Opinion};
+use crate::worker::EndpointCounters;
+use crate::worker::endpoints::{Directory, EndpointHealth, Endpoints, Member};
+use crate::worker::series::EndpointSeries;
+
+/// The endpoints of one cluster on one worker.
+#[derive(Debug)]
+pub(super) struct Chooser {
+    published: Arc<Endpoints>,
+    /// In the order of `published`.
+    endpoints: Vec<Rc<Endpoint>>,
+    balancer: Balancer,
+    ejection: Option<Ejection>,
+    slow_start: Duration,
+    /// Filled for each choice; kept for its memory.
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<EndpointTls>,
+    /// Among them the open connections of this worker to it, ready ones and dials in flight included;
+    /// those of a cluster of the same name before a reload, too.
+    series: Arc<EndpointSeries>,
+    health: Arc<EndpointHealth>,
+    worker: usize,
+}
+
+/// Whom a choice leaves out, beside those that were tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spare {
+    Ejected,
+    Nobody,
+}
+
+#[derive(Debug)]
+enum Balancer {
+    RoundRobin(RoundRobin),
+    LeastConnections(LeastConnections),
+    Random,
+    Maglev,
+}
+
+impl Chooser {
+    /// It begins its turns with the endpoint that the worker's number says, so that all workers do not
+    /// begin with the same one.
+    pub(super) fn new(
+        worker: usize,
+        cluster: &Cluster,
+        directory: &Directory,
+        tls: impl Fn(&Member) -> Option<EndpointTls>,
+    ) -> Self {
+        let published = Arc::clone(&directory.endpoints());
+        let endpoints = published.members.iter().map(|it| Rc::new(Endpoint::new(it, worker, &tls)));
+        let blank = || vec![Conduct::default(); published.members.len()];
+        Self {
+            endpoints: endpoints.collect(),
+            balancer: Balancer::new(cluster.balance, worker),
+            ejection: cluster.ejection.map(|rules| Ejection::new(rules, blank())),
+            slow_start: cluster.health.as_ref().map_or(Duration::ZERO, |it| it.slow_start),
+            candidates: Vec::with_capacity(published.members.len()),
+            published,
+        }
+    }
+
+    /// An endpoint that is not in `tried`, and adds it there; once all that may be chosen were tried,
+    /// again one of those. One that is ejected is chosen for nobody but a client, and only if there is
+    /// no other. `None` without endpoints that may be chosen.
+    pub(super) fn choose(
+        &mut self,
+        seeker: Seeker<'_>,
+        random: u64,
+        now: Instant,
+        tried: &mut Vec<SocketAddr>,
+    ) -> Option<Rc<Endpoint>> {
+        let spared = match seeker.purpose {
+            Purpose::Ahead => &[Spare::Ejected][..],
+            Purpose::Client => &[Spare::Ejected, Spare::Nobody],
+        };
+        for spare in spared {
+            let mut chosen = self.balanced(seeker.hash, random, tried, *spare, now);
+            if chosen.is_none() && !tried.is_empty() {
+                // Every endpoint had its chance: what attempts are left begin again.
+                chosen = self.balanced(seeker.hash, random, &[], *spare, now);
+                if chosen.is_some() {
+                    tried.clear();
+                }
+            }
+            if let Some(chosen) = chosen {
+                let endpoint = &self.endpoints[chosen];
+                tried.push(endpoint.address);
+                return Some(Rc::clone(endpoint));
+            }
+        }
+        None
+    }
+
+    /// A dial to an endpoint ended. Until when the endpoint is ejected, where that was one too many.
+    pub(super) fn dialled(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+        has_failed: bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        let ejection = self.ejection.as_mut()?;
+        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
+        if has_failed {
+            return ejection.failed(at, now);
+        }
+        ejection.succeeded(at);
+        None
+    }
+
+    /// Whether a connection that was made ahead of need may be used.
+    pub(super) fn is_good(&self, endpoint: &Endpoint) -> bool {
+        endpoint.health.opinion() != Opinion::Unhealthy || !self.is_any_healthy()
+    }
+
+    fn is_any_healthy(&self) -> bool {
+        let mut members = self.published.members.iter();
+        members.any(|member| member.health.opinion() != Opinion::Unhealthy)
+    }
+
+    fn balanced(
+        &mut self,
+        hash: Option<u64>,
+        random: u64,
+        tried: &[SocketAddr],
+        spare: Spare,
+        now: Instant,
+    ) -> Option<usize> {
+        self.candidates.clear();
+        // With nobody healthy, rather whoever is there than nobody.
+        let in_panic = !self.is_any_healthy();
+        let endpoints = self.published.members.iter().zip(&self.endpoints).enumerate();
+        for (at, (member, endpoint)) in endpoints {
+            let is_spared = spare == Spare::Ejected
+                && self.ejection.as_ref().is_some_and(|it| it.is_ejected(at, now));
+            let share = match is_spared || tried.contains(&member.address) {
+                true => 0,
+                false if in_panic => FULL,
+                false => member.health.percent(now, self.slow_start),
+            };
+            let weight = member.weight * share;
+            self.candidates.push(Candidate { weight, active: endpoint.active() });
+        }
+        let candidates = &self.candidates;
+        match &mut self.balancer {
+            Balancer::RoundRobin(turns) => turns.choose(candidates),
+            Balancer::LeastConnections(least) => least.choose(candidates, random),
+            Balancer::Random => at_random(candidates, random),
+            Balancer::Maglev => {
+                let table = self.published.maglev.as_ref()?;
+                table.choose(hash.unwrap_or(random), |at| candidates[at].weight > 0)
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(member: &Member, worker: usize, tls: impl Fn(&Member) -> Option<EndpointTls>) -> Self {
+        let (series, health) = (Arc::clone(&member.series), Arc::clone(&member.health));
+        Self { address: member.address, tls: tls(member), series, health, worker }
+    }
+
+    pub(super) fn counters(&self) -> &EndpointCounters {
+        self.series.of(self.worker)
+    }
+
+    fn active(&self) -> u32 {
+        u32::try_from(self.counters().active.value()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Balancer {
+    fn new(balance: Balance, worker: usize) -> Self {
+        match balance {
+            Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(worker)),
+            Balance::LeastConnections => Self::LeastConnections(LeastConnections::new(worker)),
+            Balance::Random => Self::Random,
+            Balance::Maglev(_) => Self::Maglev,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The task that keeps connections of one cluster ready, ahead of need.
+//!
+//! When, and how many, is `core::pool`'s to say.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Cluster, Seeker};
+use crate::core::refusal::{Reason, Refusal};
+use crate::sys::clock;
+use crate::worker::Worker;
+
+/// Starts the task that keeps connections of a cluster ready, where it may have them.
+pub(in crate::worker) fn keep_ready(worker: &Rc<Worker>, cluster: &Rc<Cluster>) {
+    if cluster.can_be_ready() {
+        tokio::task::spawn_local(fill(Rc::clone(worker), Rc::clone(cluster)));
+    }
+}
+
+/// Keeps the pool of one cluster as full as it wants to be, until the cluster is retired.
+async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+    let counters = cluster.counters();
+    while !cluster.retired.get() && worker.drain.get().is_none() {
+        let now = clock::now();
+        let mut expired = 0;
+        cluster.ready.borrow_mut().expire(now).for_each(|connection| {
+            drop(connection);
+            expired += 1;
+        });
+        counters.ready_discarded.add(expired);
+        counters.ready.set(cluster.ready.borrow().len());
+        let (want, room) = (cluster.ready.borrow().want(now), cluster.ready_room());
+        for _ in 0..want.min(room) {
+            cluster.ready.borrow_mut().dial_started();
+            tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
+        }
+        let mut next = cluster.ready.borrow().next_deadline(now);
+        if want > room {
+            // Nobody says when there is.
+            next = Some(next.map_or(now + ROOM_LOOK, |next| next.min(now + ROOM_LOOK)));
+        }
+        drop(worker.timers.until(next, cluster.used.notified()).await);
+    }
+}
+
+/// One dial for the pool.
+async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+    let began = clock::now();
+    let tried = RefCell::new(Vec::new());
+    let dial = cluster.dial(&worker, Seeker::NOBODY, &tried);
+    let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
+    if cluster.retired.get() {
+        return;
+    }
+    let now = clock::now();
+    let mut pool = cluster.ready.borrow_mut();
+    let failed = match dialled {
+        Ok(Ok(mut connected)) => {
+            connected.ready = true;
+            pool.dial_done(now.saturating_duration_since(began));
+            drop(pool.put(connected, now, worker.random()));
+            None
+        }
+        Ok(Err(refusal)) => Some(refusal),
+        Err(_elapsed) => Some(Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")),
+    };
+    if let Some(refusal) = failed {
+        // Nobody else would say it before the first client is refused.
+        if pool.dial_failed(now, worker.random()) {
+            tracing::warn!(cluster = %cluster.name(), %refusal, "no ready connections, trying on");
+        } else {
+            tracing::debug!(cluster = %cluster.name(), %refusal, "no ready connection");
+        }
+    }
+    cluster.counters().ready.set(pool.len());
+    drop(pool);
+    cluster.used.notify_one();
+}
+
+/// How often a pool that its cluster's limit keeps small looks whether there is room again.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
