@@ -44,7 +44,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "listener.*.prelude", refused: Always },
     Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
-    Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
     Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];

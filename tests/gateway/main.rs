@@ -11,6 +11,7 @@
 
 mod cluster;
 mod commands;
+mod dns;
 mod ends;
 mod explain;
 mod health;

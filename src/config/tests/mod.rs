@@ -183,7 +183,6 @@ fn text_for(key: &str) -> (String, u32) {
         "listener.*.limits.handshakes_per_second_per_source" => "5",
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
-        "cluster.*.discovery" => "\"dns\"",
         "cluster.*.proxy_protocol" => "{ version = 2 }",
         "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
