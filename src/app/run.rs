@@ -13,7 +13,7 @@ use crossbeam::channel::Sender;
 use super::gateway::{Gateway, StartError};
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::{self, Signals, Wanted};
-use super::upkeep::Upkeep;
+use super::upkeep::{self, Upkeep};
 use super::{expiry, outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config::error::Problem;
@@ -59,6 +59,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// that starts without one, is noticed within a minute.
 const CLOCK_LOOK_MIN: Duration = Duration::from_secs(1);
 const CLOCK_LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// How long a start waits for the addresses of host names before it serves without them.
+const NAMES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the access log may take to write what is queued, once the last session is over.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -130,6 +133,8 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     };
     let (reports, access_log) = open_access_log(&plan)?;
     let gateway = Gateway::start(plan, reports.as_ref())?;
+    upkeep::settle(&gateway.current().load_full(), NAMES_PATIENCE).await;
+    upkeep::tell_all(gateway.peers());
     drop(reports);
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
     let reload_counts = Arc::new(ReloadCounts::new(clock::wall()));

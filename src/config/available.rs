@@ -34,7 +34,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
-    Unavailable { key: "cluster.*.discovery", refused: Texts(&["dns"]) },
     Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 

@@ -4,6 +4,7 @@
 //! with it. A plan names files and never opens them: `tls::material` does, and reports against the
 //! same `Location`s.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct Runtime {
     /// Whether a change of a file reloads the configuration.
     pub watch: bool,
     pub drain: Drain,
+    /// Whom host names are asked of; empty: whom the system asks.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -533,11 +536,25 @@ pub struct ClusterLimits {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    pub address: SocketAddr,
+    pub address: EndpointAddress,
     /// Its share of the sum of all.
     pub weight: u32,
     /// Overrides `UpstreamTls::server_name` for this endpoint.
     pub server_name: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    Ip(SocketAddr),
+    /// Every address of the name is an endpoint.
+    Host(HostPort),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// In lower case.
+    pub host: Arc<str>,
+    pub port: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -577,7 +594,24 @@ pub struct Pool {
     pub age: Duration,
 }
 
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Host(HostPort { host, port }) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 impl Cluster {
+    /// The host names among the endpoints.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostPort> {
+        self.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
+            EndpointAddress::Ip(_) => None,
+            EndpointAddress::Host(host) => Some(host),
+        })
+    }
+
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {

@@ -128,6 +128,9 @@ tables! {
         /// Whether the configuration is loaded anew when one of its files changes, or a file that it
         /// names; SIGHUP does so in any case. Default: true.
         watch: bool,
+        /// Name servers for clusters with `discovery = "dns"`, as "IP:port", in order of preference.
+        /// Default: [], those of /etc/resolv.conf, with its search domains and /etc/hosts.
+        resolvers: List<String>,
         /// What SIGTERM sets off.
         drain: RawDrain,
     }

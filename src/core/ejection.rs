@@ -40,6 +40,11 @@ impl Ejection {
         Self { rules, endpoints }
     }
 
+    /// The list is another one.
+    pub fn replace(&mut self, endpoints: Vec<Conduct>) {
+        self.endpoints = endpoints;
+    }
+
     /// A dial ended well.
     pub fn succeeded(&mut self, endpoint: usize) {
         if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
@@ -186,7 +191,8 @@ mod tests {
         (0..3).for_each(|_| {
             first.failed(1, now);
         });
-        let second = Ejection::new(RULES, vec![first.conduct(1), Conduct::default()]);
+        let mut second = ejection(1, RULES);
+        second.replace(vec![first.conduct(1), Conduct::default()]);
         assert!(second.is_ejected(0, now) && !second.is_ejected(1, now));
     }
 

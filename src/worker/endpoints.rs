@@ -3,8 +3,8 @@
 //! A `Directory` lives as long as its cluster is reached in the same way; the list in it is immutable
 //! and swapped whole. `upstream::choice` is what a worker makes of it.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::EndpointCounters;
 use super::series::{EndpointSeries, Series};
-use crate::config::plan::{Balance, Cluster};
+use crate::config::plan::{Balance, Cluster, Endpoint, EndpointAddress, HostPort};
 use crate::core::health::{self, Opinion};
 use crate::core::maglev::{self, Maglev};
 use crate::sys::clock;
@@ -22,6 +22,7 @@ use crate::sys::clock;
 #[derive(Debug)]
 pub struct Directory {
     current: ArcSwap<Endpoints>,
+    workers: usize,
 }
 
 /// One list of endpoints.
@@ -35,6 +36,8 @@ pub struct Endpoints {
 #[derive(Debug, Clone)]
 pub struct Member {
     pub address: SocketAddr,
+    /// The name that has the address, where one was asked for.
+    pub host: Option<HostPort>,
     pub weight: u32,
     /// Instead of the name of the cluster's TLS terms.
     pub server_name: Option<Arc<str>>,
@@ -116,33 +119,22 @@ impl EndpointHealth {
 }
 
 impl Directory {
-    /// For `cluster`, with what is known of the same addresses from the one that had its name.
+    /// For `cluster`, with what is known of the same addresses and names from the one that had its
+    /// name.
     pub(super) fn new(cluster: &Cluster, workers: usize, before: Option<&Self>) -> Arc<Self> {
         let before = before.map(Self::endpoints);
-        let known = before.iter().flat_map(|before| &before.members);
-        let known: HashMap<_, _> = known.map(|member| (member.address, member)).collect();
-        let epoch = clock::now();
-        let member = |endpoint: &crate::config::plan::Endpoint| {
-            let known = known.get(&endpoint.address);
-            // What nobody probes any more is not unhealthy for ever.
-            let health = known.filter(|_| cluster.health.is_some());
-            Member {
-                address: endpoint.address,
-                weight: endpoint.weight,
-                server_name: endpoint.server_name.clone(),
-                series: known.map_or_else(
-                    || Series::<_, EndpointCounters>::new(endpoint.address, workers),
-                    |known| Arc::clone(&known.series),
-                ),
-                health: health.map_or_else(
-                    || Arc::new(EndpointHealth::new(epoch)),
-                    |known| Arc::clone(&known.health),
-                ),
-            }
-        };
-        let members = cluster.endpoints.iter().map(member).collect();
-        let endpoints = Endpoints::new(members, cluster.balance);
-        Arc::new(Self { current: ArcSwap::from_pointee(endpoints) })
+        let before = before.as_ref().map(|before| &***before);
+        let known = |host: &HostPort| before.map_or_else(Vec::new, |before| before.of_host(host));
+        let endpoints = Endpoints::new(cluster, workers, before, known);
+        Arc::new(Self { current: ArcSwap::from_pointee(endpoints), workers })
+    }
+
+    /// Puts another list in the place of this one: the addresses of each name have been found. Control
+    /// only, and with the cluster that it was made for. Workers see it when they look next.
+    pub fn publish(&self, cluster: &Cluster, found: impl Fn(&HostPort) -> Vec<IpAddr>) {
+        let before = self.endpoints();
+        let endpoints = Endpoints::new(cluster, self.workers, Some(&before), found);
+        self.current.store(Arc::new(endpoints));
     }
 
     /// The list that holds now.
@@ -152,8 +144,48 @@ impl Directory {
 }
 
 impl Endpoints {
-    fn new(members: Vec<Member>, balance: Balance) -> Self {
-        let maglev = match balance {
+    fn new(
+        cluster: &Cluster,
+        workers: usize,
+        before: Option<&Self>,
+        found: impl Fn(&HostPort) -> Vec<IpAddr>,
+    ) -> Self {
+        let known = before.into_iter().flat_map(|before| &before.members);
+        let known: HashMap<_, _> = known.map(|member| (member.address, member)).collect();
+        let epoch = clock::now();
+        let member = |address: SocketAddr, host: Option<HostPort>, endpoint: &Endpoint| {
+            let known = known.get(&address);
+            // What nobody probes any more is not unhealthy for ever.
+            let health = known.filter(|_| cluster.health.is_some());
+            Member {
+                address,
+                host,
+                weight: endpoint.weight,
+                server_name: endpoint.server_name.clone(),
+                series: known.map_or_else(
+                    || Series::<_, EndpointCounters>::new(address, workers),
+                    |known| Arc::clone(&known.series),
+                ),
+                health: health.map_or_else(
+                    || Arc::new(EndpointHealth::new(epoch)),
+                    |known| Arc::clone(&known.health),
+                ),
+            }
+        };
+        let mut members = Vec::with_capacity(cluster.endpoints.len());
+        for endpoint in &cluster.endpoints {
+            match &endpoint.address {
+                EndpointAddress::Ip(address) => members.push(member(*address, None, endpoint)),
+                EndpointAddress::Host(host) => members.extend(found(host).into_iter().map(|ip| {
+                    member(SocketAddr::new(ip, host.port), Some(host.clone()), endpoint)
+                })),
+            }
+        }
+        // Two names may have one address; the first has it.
+        let mut seen = HashSet::new();
+        members.retain(|member| seen.insert(member.address));
+        members.truncate(maglev::ENDPOINTS_MAX);
+        let maglev = match cluster.balance {
             Balance::RoundRobin | Balance::LeastConnections | Balance::Random => None,
             Balance::Maglev(_) => {
                 let place = |member: &Member| maglev::Place {
@@ -164,6 +196,12 @@ impl Endpoints {
             }
         };
         Self { members, maglev }
+    }
+
+    /// The addresses that a name has in this list.
+    pub fn of_host(&self, host: &HostPort) -> Vec<IpAddr> {
+        let members = self.members.iter().filter(|member| member.host.as_ref() == Some(host));
+        members.map(|member| member.address.ip()).collect()
     }
 }
 

@@ -12,6 +12,7 @@
 mod certificates;
 mod cluster;
 mod commands;
+mod dns;
 mod ends;
 mod explain;
 mod health;

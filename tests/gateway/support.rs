@@ -46,6 +46,10 @@ impl Pki {
 pub(crate) struct Config(String);
 
 impl Config {
+    pub(crate) fn bare() -> Self {
+        Self(String::new())
+    }
+
     /// No listener yet; `workers` of them.
     pub(crate) fn new(workers: u16) -> Self {
         Self::with_drain(workers, r#"{ grace = "0s", spread = "0s", deadline = "5s" }"#)

@@ -60,6 +60,7 @@ impl World {
         let plan = Plan {
             runtime: Runtime {
                 watch: false,
+                resolvers: Vec::new(),
                 workers: Workers::Auto,
                 drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
             },

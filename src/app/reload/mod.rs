@@ -9,12 +9,14 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::files::{Files, Fingerprint, Reading, read};
 use self::watch::Watch;
 use super::gateway::{Gateway, Loader, Prepared, StartError};
+use super::upkeep;
 use crate::config::error::Problem;
 use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
@@ -274,12 +276,21 @@ fn load(
         _ if told == Some(fingerprint) => Outcome::Told,
         Err(problems) => Outcome::Failed(StartError::Problems(problems)),
         Ok(plan) => match loader.load(plan) {
-            Ok(prepared) => Outcome::Ready(Box::new(prepared)),
+            Ok(prepared) => {
+                // No client is to come to a cluster whose names have not been asked for yet.
+                let settled = upkeep::settle(prepared.snapshot(), NAMES_PATIENCE);
+                tokio::runtime::Handle::current().block_on(settled);
+                Outcome::Ready(Box::new(prepared))
+            }
             Err(error) => Outcome::Failed(error),
         },
     };
     Loaded { files, fingerprint, outcome }
 }
+
+/// How long new host names may take to be found before a configuration goes live without their
+/// addresses.
+const NAMES_PATIENCE: Duration = Duration::from_secs(5);
 
 async fn sleep_until(due: Option<std::time::Instant>) {
     match due {

@@ -1,9 +1,13 @@
-//! What control does for clusters while they serve: probes their endpoints.
+//! What control does for clusters while they serve: asks for the addresses of their names, and probes
+//! their endpoints.
 //!
-//! It runs on control's thread and publishes what it finds; no worker ever waits for it. `probe` is one
-//! exchange with one endpoint, `core::health` what many of them mean.
+//! It runs on control's thread and publishes what it finds; no worker ever waits for it. `names` asks;
+//! `probe` is one exchange with one endpoint, `core::health` what many of them mean.
 
+mod names;
 mod probe;
+
+pub(super) use self::names::settle;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use self::names::Naming;
 use self::probe::Probing;
 use crate::config::plan::{ClusterId, Health, ProxyHeader, UpstreamServerName};
 use crate::core::health::{Checks, Opinion};
@@ -27,6 +32,10 @@ pub(super) struct Upkeep {
     shared: Arc<Shared>,
     generation: u64,
     watched: Vec<Watched>,
+    /// Whom names are asked of.
+    resolvers: Vec<SocketAddr>,
+    /// Of clusters with names, by their directories.
+    naming: Vec<(Arc<Directory>, Naming)>,
 }
 
 /// What all tasks use.
@@ -66,7 +75,13 @@ impl Upkeep {
     pub(super) fn new(peers: &Arc<[Peer]>) -> Self {
         let permits = Semaphore::new(PROBES_MAX);
         let shared = Arc::new(Shared { peers: Arc::clone(peers), permits });
-        Self { shared, generation: 0, watched: Vec::new() }
+        Self {
+            shared,
+            generation: 0,
+            watched: Vec::new(),
+            resolvers: Vec::new(),
+            naming: Vec::new(),
+        }
     }
 
     /// Goes by `snapshot` from here on. To be called often: it costs little where nothing has changed.
@@ -74,6 +89,7 @@ impl Upkeep {
         if snapshot.generation != self.generation {
             self.generation = snapshot.generation;
             self.adopt(snapshot);
+            self.adopt_names(snapshot);
         }
         for watched in &mut self.watched {
             watched.look(&self.shared);
@@ -95,6 +111,33 @@ impl Upkeep {
                     tasks: Vec::new(),
                 },
             });
+        }
+    }
+}
+
+impl Upkeep {
+    /// Clusters that are reached as before go on as they did, unless somebody else is to be asked.
+    fn adopt_names(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.naming);
+        if self.resolvers != snapshot.plan.runtime.resolvers {
+            self.resolvers.clone_from(&snapshot.plan.runtime.resolvers);
+            before.clear();
+        }
+        let mut resolver = None;
+        for (cluster, directory) in snapshot.plan.clusters.iter().zip(snapshot.directories()) {
+            if cluster.hosts().next().is_none() {
+                continue;
+            }
+            if let Some(at) = before.iter().position(|(it, _)| Arc::ptr_eq(it, directory)) {
+                self.naming.push(before.swap_remove(at));
+                continue;
+            }
+            if resolver.is_none() {
+                resolver = names::resolver(&snapshot.plan);
+            }
+            let Some(resolver) = &resolver else { return };
+            let naming = Naming::start(cluster, directory, resolver, &self.shared.peers);
+            self.naming.push((Arc::clone(directory), naming));
         }
     }
 }
@@ -188,7 +231,7 @@ impl Watch {
         {
             tracing::warn!(%cluster, "no endpoint is healthy: all are used as if they were");
         }
-        self.shared.peers.iter().for_each(|peer| peer.mailbox.order(Order::Look));
+        tell_all(&self.shared.peers);
     }
 }
 
@@ -217,6 +260,11 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Something was found out about endpoints.
+pub(super) fn tell_all(peers: &[Peer]) {
+    peers.iter().for_each(|peer| peer.mailbox.order(Order::Look));
 }
 
 /// So many 1,024ths of `whole`.

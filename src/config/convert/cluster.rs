@@ -3,14 +3,14 @@
 //! Next: `tls`, whose `upstream` says how it is spoken there.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::{Location, Problems};
 use super::super::node::{At, Entry};
 use super::super::plan::{
-    Balance, Cluster, ClusterLimits, Connect, Endpoint, HashBy, Pool, UpstreamTlsId,
+    Balance, Cluster, ClusterLimits, Connect, Endpoint, EndpointAddress, HashBy, HostPort, Pool,
+    UpstreamTlsId,
 };
 use super::super::raw::{RawCluster, RawEndpoint};
 use super::{
@@ -20,14 +20,22 @@ use super::{
 use crate::core::ejection::EjectionRules;
 use crate::core::maglev::ENDPOINTS_MAX;
 
+/// Whether endpoints may be names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Discovery {
+    Static,
+    Dns,
+}
+
 pub(super) fn cluster(
     entry: &Entry<RawCluster>,
     names: &Names,
     problems: &mut Problems,
 ) -> Option<Cluster> {
     let raw = &entry.value;
-    let discovery = choice(raw.discovery.as_ref(), (), &[("static", ())], problems);
-    let endpoints = endpoints(entry, discovery.is_some(), problems);
+    let discoveries = [("static", Discovery::Static), ("dns", Discovery::Dns)];
+    let discovery = choice(raw.discovery.as_ref(), Discovery::Static, &discoveries, problems);
+    let endpoints = endpoints(entry, discovery, problems);
     let balance = balance(raw, problems);
     let tls = match &raw.tls {
         None => Some(None),
@@ -45,7 +53,6 @@ pub(super) fn cluster(
     let ejection = ejection(raw, problems);
     let health = health::health(raw, problems);
     let proxy_header = proxy_protocol::sent(raw, problems);
-    discovery?;
     Some(Cluster {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
@@ -79,20 +86,18 @@ fn balance(raw: &RawCluster, problems: &mut Problems) -> Option<Balance> {
     hash_by.and(Some(balance))
 }
 
-/// `static_only`: without it, host names are no mistake of the endpoints.
+/// `None`: what was written of it is a mistake, and host names are none.
 fn endpoints(
     entry: &Entry<RawCluster>,
-    static_only: bool,
+    discovery: Option<Discovery>,
     problems: &mut Problems,
 ) -> Option<Vec<Endpoint>> {
     let written = entry.value.endpoints.as_ref();
     let example = ("endpoints", "[\"127.0.0.1:6432\"]");
     let written = required(written, &entry.at, example, problems)?;
     let written = filled(written, example, problems)?;
-    if !static_only {
-        return None;
-    }
-    let endpoints = all(written, |element| endpoint(element, problems))?;
+    let discovery = discovery?;
+    let endpoints = all(written, |element| endpoint(element, discovery, problems))?;
     if let Some(beyond) = written.get(ENDPOINTS_MAX) {
         let message = format!("a cluster has at most {ENDPOINTS_MAX} endpoints");
         problems.add(beyond.at.clone(), message, "spread them over several clusters");
@@ -100,7 +105,7 @@ fn endpoints(
     }
     let mut seen = BTreeSet::new();
     for (endpoint, element) in endpoints.iter().zip(written) {
-        if !seen.insert(endpoint.address) {
+        if !seen.insert(&endpoint.address) {
             let message = format!("{} is in this list already", endpoint.address);
             problems.add(element.at.clone(), message, "");
         }
@@ -108,16 +113,20 @@ fn endpoints(
     Some(endpoints)
 }
 
-fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoint> {
+fn endpoint(
+    element: &At<RawEndpoint>,
+    discovery: Discovery,
+    problems: &mut Problems,
+) -> Option<Endpoint> {
     match &element.value {
         RawEndpoint::Address(text) => {
-            let address = address(text, &element.at, problems)?;
+            let address = address(text, &element.at, discovery, problems)?;
             Some(Endpoint { address, weight: 1, server_name: None })
         }
         RawEndpoint::Table(table) => {
             let example = ("address", "\"127.0.0.1:6432\"");
             let written = required(table.address.as_ref(), &element.at, example, problems);
-            let address = written.and_then(|at| address(&at.value, &at.at, problems));
+            let address = written.and_then(|at| address(&at.value, &at.at, discovery, problems));
             let server_name = match &table.server_name {
                 None => Some(None),
                 Some(written) => tls::fixed_name(written, problems).map(Some),
@@ -128,27 +137,64 @@ fn endpoint(element: &At<RawEndpoint>, problems: &mut Problems) -> Option<Endpoi
     }
 }
 
-fn address(text: &str, at: &Location, problems: &mut Problems) -> Option<SocketAddr> {
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let (message, help) = explain_address(text);
+fn address(
+    text: &str,
+    at: &Location,
+    discovery: Discovery,
+    problems: &mut Problems,
+) -> Option<EndpointAddress> {
+    let found = match (text.parse(), discovery) {
+        (Ok(address), _) => Some(EndpointAddress::Ip(address)),
+        (Err(_), Discovery::Dns) => host_port(text).map(EndpointAddress::Host),
+        (Err(_), Discovery::Static) => None,
+    };
+    let Some(found) = found else {
+        let (message, help) = explain_address(text, discovery);
         problems.add(at.clone(), message, help);
         return None;
     };
-    if address.port() == 0 {
+    let port = match &found {
+        EndpointAddress::Ip(address) => address.port(),
+        EndpointAddress::Host(host) => host.port,
+    };
+    if port == 0 {
         problems.add(at.clone(), format!("{text:?} has port 0"), "write a port from 1 to 65535");
         return None;
     }
-    Some(address)
+    Some(found)
 }
 
-fn explain_address(text: &str) -> (String, String) {
+/// A name that can be asked for. Underscores are allowed: services of containers are called so.
+fn host_port(text: &str) -> Option<HostPort> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|_| is_digits)?;
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let is_name = host.len() <= 253
+        && labels.split('.').all(is_label)
+        // What looks like an address is one that is mistyped.
+        && labels.rsplit('.').next()?.bytes().any(|byte| !byte.is_ascii_digit());
+    is_name.then(|| HostPort { host: host.to_ascii_lowercase().into(), port })
+}
+
+fn explain_address(text: &str, discovery: Discovery) -> (String, String) {
+    if discovery == Discovery::Dns {
+        let message = format!("{text:?} is neither \"HOST:port\" nor \"IP:port\"");
+        return (message, "write an address such as \"db.internal:6432\"".to_owned());
+    }
     let message = format!("{text:?} is not \"IP:port\"");
     let example = "write an address such as \"127.0.0.1:6432\" or \"[::1]:6432\"";
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     let is_host_name = host.bytes().any(|byte| byte.is_ascii_alphabetic()) && !host.contains(':');
     if is_host_name {
-        let help = format!("host names need discovery, which is not available yet: {example}");
-        return (message, help);
+        return (message, format!("write discovery = \"dns\" for host names, or {example}"));
     }
     (message, example.to_owned())
 }

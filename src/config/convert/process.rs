@@ -17,6 +17,8 @@ use super::{all, choice, file, filled, number, plain, positive, required, shown}
 
 /// More cores than any one machine has; a typing error beyond it.
 const WORKERS_MAX: u16 = 1_024;
+/// Each that is silent costs a look-up its time.
+const RESOLVERS_MAX: usize = 8;
 /// RFC 8446 §4.6.1: a ticket lives for seven days at most.
 const TICKET_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Keys that are kept to open old tickets with; each is looked at when its tickets come back.
@@ -29,7 +31,29 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let workers = workers(table.and_then(|table| table.workers.as_ref()), problems);
     let drain = drain(raw, problems);
     let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
-    io.and(Some(Runtime { workers: workers?, watch, drain: drain? }))
+    let resolvers = resolvers(table.and_then(|table| table.resolvers.as_ref()), problems);
+    let (workers, drain, resolvers) = (workers?, drain?, resolvers?);
+    io.and(Some(Runtime { workers, watch, drain, resolvers }))
+}
+
+fn resolvers(
+    written: Option<&At<Vec<At<String>>>>,
+    problems: &mut Problems,
+) -> Option<Vec<SocketAddr>> {
+    let Some(written) = written else { return Some(Vec::new()) };
+    if let Some(beyond) = written.value.get(RESOLVERS_MAX) {
+        let message = format!("more than {RESOLVERS_MAX} name servers");
+        problems.add(beyond.at.clone(), message, "write the nearest ones");
+        return None;
+    }
+    all(&written.value, |element| {
+        let address = element.value.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
+        if address.is_none() {
+            let message = format!("{:?} is not \"IP:port\"", element.value);
+            problems.add(element.at.clone(), message, "write an address such as \"10.0.0.2:53\"");
+        }
+        address
+    })
 }
 
 fn workers(written: Option<&At<RawWorkers>>, problems: &mut Problems) -> Option<Workers> {

@@ -12,9 +12,11 @@ tables! {
     /// `[cluster.NAME]`
     RawCluster {
         /// "IP:port", or `{ address = "IP:port", server_name = "NAME" }`. At least one must be
-        /// written.
+        /// written, and at most 1024.
         endpoints: List<RawEndpoint>,
-        /// "static" or "dns". Default: "static".
+        /// "static", or "dns": endpoints may be "HOST:port" as well, and every address that the name
+        /// has is one. Asked again when an answer's time to live is over, at least a second and at most
+        /// five minutes. Default: "static".
         discovery: String,
         /// "round_robin", "least_connections", "random" or "maglev", each by the weights of the
         /// endpoints. Default: "round_robin".
@@ -47,7 +49,7 @@ tables! {
 
     /// `cluster.NAME.endpoints[]`
     RawEndpointTable {
-        /// "IP:port". Must be written.
+        /// "IP:port", or "HOST:port" with `discovery = "dns"`. Must be written.
         address: String,
         /// Its share of the sum of all weights, from 1 to 10000. Default: 1.
         weight: u64,

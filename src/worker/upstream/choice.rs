@@ -3,6 +3,7 @@
 //!
 //! The rules are `core::balance` and `core::maglev`; this keeps their state.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::config::plan::{Balance, Cluster};
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
 use crate::core::ejection::{Conduct, Ejection};
 use crate::core::health::{FULL, Opinion};
+use crate::tls::UpstreamTerms;
 use crate::worker::EndpointCounters;
 use crate::worker::endpoints::{Directory, EndpointHealth, Endpoints, Member};
 use crate::worker::series::EndpointSeries;
@@ -20,9 +22,13 @@ use crate::worker::series::EndpointSeries;
 /// The endpoints of one cluster on one worker.
 #[derive(Debug)]
 pub(super) struct Chooser {
+    worker: usize,
+    directory: Arc<Directory>,
+    terms: Option<Terms>,
     published: Arc<Endpoints>,
     /// In the order of `published`.
     endpoints: Vec<Rc<Endpoint>>,
+    balance: Balance,
     balancer: Balancer,
     ejection: Option<Ejection>,
     slow_start: Duration,
@@ -34,11 +40,21 @@ pub(super) struct Chooser {
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<EndpointTls>,
+    /// Instead of the one of the terms.
+    server_name: Option<Arc<str>>,
     /// Among them the open connections of this worker to it, ready ones and dials in flight included;
     /// those of a cluster of the same name before a reload, too.
     series: Arc<EndpointSeries>,
     health: Arc<EndpointHealth>,
     worker: usize,
+}
+
+/// How TLS is spoken with all endpoints of a cluster.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) tls: Arc<UpstreamTerms>,
+    /// `None`: the name that the client asked for.
+    pub(super) server_name: Option<Arc<str>>,
 }
 
 /// Whom a choice leaves out, beside those that were tried.
@@ -62,20 +78,55 @@ impl Chooser {
     pub(super) fn new(
         worker: usize,
         cluster: &Cluster,
-        directory: &Directory,
-        tls: impl Fn(&Member) -> Option<EndpointTls>,
+        directory: &Arc<Directory>,
+        terms: Option<Terms>,
     ) -> Self {
         let published = Arc::clone(&directory.endpoints());
-        let endpoints = published.members.iter().map(|it| Rc::new(Endpoint::new(it, worker, &tls)));
+        let members = published.members.iter();
+        let endpoints = members.map(|it| Rc::new(Endpoint::new(it, worker, terms.as_ref())));
         let blank = || vec![Conduct::default(); published.members.len()];
         Self {
+            worker,
+            directory: Arc::clone(directory),
             endpoints: endpoints.collect(),
+            terms,
+            balance: cluster.balance,
             balancer: Balancer::new(cluster.balance, worker),
             ejection: cluster.ejection.map(|rules| Ejection::new(rules, blank())),
             slow_start: cluster.health.as_ref().map_or(Duration::ZERO, |it| it.slow_start),
             candidates: Vec::with_capacity(published.members.len()),
             published,
         }
+    }
+
+    /// Goes by the list that is published now. Who is in both keeps what is known of it.
+    pub(super) fn refresh(&mut self) {
+        let current = self.directory.endpoints();
+        if Arc::ptr_eq(&current, &self.published) {
+            return;
+        }
+        let current = Arc::clone(&current);
+        let places: HashMap<_, _> =
+            self.endpoints.iter().enumerate().map(|(at, it)| (it.address, at)).collect();
+        let mut endpoints = Vec::with_capacity(current.members.len());
+        let mut conducts = Vec::with_capacity(current.members.len());
+        for member in &current.members {
+            let place = places.get(&member.address).copied();
+            let before = place.map(|at| &self.endpoints[at]);
+            let same = before.filter(|it| it.server_name == member.server_name);
+            endpoints.push(same.map_or_else(
+                || Rc::new(Endpoint::new(member, self.worker, self.terms.as_ref())),
+                Rc::clone,
+            ));
+            let conduct = self.ejection.as_ref().zip(place).map(|(it, at)| it.conduct(at));
+            conducts.push(conduct.unwrap_or_default());
+        }
+        if let Some(ejection) = &mut self.ejection {
+            ejection.replace(conducts);
+        }
+        self.balancer = Balancer::new(self.balance, self.worker);
+        self.endpoints = endpoints;
+        self.published = current;
     }
 
     /// An endpoint that is not in `tried`, and adds it there; once all that may be chosen were tried,
@@ -88,6 +139,7 @@ impl Chooser {
         now: Instant,
         tried: &mut Vec<SocketAddr>,
     ) -> Option<Rc<Endpoint>> {
+        self.refresh();
         let spared = match seeker.purpose {
             Purpose::Ahead => &[Spare::Ejected][..],
             Purpose::Client => &[Spare::Ejected, Spare::Nobody],
@@ -129,6 +181,15 @@ impl Chooser {
     /// Whether a connection that was made ahead of need may be used.
     pub(super) fn is_good(&self, endpoint: &Endpoint) -> bool {
         endpoint.health.opinion() != Opinion::Unhealthy || !self.is_any_healthy()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// Whether the endpoint is in the list.
+    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.endpoints.iter().any(|it| it.address == endpoint.address)
     }
 
     fn is_any_healthy(&self) -> bool {
@@ -173,9 +234,14 @@ impl Chooser {
 }
 
 impl Endpoint {
-    fn new(member: &Member, worker: usize, tls: impl Fn(&Member) -> Option<EndpointTls>) -> Self {
+    fn new(member: &Member, worker: usize, terms: Option<&Terms>) -> Self {
         let (series, health) = (Arc::clone(&member.series), Arc::clone(&member.health));
-        Self { address: member.address, tls: tls(member), series, health, worker }
+        let server_name = member.server_name.clone();
+        let tls = terms.map(|terms| EndpointTls {
+            dialler: terms.tls.dialler(),
+            server_name: server_name.clone().or_else(|| terms.server_name.clone()),
+        });
+        Self { address: member.address, tls, server_name, series, health, worker }
     }
 
     pub(super) fn counters(&self) -> &EndpointCounters {

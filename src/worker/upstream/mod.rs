@@ -20,9 +20,8 @@ use tokio::sync::Notify;
 mod choice;
 mod ready;
 
-use self::choice::{Chooser, Endpoint};
+use self::choice::{Chooser, Endpoint, Terms};
 pub(super) use self::ready::keep_ready;
-use super::endpoints::{Directory, Member};
 use super::flow::Leg;
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
@@ -138,22 +137,16 @@ impl Cluster {
         };
         let trust = cluster.tls.map(|id| usize::from(plan.upstream_tls(id).trust.0));
         let anchors = trust.and_then(|trust| snapshot.counters.anchors.get(trust).cloned());
-        let terms = cluster.tls.map(|id| {
-            let server_name = match &plan.upstream_tls(id).server_name {
+        let terms = cluster.tls.map(|id| Terms {
+            tls: Arc::clone(material.upstream(id)),
+            server_name: match &plan.upstream_tls(id).server_name {
                 UpstreamServerName::Fixed(name) => Some(Arc::clone(name)),
                 UpstreamServerName::ClientSni => None,
-            };
-            (material.upstream(id), server_name)
+            },
         });
-        let tls = |member: &Member| {
-            let (terms, server_name) = terms.as_ref()?;
-            let server_name = member.server_name.as_ref().or(server_name.as_ref()).cloned();
-            Some(EndpointTls { dialler: terms.dialler(), server_name })
-        };
-        let needs_no_name = terms.as_ref().is_none_or(|(_, server_name)| server_name.is_some());
+        let needs_no_name = terms.as_ref().is_none_or(|terms| terms.server_name.is_some());
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
-        let directory: &Directory = &snapshot.directories()[index];
-        let chooser = Chooser::new(worker, cluster, directory, tls);
+        let chooser = Chooser::new(worker, cluster, &snapshot.directories()[index], terms);
         Self {
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
@@ -321,11 +314,13 @@ impl Cluster {
         tried: &mut Vec<SocketAddr>,
     ) -> Result<Rc<Endpoint>, Refusal> {
         let mut chooser = self.chooser.borrow_mut();
-        chooser.choose(seeker, worker.random(), clock::now(), tried).ok_or_else(|| {
-            let detail = match seeker.purpose {
-                Purpose::Client => format!("cluster {} has no endpoint", self.name()),
-                Purpose::Ahead => format!("cluster {}: every endpoint is ejected", self.name()),
+        let chosen = chooser.choose(seeker, worker.random(), clock::now(), tried);
+        chosen.ok_or_else(|| {
+            let detail = match chooser.is_empty() {
+                true => "has no endpoint: none of its names has an address",
+                false => "has no endpoint that is not ejected",
             };
+            let detail = format!("cluster {} {detail}", self.name());
             Refusal::new(Reason::UpstreamConnect, detail)
         })
     }
@@ -346,7 +341,9 @@ impl Cluster {
 
     /// Control has found out something about endpoints.
     pub(super) fn look(&self) {
-        self.discard_ready(|endpoint| !self.chooser.borrow().is_good(endpoint));
+        self.chooser.borrow_mut().refresh();
+        let chooser = self.chooser.borrow();
+        self.discard_ready(|endpoint| !chooser.has(endpoint) || !chooser.is_good(endpoint));
     }
 
     /// Closes ready connections to these endpoints.
@@ -392,6 +389,10 @@ impl Cluster {
 
     /// How many connections may be made ready: they leave half of the limit to clients.
     fn ready_room(&self) -> usize {
+        if self.chooser.borrow().is_empty() {
+            // `look` comes when there is an endpoint.
+            return 0;
+        }
         let Some(limit) = self.limits.connections else { return usize::MAX };
         let active = usize::try_from(self.series.sum(|it| it.active.value()));
         (limit.get() / 2).saturating_sub(active.unwrap_or(usize::MAX))

@@ -93,7 +93,16 @@ impl PlainEcho {
     }
 
     pub fn with(behaviour: Behaviour) -> Self {
-        Self(Server::start(None, behaviour))
+        Self(Server::start(any_port(), None, behaviour))
+    }
+
+    /// Listens on this address.
+    ///
+    /// # Panics
+    /// When it is taken.
+    pub fn on(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("an address that is free");
+        Self(Server::start(listener, None, Behaviour::Echo))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -119,7 +128,7 @@ impl TlsEcho {
     }
 
     pub fn with(config: Arc<ServerConfig>, behaviour: Behaviour) -> Self {
-        Self(Server::start(Some(config), behaviour))
+        Self(Server::start(any_port(), Some(config), behaviour))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -140,8 +149,7 @@ impl TlsEcho {
 }
 
 impl Server {
-    fn start(tls: Option<Arc<ServerConfig>>, behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    fn start(listener: TcpListener, tls: Option<Arc<ServerConfig>>, behaviour: Behaviour) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
@@ -169,6 +177,10 @@ impl Server {
         }
         state.counts.clone()
     }
+}
+
+fn any_port() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
 }
 
 impl Drop for Server {

@@ -12,6 +12,7 @@ mod authority;
 mod clock;
 mod connect;
 mod deadline;
+mod dns;
 mod echo;
 mod gateway;
 pub mod lying_server;
@@ -28,6 +29,7 @@ pub use connect::{
     refusal, reset, round_trip,
 };
 pub use deadline::{Deadline, PATIENCE, eventually, within};
+pub use dns::{DnsAnswer, StubDns};
 pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
 pub use gateway::Gateway;
 pub use metrics::Metrics;

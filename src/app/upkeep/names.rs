@@ -1,0 +1,215 @@
+//! Host names of endpoints: asked again and again on control's thread, and published when their
+//! addresses change. No worker waits for an answer.
+//!
+//! When to ask, and what holds while nobody answers, is `core::discovery`'s to say.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::task::JoinSet;
+
+use super::{Task, tell_all};
+use crate::config::plan::{Cluster, HostPort, Plan};
+use crate::core::discovery::{ADDRESSES_MAX, Discovery, TTL_MIN};
+use crate::core::maglev;
+use crate::sys::clock;
+use crate::worker::{Directory, Peer, Snapshot};
+
+/// Whom names are asked of.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver(TokioResolver);
+
+/// The names of one cluster, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Naming {
+    _tasks: Vec<Task>,
+}
+
+/// What the tasks of one cluster share. Control's alone.
+#[derive(Debug)]
+struct Names {
+    cluster: Cluster,
+    directory: Arc<Directory>,
+    known: Mutex<HashMap<HostPort, Discovery>>,
+    resolver: Resolver,
+    peers: Arc<[Peer]>,
+}
+
+impl Resolver {
+    /// # Errors
+    /// The system's configuration cannot be read.
+    pub(super) fn new(servers: &[SocketAddr]) -> Result<Self, String> {
+        let text = |error: hickory_resolver::net::NetError| error.to_string();
+        let mut builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(text)?
+        } else {
+            let servers = servers.iter().map(server).collect();
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config, provider);
+            *builder.options_mut() = ResolverOpts::default();
+            builder.options_mut().timeout = ASK_PATIENCE;
+            builder
+        };
+        let options = builder.options_mut();
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        // What an answer is worth, and how long, is said in one place only.
+        options.cache_size = 0;
+        Ok(Self(builder.build().map_err(text)?))
+    }
+
+    /// The addresses of a name, and how long they hold.
+    async fn ask(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
+        let asked = tokio::time::timeout(LOOKUP_PATIENCE, self.0.lookup_ip(host)).await;
+        let found = match asked {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_elapsed) => return Err(format!("no answer within {LOOKUP_PATIENCE:?}")),
+        };
+        let records = found.as_lookup().answers();
+        let ttl = records.iter().map(|record| record.ttl).min();
+        let ttl = ttl.map_or(TTL_MIN, |seconds| Duration::from_secs(seconds.into()));
+        Ok((found.iter().take(ADDRESSES_MAX).collect(), ttl))
+    }
+}
+
+/// Asks once for every name that has no address yet, so that no client comes before them; for at most
+/// so long. Clusters whose names have no answer serve without them until there is one.
+pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
+    let wanted = |cluster: &Cluster, directory: &Directory| {
+        let endpoints = directory.endpoints();
+        cluster.hosts().any(|host| endpoints.of_host(host).is_empty())
+    };
+    let clusters = snapshot.plan.clusters.iter().zip(snapshot.directories());
+    let new: Vec<_> = clusters.filter(|(cluster, directory)| wanted(cluster, directory)).collect();
+    if new.is_empty() {
+        return;
+    }
+    let Some(resolver) = resolver(&snapshot.plan) else { return };
+    let mut asking = JoinSet::new();
+    for host in new.iter().flat_map(|(cluster, _)| cluster.hosts()) {
+        let (resolver, host) = (resolver.clone(), host.clone());
+        asking.spawn(async move { (resolver.ask(&host.host).await, host) });
+    }
+    let mut found = HashMap::new();
+    let all = async {
+        while let Some(asked) = asking.join_next().await {
+            if let Ok((Ok((addresses, _)), host)) = asked {
+                found.insert(host, addresses);
+            }
+        }
+    };
+    // What is late is found by the tasks that go on asking.
+    drop(tokio::time::timeout(limit, all).await);
+    for (cluster, directory) in new {
+        let known = directory.endpoints();
+        directory.publish(cluster, |host| {
+            found.get(host).cloned().unwrap_or_else(|| known.of_host(host))
+        });
+    }
+}
+
+/// Whom this plan asks; told and `None` if that cannot be found out.
+pub(super) fn resolver(plan: &Plan) -> Option<Resolver> {
+    match Resolver::new(&plan.runtime.resolvers) {
+        Ok(resolver) => Some(resolver),
+        Err(error) => {
+            tracing::error!(
+                %error,
+                "no host name can be looked up: write runtime.resolvers, or mend /etc/resolv.conf"
+            );
+            None
+        }
+    }
+}
+
+impl Naming {
+    /// Goes on asking for every name of the cluster.
+    pub(super) fn start(
+        cluster: &Cluster,
+        directory: &Arc<Directory>,
+        resolver: &Resolver,
+        peers: &Arc<[Peer]>,
+    ) -> Self {
+        let now = clock::now();
+        let endpoints = directory.endpoints();
+        let known = cluster.hosts();
+        let known = known.map(|host| (host.clone(), Discovery::new(endpoints.of_host(host), now)));
+        let names = Arc::new(Names {
+            cluster: cluster.clone(),
+            directory: Arc::clone(directory),
+            known: Mutex::new(known.collect()),
+            resolver: resolver.clone(),
+            peers: Arc::clone(peers),
+        });
+        let task = |host: &HostPort| {
+            let (names, host) = (Arc::clone(&names), host.clone());
+            Task(tokio::spawn(async move { names.follow(host).await }))
+        };
+        Self { _tasks: cluster.hosts().map(task).collect() }
+    }
+}
+
+impl Names {
+    async fn follow(&self, host: HostPort) {
+        loop {
+            let answer = self.resolver.ask(&host.host).await;
+            let pause = self.take(&host, answer);
+            let random = maglev::hash(format!("{} {:?}", host.host, clock::wall()).as_bytes());
+            // Never before the time is over: up to an eighth later.
+            let late = u32::try_from(random % 128).unwrap_or(0);
+            tokio::time::sleep(pause + pause / 1024 * late).await;
+        }
+    }
+
+    /// Goes by an answer; returns when to ask again.
+    fn take(&self, host: &HostPort, answer: Result<(Vec<IpAddr>, Duration), String>) -> Duration {
+        let (cluster, name) = (&self.cluster.name, &host.host);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(discovery) = known.get_mut(host) else { return TTL_MIN };
+        let now = clock::now();
+        let step = match answer {
+            Ok((addresses, ttl)) => discovery.answered(addresses, ttl, now),
+            Err(cause) => {
+                let step = discovery.failed(now);
+                let kept = discovery.addresses().len();
+                if discovery.is_news() {
+                    tracing::warn!(%cluster, %name, %cause, kept, "the name is not found");
+                } else {
+                    tracing::debug!(%cluster, %name, %cause, kept, "the name is not found");
+                }
+                step
+            }
+        };
+        if step.has_changed {
+            let addresses = discovery.addresses();
+            tracing::info!(%cluster, %name, ?addresses, "the name has other addresses");
+            self.directory.publish(&self.cluster, |host| {
+                known.get(host).map_or_else(Vec::new, |it| it.addresses().to_vec())
+            });
+            tell_all(&self.peers);
+        }
+        step.pause
+    }
+}
+
+fn server(address: &SocketAddr) -> NameServerConfig {
+    let with_port = |mut connection: ConnectionConfig| {
+        connection.port = address.port();
+        connection
+    };
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(with_port);
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
+
+/// For an answer of one of `runtime.resolvers`; the system's configuration has its own.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+/// For a look-up in all.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(15);

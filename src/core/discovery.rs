@@ -1,0 +1,169 @@
+//! The addresses of one host name: how long an answer holds, when to ask again, and what holds while
+//! nobody answers.
+//!
+//! Sans-I/O: answers and times go in. `app::upkeep` asks, on control's thread.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What is known of a name.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    /// In order, and each once.
+    addresses: Vec<IpAddr>,
+    /// When they were last confirmed.
+    good_at: Instant,
+    failures: u32,
+}
+
+/// What an answer, or the lack of one, leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The addresses are others than before.
+    pub has_changed: bool,
+    /// When to ask again.
+    pub pause: Duration,
+}
+
+impl Discovery {
+    /// With what was known of the name before, as if it were confirmed now.
+    pub fn new(addresses: Vec<IpAddr>, now: Instant) -> Self {
+        Self { addresses: in_order(addresses), good_at: now, failures: 0 }
+    }
+
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The name has these addresses for so long. None at all is a failure: a service that has moved has
+    /// addresses elsewhere, and one that is nowhere loses nothing by a dial to where it was.
+    pub fn answered(&mut self, addresses: Vec<IpAddr>, ttl: Duration, now: Instant) -> Step {
+        let addresses = in_order(addresses);
+        if addresses.is_empty() {
+            return self.failed(now);
+        }
+        self.good_at = now;
+        self.failures = 0;
+        let has_changed = addresses != self.addresses;
+        self.addresses = addresses;
+        Step { has_changed, pause: ttl.clamp(TTL_MIN, TTL_MAX) }
+    }
+
+    /// Nobody said what addresses the name has. The last good ones hold for a day.
+    pub fn failed(&mut self, now: Instant) -> Step {
+        let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+        self.failures = self.failures.saturating_add(1);
+        let is_over = now.saturating_duration_since(self.good_at) >= AGE_MAX;
+        let has_changed = is_over && !self.addresses.is_empty();
+        if has_changed {
+            self.addresses.clear();
+        }
+        Step { has_changed, pause }
+    }
+
+    /// True before the second failure in a row.
+    pub fn is_news(&self) -> bool {
+        self.failures <= 1
+    }
+}
+
+fn in_order(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+/// An answer that holds for no time at all is asked for once a second.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+/// A name that moves is noticed within five minutes, whatever its answer says.
+pub const TTL_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long addresses hold that nobody confirms.
+pub const AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of one name; an answer of more is cut to the lowest ones.
+pub const ADDRESSES_MAX: usize = 256;
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "std gives no other way to an Instant")]
+        Instant::now()
+    }
+
+    fn ips(last: &[u8]) -> Vec<IpAddr> {
+        last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    // threat 39
+    #[test]
+    fn an_answer_holds_for_its_ttl_within_bounds() {
+        let now = start();
+        for (ttl, pause) in [(0, 1), (1, 1), (30, 30), (300, 300), (86_400, 300)] {
+            let mut name = Discovery::new(Vec::new(), now);
+            let step = name.answered(ips(&[1]), seconds(ttl), now);
+            assert_eq!(step, Step { has_changed: true, pause: seconds(pause) });
+        }
+    }
+
+    #[test]
+    fn the_order_of_an_answer_is_no_change() {
+        let now = start();
+        let mut name = Discovery::new(ips(&[1, 2]), now);
+        assert!(!name.answered(ips(&[2, 1, 2]), seconds(5), now).has_changed);
+        assert!(name.answered(ips(&[2]), seconds(5), now).has_changed);
+        assert_eq!(name.addresses(), ips(&[2]));
+    }
+
+    // threat 39
+    #[test]
+    fn the_last_good_addresses_hold_for_a_day_of_failures_and_no_longer() {
+        let now = start();
+        let mut name = Discovery::new(Vec::new(), now);
+        name.answered(ips(&[1, 2]), seconds(5), now);
+        let mut at = now;
+        let mut pauses = Vec::new();
+        loop {
+            let step = if pauses.len() % 2 == 0 {
+                name.failed(at)
+            } else {
+                // An empty answer is none.
+                name.answered(Vec::new(), seconds(5), at)
+            };
+            if step.has_changed {
+                break;
+            }
+            assert_eq!(name.addresses(), ips(&[1, 2]));
+            pauses.push(step.pause.as_secs());
+            at += step.pause;
+        }
+        assert!((AGE_MAX..AGE_MAX + RETRY_MAX).contains(&(at - now)));
+        assert!(name.addresses().is_empty());
+        assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
+        assert!(!name.failed(at).has_changed, "told once");
+        assert!(name.answered(ips(&[3]), seconds(5), at).has_changed);
+        assert_eq!(name.failed(at).pause, seconds(1), "pauses begin anew");
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_are_in_order_each_once_and_bounded(
+            answer in prop::collection::vec(any::<[u8; 4]>(), 0..600),
+        ) {
+            let now = start();
+            let mut name = Discovery::new(Vec::new(), now);
+            let step = name.answered(answer.iter().map(|ip| IpAddr::from(*ip)).collect(), TTL_MIN, now);
+            prop_assert_eq!(step.has_changed, !answer.is_empty());
+            prop_assert!(name.addresses().len() <= ADDRESSES_MAX);
+            prop_assert!(name.addresses().is_sorted_by(|one, other| one < other));
+        }
+    }
+}
