@@ -27,11 +27,9 @@ pub(super) enum Refused {
     Except(&'static str),
     /// All but this number.
     ExceptNumber(u64),
-    /// All but `[]`.
-    ExceptEmpty,
 }
 
-use Refused::{Always, Except, ExceptEmpty, ExceptNumber, Kinds, Texts};
+use Refused::{Always, Except, ExceptNumber, Kinds, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
@@ -45,7 +43,6 @@ pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "listener.*.chain.*.filters.type", refused: Kinds(&["connection_limit", "rate_limit"]) },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
     Unavailable { key: "cluster.*.proxy_protocol", refused: Always },
-    Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 
 /// What of the key that [`super::keys`] writes as `key` cannot be used yet, in a sentence; `None`
@@ -77,14 +74,13 @@ impl Refused {
             Self::ExceptNumber(number) => value.as_integer().is_none_or(|integer| {
                 u64::from_str_radix(integer.as_str(), integer.radix()) != Ok(number)
             }),
-            Self::ExceptEmpty => value.as_array().is_none_or(|array| !array.is_empty()),
         }
     }
 
     /// Whether a table, as this key's value or in its list, is refused whatever is in it.
     fn is_for_tables(self) -> bool {
         match self {
-            Self::Always | Self::Except(_) | Self::ExceptNumber(_) | Self::ExceptEmpty => true,
+            Self::Always | Self::Except(_) | Self::ExceptNumber(_) => true,
             Self::Texts(_) | Self::Kinds(_) => false,
         }
     }
@@ -101,7 +97,6 @@ impl Refused {
             }
             Self::Except(text) => format!("\"{text}\""),
             Self::ExceptNumber(number) => number.to_string(),
-            Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("Not available yet, but for `{taken}`.")
     }
@@ -116,7 +111,6 @@ impl Refused {
             Self::Kinds(_) => return "leave this table out".to_owned(),
             Self::Except(text) => format!("{text:?}"),
             Self::ExceptNumber(number) => number.to_string(),
-            Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("leave this key out, or write {instead}")
     }

@@ -5,7 +5,7 @@
 //! same `Location`s.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,6 +174,9 @@ pub struct Timeouts {
     pub handshake: Duration,
     pub idle: Duration,
     pub half_closed: Duration,
+    /// How long the kernel lets bytes stay unacknowledged, or unsent as the peer does not read
+    /// (TCP_USER_TIMEOUT); `None`: as long as it does by itself.
+    pub unacknowledged: Option<Duration>,
 }
 
 /// One filter chain: who it is for, how TLS is spoken with them, where the bytes go.
@@ -389,6 +392,8 @@ pub struct Cluster {
     pub ejection: Option<EjectionRules>,
     /// `None`: no endpoint is probed.
     pub health: Option<Health>,
+    /// Local addresses to dial from, in turn; empty: whichever the kernel takes.
+    pub sources: Vec<IpAddr>,
 }
 
 /// How endpoints are probed.
@@ -479,6 +484,8 @@ pub struct Connect {
     pub timeout: Duration,
     /// Attempts in all, each on the next endpoint that the balancer gives.
     pub attempts: u8,
+    /// As `Timeouts::unacknowledged`, of upstreams.
+    pub unacknowledged: Option<Duration>,
 }
 
 /// Ready upstream connections of one worker to this cluster: dialled and handshaken ahead of need,
@@ -512,14 +519,25 @@ impl Cluster {
     /// Whether both are reached in the same way, as far as the plan says: where it is written and
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
-        let Self { name, at: _, endpoints, balance, tls, connect, pool, limits, ejection, health } =
-            self;
+        let Self {
+            name,
+            at: _,
+            endpoints,
+            balance,
+            tls,
+            connect,
+            pool,
+            limits,
+            ejection,
+            health,
+            sources,
+        } = self;
         let health = match (health, &other.health) {
             (None, None) => true,
             (Some(one), Some(other)) => one.is_same(other),
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (name, endpoints, balance, connect, pool, limits, ejection)
+        (name, endpoints, balance, connect, pool, limits, ejection, sources)
             == (
                 &other.name,
                 &other.endpoints,
@@ -528,6 +546,7 @@ impl Cluster {
                 &other.pool,
                 &other.limits,
                 &other.ejection,
+                &other.sources,
             )
             && health
             && tls.is_some() == other.tls.is_some()

@@ -9,7 +9,7 @@ mod probe;
 
 pub(super) use self::names::settle;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ struct Watched {
 struct Recipe {
     cluster: Arc<str>,
     health: Health,
+    sources: Vec<IpAddr>,
     /// With the name to verify, where an endpoint has none of its own.
     tls: Option<(Arc<UpstreamTerms>, Option<Arc<str>>)>,
 }
@@ -166,7 +167,9 @@ impl Watched {
             let name = member.server_name.as_ref().or(name.as_ref())?;
             Some((terms.dialler(), Arc::clone(name)))
         });
-        let probing = Probing { address: member.address, tls };
+        let mut sources = self.recipe.sources.iter().copied();
+        let source = sources.find(|source| source.is_ipv4() == member.address.is_ipv4());
+        let probing = Probing { address: member.address, source, tls };
         let watch = Watch {
             recipe: Arc::clone(&self.recipe),
             directory: Arc::clone(&self.directory),
@@ -241,7 +244,8 @@ impl Recipe {
             };
             (Arc::clone(snapshot.material.upstream(id)), name)
         });
-        Some(Self { cluster: Arc::clone(&cluster.name), health: cluster.health.clone()?, tls })
+        let (health, sources) = (cluster.health.clone()?, cluster.sources.clone());
+        Some(Self { cluster: Arc::clone(&cluster.name), health, sources, tls })
     }
 }
 

@@ -39,7 +39,8 @@ tables! {
         ejection: RawEjection,
         /// The PROXY protocol header that endpoints are sent.
         proxy_protocol: RawProxyProtocolOut,
-        /// Local addresses to dial from.
+        /// Local addresses to dial from, in turn: "10.0.0.5". Each has the local ports of
+        /// net.ipv4.ip_local_port_range once, over all endpoints. Default: [], whichever the kernel takes.
         sources: List<String>,
     }
 
@@ -59,6 +60,11 @@ tables! {
         timeout: Duration,
         /// Attempts in all, from 1 to 16, each on the next endpoint. Default: 3.
         attempts: u64,
+        /// How long bytes to an endpoint may stay unacknowledged, or unsent because it does not read,
+        /// until the connection is reset; from "1s" to "1d", and "0s" for as long as the kernel tries by
+        /// itself, about 15 minutes, and for ever where the endpoint is there and does not read.
+        /// Default: "0s".
+        unacknowledged: Duration,
     }
 
     /// `cluster.NAME.pool`: connections of each worker, dialled and handshaken ahead of need.

@@ -184,7 +184,6 @@ fn text_for(key: &str) -> (String, u32) {
         "listener.*.proxy_protocol" => "{ from = [\"10.0.0.0/8\"] }",
         "listener.*.prelude" => "\"postgres\"",
         "cluster.*.proxy_protocol" => "{ version = 2 }",
-        "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
         "listener.*.chain.*.filters.type" => {
             let filter = "{ type = \"connection_limit\", connections = 5 }";

@@ -5,7 +5,7 @@
 //! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
@@ -19,9 +19,11 @@ use tokio::sync::Notify;
 
 mod choice;
 mod ready;
+mod sources;
 
 use self::choice::{Chooser, Endpoint, Terms};
 pub(super) use self::ready::keep_ready;
+use self::sources::Sources;
 use super::flow::Leg;
 use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, stream};
 use crate::config::plan::{Balance, ClusterLimits, HashBy, UpstreamServerName};
@@ -42,6 +44,8 @@ pub(super) struct Cluster {
     ready_max: usize,
     balance: Balance,
     limits: ClusterLimits,
+    unacknowledged: Option<Duration>,
+    sources: Sources,
     /// Every endpoint has a name to be verified by, whatever the client asks for.
     is_named: bool,
     chooser: RefCell<Chooser>,
@@ -146,6 +150,8 @@ impl Cluster {
             ready_max: limits.ready_max,
             balance: cluster.balance,
             limits: cluster.limits,
+            unacknowledged: cluster.connect.unacknowledged,
+            sources: Sources::new(&cluster.sources, worker),
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
@@ -266,7 +272,11 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let endpoint = &active.endpoint;
         let address = endpoint.address;
-        let mut leg = Leg::new(connect(address).await?);
+        let mut leg = Leg::new(connect(address, self.sources.next(address)).await?);
+        if let Some(limit) = self.unacknowledged {
+            let failed = |error: std::io::Error| dial_failure(&error, address, None);
+            socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
+        }
         let facts = match &endpoint.tls {
             None => None,
             Some(tls) => {
@@ -440,20 +450,25 @@ impl Drop for Active {
 }
 
 /// A TCP connection to `address`.
-async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address);
-    let stream = stream::register(socket::dial(address).map_err(failed)?).map_err(failed)?;
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refusal> {
+    let failed = |error: std::io::Error| dial_failure(&error, address, source);
+    let socket = socket::dial(address, source).map_err(failed)?;
+    let stream = stream::register(socket).map_err(failed)?;
     pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
     socket::take_error(&stream).map_err(failed)?;
     Ok(stream)
 }
 
-fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+fn dial_failure(error: &std::io::Error, address: SocketAddr, source: Option<IpAddr>) -> Refusal {
     use rustix::io::Errno;
     let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    let is_local = local.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    // EADDRINUSE is what `bind` says when a source has no port left.
+    let of_source = source.map(|_| Errno::ADDRINUSE);
+    let mut local = local.iter().chain(&of_source);
+    let is_local = local.any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
     let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    Refusal::new(reason, format!("{address}: {error}"))
+    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+    Refusal::new(reason, format!("{address}{from}: {error}"))
 }
 
 fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {
