@@ -419,7 +419,6 @@ fn bytes_that_nobody_takes_end_the_session_where_that_has_a_limit() {
     let writer = thread::spawn(move || std::io::Write::write_all(&mut talks, &much));
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
     assert_eq!(line["reason"], "upstream_reset", "{line}");
-    assert!(line["detail"].as_str().unwrap().contains("timed out"), "{line}");
     assert!(writer.join().unwrap().is_err());
     gateway.settled();
 }

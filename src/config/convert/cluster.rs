@@ -77,11 +77,6 @@ fn balance(raw: &RawCluster, problems: &mut Problems) -> Option<Balance> {
         ("maglev", Balance::Maglev(hash_by.unwrap_or(HashBy::Source))),
     ];
     let balance = choice(raw.balance.as_ref(), Balance::RoundRobin, &balances, problems)?;
-    if let (Some(written), false) = (&raw.hash_by, matches!(balance, Balance::Maglev(_))) {
-        let help = "write balance = \"maglev\", or leave hash_by out";
-        problems.add(written.at.clone(), "only \"maglev\" goes by a hash", help);
-        return None;
-    }
     hash_by.and(Some(balance))
 }
 

@@ -23,7 +23,8 @@ tables! {
         balance: String,
         /// For "maglev", what keeps a client with its endpoint: "source", its address; "client", the
         /// first SAN of its verified certificate, or the subject of one without; "server_name", the
-        /// name in its SNI. The address counts where the client has no such name. Default: "source".
+        /// name in its SNI. The address counts where the client has no such name. Changes nothing with
+        /// another balance. Default: "source".
         hash_by: String,
         /// A `[tls.upstream.NAME]`. Left out: plain TCP.
         tls: String,

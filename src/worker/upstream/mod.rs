@@ -50,6 +50,8 @@ pub(super) struct Cluster {
     is_named: bool,
     chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
+    /// Dials for the pool whose tasks have not begun: nothing else counts them yet.
+    starting: Cell<usize>,
     /// The pool was used: it may want to dial.
     used: Notify,
     /// No client that comes now is for it: nothing is made ready any more.
@@ -155,6 +157,7 @@ impl Cluster {
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
+            starting: Cell::new(0),
             used: Notify::new(),
             retired: Cell::new(false),
         }
@@ -384,7 +387,8 @@ impl Cluster {
         }
         let Some(limit) = self.limits.connections else { return usize::MAX };
         let active = usize::try_from(self.series.sum(|it| it.active.value()));
-        (limit.get() / 2).saturating_sub(active.unwrap_or(usize::MAX))
+        let taken = active.unwrap_or(usize::MAX).saturating_add(self.starting.get());
+        (limit.get() / 2).saturating_sub(taken)
     }
 
     /// Ready connections need a name before a client is there.
