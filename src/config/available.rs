@@ -23,18 +23,15 @@ pub(super) enum Refused {
     Texts(&'static [&'static str]),
     /// All but this text.
     Except(&'static str),
-    /// All but `[]`.
-    ExceptEmpty,
 }
 
-use Refused::{Always, Except, ExceptEmpty, Texts};
+use Refused::{Always, Except, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
     Unavailable { key: "limits.memory", refused: Except("0B") },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
-    Unavailable { key: "cluster.*.sources", refused: ExceptEmpty },
 ];
 
 /// What of the key that [`super::keys`] writes as `key` cannot be used yet, in a sentence; `None`
@@ -61,14 +58,13 @@ impl Refused {
             Self::Always => true,
             Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
             Self::Except(text) => value.as_str() != Some(text),
-            Self::ExceptEmpty => value.as_array().is_none_or(|array| !array.is_empty()),
         }
     }
 
     /// Whether a table, as this key's value or in its list, is refused whatever is in it.
     fn is_for_tables(self) -> bool {
         match self {
-            Self::Always | Self::Except(_) | Self::ExceptEmpty => true,
+            Self::Always | Self::Except(_) => true,
             Self::Texts(_) => false,
         }
     }
@@ -84,7 +80,6 @@ impl Refused {
                 return format!("{} are not available yet.", texts.join(" and "));
             }
             Self::Except(text) => format!("\"{text}\""),
-            Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("Not available yet, but for `{taken}`.")
     }
@@ -97,7 +92,6 @@ impl Refused {
                 return format!("use another value than {text:?}, or leave this key out");
             }
             Self::Except(text) => format!("{text:?}"),
-            Self::ExceptEmpty => "[]".to_owned(),
         };
         format!("leave this key out, or write {instead}")
     }

@@ -5,7 +5,7 @@
 //! same `Location`s.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -184,6 +184,9 @@ pub struct Timeouts {
     pub handshake: Duration,
     pub idle: Duration,
     pub half_closed: Duration,
+    /// How long the kernel lets bytes stay unacknowledged, or unsent as the peer does not read
+    /// (TCP_USER_TIMEOUT); `None`: as long as it does by itself.
+    pub unacknowledged: Option<Duration>,
 }
 
 /// One filter chain: who it is for, how TLS is spoken with them, where the bytes go.
@@ -456,6 +459,8 @@ pub struct Cluster {
     pub ejection: Option<EjectionRules>,
     /// `None`: no endpoint is probed.
     pub health: Option<Health>,
+    /// Local addresses to dial from, in turn; empty: whichever the kernel takes.
+    pub sources: Vec<IpAddr>,
 }
 
 /// The PROXY header that goes to an upstream before a client's bytes.
@@ -582,6 +587,8 @@ pub struct Connect {
     pub timeout: Duration,
     /// Attempts in all, each on the next endpoint that the balancer gives.
     pub attempts: u8,
+    /// As `Timeouts::unacknowledged`, of upstreams.
+    pub unacknowledged: Option<Duration>,
 }
 
 /// Ready upstream connections of one worker to this cluster: dialled and handshaken ahead of need,
@@ -616,13 +623,13 @@ impl Cluster {
     /// the number of its TLS terms may differ, and what the terms are is their digest's to say.
     pub fn is_reached_as(&self, other: &Self) -> bool {
         let Self { name, at: _, endpoints, balance, tls, prelude, connect, pool, .. } = self;
-        let Self { proxy_header, limits, ejection, health, .. } = self;
+        let Self { proxy_header, limits, ejection, health, sources, .. } = self;
         let health = match (health, &other.health) {
             (None, None) => true,
             (Some(one), Some(other)) => one.is_same(other),
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (name, endpoints, balance, connect, pool, proxy_header, limits, ejection)
+        (name, endpoints, balance, connect, pool, proxy_header, limits, ejection, sources)
             == (
                 &other.name,
                 &other.endpoints,
@@ -632,6 +639,7 @@ impl Cluster {
                 &other.proxy_header,
                 &other.limits,
                 &other.ejection,
+                &other.sources,
             )
             && health
             && tls.is_some() == other.tls.is_some()

@@ -3,7 +3,7 @@
 //! Nothing here waits: every socket is non-blocking from its birth. Waiting is `worker`'s.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -55,12 +55,16 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
     Ok((socket, peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok())))
 }
 
-/// A socket that is connecting to `address`; writable once it is through (or failed).
-pub fn dial(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A socket that is connecting to `address`, from `source` if there is one; writable once it is through
+/// (or failed).
+pub fn dial(address: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error)
@@ -76,6 +80,11 @@ pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
         None => Ok(()),
         Some(error) => Err(error),
     }
+}
+
+/// How long the kernel lets bytes stay unacknowledged, or unsent as the peer does not read.
+pub fn limit_unacknowledged(socket: &impl AsFd, limit: Duration) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_user_timeout(Some(limit))
 }
 
 /// Sends FIN; what the peer still sends can be read.
@@ -114,7 +123,20 @@ mod tests {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = dial(address).and_then(|socket| take_error(&socket)).unwrap_err();
+        let error = dial(address, None).and_then(|socket| take_error(&socket)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_dial_comes_from_its_source_and_from_no_address_of_others() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let ours = "127.0.0.7".parse().unwrap();
+        let socket = Socket::from(dial(address, Some(ours)).unwrap());
+        let local = socket.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(local.ip(), ours);
+        // TEST-NET-1 (RFC 5737) is no machine's.
+        let error = dial(address, Some("192.0.2.1".parse().unwrap())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

@@ -31,7 +31,7 @@ use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
 use crate::core::session::{Connect, Deadlines, Event, Session, Wish};
-use crate::sys::clock;
+use crate::sys::{clock, socket};
 use crate::tls::{ClientFacts, HelloFacts, Memo};
 
 /// A client and what is known of it.
@@ -126,6 +126,10 @@ impl Connection {
     ) -> Self {
         let timeouts = entrance.plan().timeouts;
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
+        if let Some(limit) = timeouts.unacknowledged {
+            // One that cannot take the option is gone already, which its next read tells.
+            drop(socket::limit_unacknowledged(&stream, limit));
+        }
         Self {
             handshaking: None,
             open: None,

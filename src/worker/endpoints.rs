@@ -181,6 +181,12 @@ impl Endpoints {
                 })),
             }
         }
+        // An address of a name that no source can reach is none of ours.
+        let can_reach = |address: &SocketAddr| {
+            cluster.sources.is_empty()
+                || cluster.sources.iter().any(|source| source.is_ipv4() == address.is_ipv4())
+        };
+        members.retain(|member| can_reach(&member.address));
         // Two names may have one address; the first has it.
         let mut seen = HashSet::new();
         members.retain(|member| seen.insert(member.address));

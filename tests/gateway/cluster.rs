@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use portcullis_kit::{
-    Authority, ClientSpec, Gateway, Identity, Metrics, PATIENCE, PlainEcho, Refusal, ServerTls,
-    TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now, read_to_end, refusal,
-    round_trip,
+    Authority, Behaviour, ClientSpec, Gateway, Identity, Metrics, PATIENCE, PlainEcho, Refusal,
+    ServerTls, TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now,
+    read_to_end, refusal, round_trip,
 };
 use rustls::AlertDescription;
 
@@ -347,4 +347,78 @@ fn nothing_is_made_ready_at_an_endpoint_that_is_ejected() {
     assert_eq!(bad.counts().accepted, tried);
     assert_eq!(bad.counts().bytes, 0);
     assert_eq!(gateway.settled().sum("portcullis_upstream_ready_hits_total", &[]), 6);
+}
+
+#[test] // threat 34
+fn dials_come_from_the_sources_in_turn() {
+    let pki = Pki::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (says, sources) = mpsc::channel();
+    thread::spawn(move || {
+        while let Ok((_socket, from)) = listener.accept() {
+            if says.send(from.ip().to_string()).is_err() {
+                return;
+            }
+        }
+    });
+    let keys = "sources = [\"127.0.0.7\", \"127.0.0.8\"]\nhealth = { type = \"tcp\" }";
+    let gateway = over(&pki, &format!("\"{address}\""), keys);
+    let mut from: Vec<String> = Vec::new();
+    while from.len() < 5 {
+        drop(pki.connect(&gateway));
+        from.push(sources.recv_timeout(PATIENCE).unwrap());
+    }
+    // A probe may be among them.
+    for source in ["127.0.0.7", "127.0.0.8"] {
+        assert!(from.iter().filter(|it| *it == source).count() >= 2, "{from:?}");
+    }
+}
+
+#[test] // threat 34
+fn a_source_that_is_not_ours_is_told_as_this_machines_fault() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    // TEST-NET-1 (RFC 5737) is no machine's.
+    let keys = "sources = [\"192.0.2.1\"]\nejection = { failures = 1, percent_max = 100 }";
+    let gateway = over(&pki, &list(std::slice::from_ref(&upstream)), keys);
+    let got = refusal(gateway.addr("edge"), NAME, &pki.client().build());
+    assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(line["reason"], "local_resources", "{line}");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("{} from 192.0.2.1", upstream.address())), "{line}");
+    // The endpoint is not to blame.
+    let metrics = gateway.settled();
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 0);
+    assert_eq!(metrics.sum("portcullis_endpoint_dial_failures_total", &[]), 3);
+}
+
+#[test] // threat 49
+fn bytes_that_nobody_takes_end_the_session_where_that_has_a_limit() {
+    let pki = Pki::new();
+    let much = vec![b'x'; 32 << 20];
+    let talks = PlainEcho::with(Behaviour::Say(much.clone()));
+    let limit = "timeouts = { unacknowledged = \"1s\" }";
+    let gateway = Config::new(1)
+        .listener("edge", limit)
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[talks.address()], "")
+        .start();
+    let deaf = pki.connect(&gateway);
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
+    assert_eq!(line["reason"], "client_reset", "{line}");
+    assert!(line["detail"].as_str().unwrap().contains("timed out"), "{line}");
+    drop(deaf);
+    gateway.settled();
+    let stalls = PlainEcho::with(Behaviour::Stall);
+    let limit = "connect = { unacknowledged = \"1s\" }";
+    let gateway = over(&pki, &format!("\"{}\"", stalls.address()), limit);
+    let mut talks = pki.connect(&gateway);
+    let writer = thread::spawn(move || std::io::Write::write_all(&mut talks, &much));
+    let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
+    assert_eq!(line["reason"], "upstream_reset", "{line}");
+    assert!(writer.join().unwrap().is_err());
+    gateway.settled();
 }

@@ -50,6 +50,7 @@ impl World {
                 handshake: seconds(10),
                 idle: seconds(60),
                 half_closed: seconds(60),
+                unacknowledged: None,
             },
             connections_max: None,
             connections_per_source: None,

@@ -9,7 +9,7 @@ mod probe;
 
 pub(super) use self::names::settle;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ struct Watched {
 struct Recipe {
     cluster: Arc<str>,
     health: Health,
+    sources: Vec<IpAddr>,
     /// With the name to verify, where an endpoint has none of its own.
     tls: Option<(Arc<UpstreamTerms>, Option<Arc<str>>)>,
     prelude: Option<Prelude>,
@@ -169,9 +170,11 @@ impl Watched {
             let name = member.server_name.as_ref().or(name.as_ref())?;
             Some((terms.dialler(), Arc::clone(name)))
         });
+        let mut sources = self.recipe.sources.iter().copied();
+        let source = sources.find(|source| source.is_ipv4() == member.address.is_ipv4());
         let Recipe { prelude, header, .. } = &*self.recipe;
         let (prelude, header) = (*prelude, header.clone());
-        let probing = Probing { address: member.address, tls, prelude, header };
+        let probing = Probing { address: member.address, source, tls, prelude, header };
         let watch = Watch {
             recipe: Arc::clone(&self.recipe),
             directory: Arc::clone(&self.directory),
@@ -249,6 +252,7 @@ impl Recipe {
         Some(Self {
             cluster: Arc::clone(&cluster.name),
             health: cluster.health.clone()?,
+            sources: cluster.sources.clone(),
             tls,
             prelude: cluster.prelude,
             header: cluster.proxy_header.clone(),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +22,7 @@ use crate::tls::{Dialler, Outcome, Wire};
 #[derive(Debug)]
 pub(super) struct Probing {
     pub(super) address: SocketAddr,
+    pub(super) source: Option<IpAddr>,
     /// With the name to verify. It keeps sessions for itself: probes resume like clients' dials do.
     pub(super) tls: Option<(Dialler, Arc<str>)>,
     pub(super) prelude: Option<Prelude>,
@@ -38,7 +39,7 @@ impl Probing {
     /// # Errors
     /// What is wrong with the endpoint, in words.
     pub(super) async fn probe(&self, probe: &Probe) -> Result<(), String> {
-        let stream = connect(self.address).await.map_err(text)?;
+        let stream = connect(self.address, self.source).await.map_err(text)?;
         let mut peer = Peer { stream, input: Vec::new() };
         let (before_tls, first) = self.headers();
         peer.send(&mut Wire::Plain, &before_tls).await?;
@@ -167,8 +168,8 @@ impl Peer {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(socket::dial(address)?.into())?;
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(socket::dial(address, source)?.into())?;
     stream.writable().await?;
     socket::take_error(&stream)?;
     Ok(stream)

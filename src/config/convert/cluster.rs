@@ -3,6 +3,7 @@
 //! Next: `tls`, whose `upstream` says how it is spoken there.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::super::plan::{
 use super::super::raw::{RawCluster, RawEndpoint};
 use super::{
     Names, WEIGHT_MAX, all, choice, filled, health, number, positive, prelude, process,
-    proxy_protocol, required, tls,
+    proxy_protocol, required, tls, unacknowledged,
 };
 use crate::core::ejection::EjectionRules;
 use crate::core::maglev::ENDPOINTS_MAX;
@@ -53,6 +54,7 @@ pub(super) fn cluster(
     let ejection = ejection(raw, problems);
     let health = health::health(raw, problems);
     let proxy_header = proxy_protocol::sent(raw, problems);
+    let sources = sources(raw, endpoints.as_deref(), problems);
     Some(Cluster {
         name: Arc::clone(&entry.name),
         at: entry.at.clone(),
@@ -66,6 +68,7 @@ pub(super) fn cluster(
         limits,
         ejection: ejection?,
         health: health?,
+        sources: sources?,
     })
 }
 
@@ -205,7 +208,9 @@ fn connect(raw: &RawCluster, problems: &mut Problems) -> Option<Connect> {
     let attempts = table.and_then(|table| table.attempts.as_ref());
     let timeout = positive(timeout, Duration::from_secs(2), problems);
     let attempts = number(attempts, 3, 1..=16, problems);
-    Some(Connect { timeout: timeout?, attempts: attempts? })
+    let unacknowledged_at = table.and_then(|table| table.unacknowledged.as_ref());
+    let unacknowledged = unacknowledged(unacknowledged_at, problems);
+    Some(Connect { timeout: timeout?, attempts: attempts?, unacknowledged: unacknowledged? })
 }
 
 /// Clusters with `tls` keep ready connections unless told otherwise (or their clients choose their
@@ -260,4 +265,45 @@ fn ejection(raw: &RawCluster, problems: &mut Problems) -> Option<Option<Ejection
     let percent_max = number(table.percent_max.as_ref(), 50, 0..=100, problems);
     let rules = EjectionRules { failures: failures?, base: base?, percent_max: percent_max? };
     Some(Some(rules))
+}
+
+/// Each endpoint that is an address needs one of its own family.
+fn sources(
+    raw: &RawCluster,
+    endpoints: Option<&[Endpoint]>,
+    problems: &mut Problems,
+) -> Option<Vec<IpAddr>> {
+    let Some(written) = &raw.sources else { return Some(Vec::new()) };
+    let sources = all(&written.value, |element| {
+        let source: Option<IpAddr> = element.value.parse().ok();
+        let is_local = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+        let source = source.filter(is_local);
+        if source.is_none() {
+            let message = format!("{:?} is no address to dial from", element.value);
+            problems.add(
+                element.at.clone(),
+                message,
+                "write an address of this machine, without a port",
+            );
+        }
+        source
+    })?;
+    for (index, (source, element)) in sources.iter().zip(&written.value).enumerate() {
+        if sources[..index].contains(source) {
+            let message = format!("{source} is in this list already");
+            problems.add(element.at.clone(), message, "");
+        }
+    }
+    for endpoint in endpoints.unwrap_or_default() {
+        if let EndpointAddress::Ip(address) = &endpoint.address
+            && !sources.is_empty()
+            && !sources.iter().any(|source| source.is_ipv4() == address.is_ipv4())
+        {
+            let message = format!("none of them can reach the endpoint {address}");
+            let help = "add an address of the same kind, IPv4 or IPv6";
+            problems.add(written.at.clone(), message, help);
+            return None;
+        }
+    }
+    Some(sources)
 }

@@ -17,7 +17,7 @@ use super::super::plan::{
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, RawWeightedCluster, Table};
 use super::{
     Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, positive, prelude, process,
-    proxy_protocol, required, shown, tls,
+    proxy_protocol, required, shown, tls, unacknowledged,
 };
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
@@ -150,8 +150,15 @@ fn timeouts(raw: &RawListener, problems: &mut Problems) -> Option<Timeouts> {
     let handshake = positive(handshake_at, Duration::from_secs(10), problems);
     let idle = positive(idle_at, Duration::from_secs(60 * 60), problems);
     let half_closed = positive(half_closed_at, Duration::from_secs(60), problems);
-    let timeouts =
-        Timeouts { hello: hello?, handshake: handshake?, idle: idle?, half_closed: half_closed? };
+    let unacknowledged_at = table.and_then(|timeouts| timeouts.unacknowledged.as_ref());
+    let unacknowledged = unacknowledged(unacknowledged_at, problems);
+    let timeouts = Timeouts {
+        hello: hello?,
+        handshake: handshake?,
+        idle: idle?,
+        half_closed: half_closed?,
+        unacknowledged: unacknowledged?,
+    };
     // Both count from accept.
     if timeouts.handshake < timeouts.hello
         && let Some(written) = handshake_at.or(hello_at)

@@ -237,6 +237,26 @@ fn positive(
     Some(written.value)
 }
 
+/// How long the kernel may try to reach a peer; zero, and nothing written, is "off".
+fn unacknowledged(
+    written: Option<&At<Duration>>,
+    problems: &mut Problems,
+) -> Option<Option<Duration>> {
+    let Some(written) = written.filter(|written| !written.value.is_zero()) else {
+        return Some(None);
+    };
+    if !(UNACKNOWLEDGED_MIN..=UNACKNOWLEDGED_MAX).contains(&written.value) {
+        let message = format!("{} is not from 1s to 1d", shown(written.value));
+        problems.add(written.at.clone(), message, "write \"0s\" to leave it to the kernel");
+        return None;
+    }
+    Some(Some(written.value))
+}
+
+/// Less is less than a retransmission takes.
+const UNACKNOWLEDGED_MIN: Duration = Duration::from_secs(1);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 fn plain<T: Copy>(written: Option<&At<T>>, default: T) -> T {
     written.map_or(default, |written| written.value)
 }

@@ -23,8 +23,8 @@ tables! {
         balance: String,
         /// For "maglev", what keeps a client with its endpoint: "source", its address; "client", the
         /// first SAN of its verified certificate, or the subject of one without; "server_name", the
-        /// name in its SNI. The address counts where the client has no such name. Other balancers do not
-        /// ask for it. Default: "source".
+        /// name in its SNI. The address counts where the client has no such name. Changes nothing with
+        /// another balance. Default: "source".
         hash_by: String,
         /// A `[tls.upstream.NAME]`. Left out: plain TCP.
         tls: String,
@@ -43,7 +43,8 @@ tables! {
         ejection: RawEjection,
         /// The PROXY protocol header that endpoints are sent, before each client's bytes. Left out: none.
         proxy_protocol: RawProxyProtocolOut,
-        /// Local addresses to dial from.
+        /// Local addresses to dial from, in turn: "10.0.0.5". Each has the local ports of
+        /// net.ipv4.ip_local_port_range once, over all endpoints. Default: [], whichever the kernel takes.
         sources: List<String>,
     }
 
@@ -63,6 +64,11 @@ tables! {
         timeout: Duration,
         /// Attempts in all, from 1 to 16, each on the next endpoint. Default: 3.
         attempts: u64,
+        /// How long bytes to an endpoint may stay unacknowledged, or unsent because it does not read,
+        /// until the connection is reset; from "1s" to "1d", and "0s" for as long as the kernel tries by
+        /// itself, about 15 minutes, and for ever where the endpoint is there and does not read.
+        /// Default: "0s".
+        unacknowledged: Duration,
     }
 
     /// `cluster.NAME.pool`: connections of each worker, dialled and handshaken ahead of need.

@@ -36,6 +36,9 @@ tables! {
         idle: Duration,
         /// Without a byte once one side has closed its direction. Default: "1m".
         half_closed: Duration,
+        /// How long bytes to a client may stay unacknowledged, or unsent because it does not read, until
+        /// its connection is reset; as `connect.unacknowledged` of a cluster. Default: "0s".
+        unacknowledged: Duration,
     }
 
     /// `listener.NAME.limits`

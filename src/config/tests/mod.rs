@@ -202,7 +202,6 @@ fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
         "limits.memory" => "\"1GiB\"",
-        "cluster.*.sources" => "[\"10.0.0.1\"]",
         // Within lists.
         "tls.upstream.*.certificate.ocsp" => {
             let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";

@@ -5,7 +5,7 @@
 //! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
@@ -19,9 +19,11 @@ use tokio::sync::Notify;
 
 mod choice;
 mod ready;
+mod sources;
 
 use self::choice::{Chooser, Endpoint, Terms};
 pub(super) use self::ready::keep_ready;
+use self::sources::Sources;
 use super::flow::Leg;
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
@@ -49,10 +51,14 @@ pub(super) struct Cluster {
     proxy_header: Option<ProxyHeader>,
     balance: Balance,
     limits: ClusterLimits,
+    unacknowledged: Option<Duration>,
+    sources: Sources,
     /// Every endpoint has a name to be verified by, whatever the client asks for.
     is_named: bool,
     chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
+    /// Dials for the pool whose tasks have not begun: nothing else counts them yet.
+    starting: Cell<usize>,
     /// The pool was used: it may want to dial.
     used: Notify,
     /// No client that comes now is for it: nothing is made ready any more.
@@ -157,9 +163,12 @@ impl Cluster {
             proxy_header: cluster.proxy_header.clone(),
             balance: cluster.balance,
             limits: cluster.limits,
+            unacknowledged: cluster.connect.unacknowledged,
+            sources: Sources::new(&cluster.sources, worker),
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
+            starting: Cell::new(0),
             used: Notify::new(),
             retired: Cell::new(false),
         }
@@ -277,8 +286,11 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let endpoint = &active.endpoint;
         let address = endpoint.address;
-        let mut leg = Leg::new(connect(address).await?);
-        let failed = |error: std::io::Error| dial_failure(&error, address);
+        let mut leg = Leg::new(connect(address, self.sources.next(address)).await?);
+        let failed = |error: std::io::Error| dial_failure(&error, address, None);
+        if let Some(limit) = self.unacknowledged {
+            socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
+        }
         let (before_tls, first) =
             if self.announces_before_tls() { (seeker.ahead, NONE) } else { (NONE, seeker.ahead) };
         leg.send_ahead(worker, before_tls).await.map_err(failed)?;
@@ -395,7 +407,8 @@ impl Cluster {
         }
         let Some(limit) = self.limits.connections else { return usize::MAX };
         let active = usize::try_from(self.series.sum(|it| it.active.value()));
-        (limit.get() / 2).saturating_sub(active.unwrap_or(usize::MAX))
+        let taken = active.unwrap_or(usize::MAX).saturating_add(self.starting.get());
+        (limit.get() / 2).saturating_sub(taken)
     }
 
     /// What every endpoint is told of each client.
@@ -470,20 +483,25 @@ impl Drop for Active {
 }
 
 /// A TCP connection to `address`.
-async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address);
-    let stream = stream::register(socket::dial(address).map_err(failed)?).map_err(failed)?;
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refusal> {
+    let failed = |error: std::io::Error| dial_failure(&error, address, source);
+    let socket = socket::dial(address, source).map_err(failed)?;
+    let stream = stream::register(socket).map_err(failed)?;
     pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
     socket::take_error(&stream).map_err(failed)?;
     Ok(stream)
 }
 
-fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+fn dial_failure(error: &std::io::Error, address: SocketAddr, source: Option<IpAddr>) -> Refusal {
     use rustix::io::Errno;
     let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    let is_local = local.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    // EADDRINUSE is what `bind` says when a source has no port left.
+    let of_source = source.map(|_| Errno::ADDRINUSE);
+    let mut local = local.iter().chain(&of_source);
+    let is_local = local.any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
     let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    Refusal::new(reason, format!("{address}: {error}"))
+    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+    Refusal::new(reason, format!("{address}{from}: {error}"))
 }
 
 fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {

@@ -33,6 +33,7 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
         let (want, room) = (cluster.ready.borrow().want(now), cluster.ready_room());
         for _ in 0..want.min(room) {
             cluster.ready.borrow_mut().dial_started();
+            cluster.starting.set(cluster.starting.get() + 1);
             tokio::task::spawn_local(dial_ahead(Rc::clone(&worker), Rc::clone(&cluster)));
         }
         let mut next = cluster.ready.borrow().next_deadline(now);
@@ -46,6 +47,8 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
 
 /// One dial for the pool.
 async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
+    // From here to the count of open connections nothing waits.
+    cluster.starting.set(cluster.starting.get().saturating_sub(1));
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
     let dial = cluster.dial(&worker, Seeker::NOBODY, &tried);
