@@ -30,6 +30,8 @@ pub(super) struct RevocationList {
     /// Unix seconds.
     pub next_update: u64,
     pub scope: Scope,
+    /// The identifier of the issuer's key, as the list gives it (RFC 5280 §5.2.1); nobody has checked it.
+    pub authority_key: Option<Box<[u8]>>,
     /// SHA-256 of the whole list.
     pub digest: [u8; 32],
     /// Sorted.
@@ -88,7 +90,8 @@ impl RevocationList {
             issuer_text: outline.issuer,
             this_update: outline.this_update,
             next_update: outline.next_update,
-            scope: outline.scope,
+            scope: outline.extensions.scope,
+            authority_key: outline.extensions.authority_key,
             digest: sha256(der),
             revoked,
             signature,
@@ -255,7 +258,7 @@ struct Outline {
     issuer: String,
     this_update: u64,
     next_update: u64,
-    scope: Scope,
+    extensions: Extensions,
     /// `None`: by an algorithm that is not accepted.
     signature: Option<Signature>,
 }
@@ -275,36 +278,50 @@ impl Outline {
         let (rest, issuer) = X509Name::from_der(rest).ok()?;
         let (rest, this_update) = ASN1Time::from_der(rest).ok()?;
         let (mut rest, next_update) = ASN1Time::from_der(rest).ok()?;
-        let mut scope = Scope::default();
+        let mut extensions = Extensions::default();
         while let Ok((after, field)) = Any::from_der(rest) {
             rest = after;
             if field.tag() == Tag(0) {
-                scope = scope_of(field.data)?;
+                extensions = Extensions::parse(field.data)?;
             }
         }
         Some(Self {
             issuer: issuer.to_string(),
             this_update: u64::try_from(this_update.timestamp()).ok()?,
             next_update: u64::try_from(next_update.timestamp()).ok()?,
-            scope,
+            extensions,
             signature: Signature::of(&algorithm, signed, signature),
         })
     }
 }
 
-/// Out of the extensions of a list.
-fn scope_of(extensions: &[u8]) -> Option<Scope> {
-    let (_, all) = Any::from_der(extensions).ok()?;
-    let mut rest = all.data;
-    let mut scope = Scope::default();
-    while !rest.is_empty() {
-        let (after, extension) = X509Extension::from_der(rest).ok()?;
-        rest = after;
-        if extension.oid.to_id_string() == ISSUING_DISTRIBUTION_POINT {
-            scope = Scope::of(&extension)?;
+/// Of a list's extensions those that matter here.
+#[derive(Default)]
+struct Extensions {
+    scope: Scope,
+    authority_key: Option<Box<[u8]>>,
+}
+
+impl Extensions {
+    fn parse(extensions: &[u8]) -> Option<Self> {
+        let (_, all) = Any::from_der(extensions).ok()?;
+        let mut rest = all.data;
+        let mut found = Self::default();
+        while !rest.is_empty() {
+            let (after, extension) = X509Extension::from_der(rest).ok()?;
+            rest = after;
+            match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                    found.authority_key = authority.key_identifier.as_ref().map(|id| id.0.into());
+                }
+                _ if extension.oid.to_id_string() == ISSUING_DISTRIBUTION_POINT => {
+                    found.scope = Scope::of(&extension)?;
+                }
+                _ => {}
+            }
         }
+        Some(found)
     }
-    Some(scope)
 }
 
 fn revoked(issuer: &[u8], list: &BorrowedCertRevocationList<'_>) -> Result<Box<[u128]>, String> {

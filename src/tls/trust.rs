@@ -16,7 +16,7 @@ use super::identity::{identify, sha256};
 use super::leaf::Leaf;
 use super::note::{CertificateNote, NoteKind, owner};
 use super::pem::{self, AnchorFound, Findings};
-use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
+use super::revocation::Revocation;
 use super::standing::{AnchorKey, Standing, Verified, issuer_key};
 use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
 use crate::core::identity::Identity;
@@ -66,14 +66,6 @@ pub struct Anchor {
     spki: Box<[u8]>,
 }
 
-/// Why somebody who was let in before is not any more, as far as look-ups tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lapse {
-    Expired,
-    AnchorGone,
-    Revocation(RevocationFault),
-}
-
 impl TrustStore {
     /// Reads the files of a trust; `None` after a problem.
     pub(super) fn load(
@@ -95,7 +87,7 @@ impl TrustStore {
         let lists = without_superseded(lists, &known, findings);
         let notes = list_notes(&lists);
         let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
-        let rules_digest = rules_digest(trust, &lists);
+        let rules_digest = rules_digest(trust, &lists, &known);
         let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
         parts.extend(lists.iter().map(|list| list.digest));
         // The order of files says nothing about whom to believe.
@@ -154,27 +146,31 @@ impl TrustStore {
 
     /// Whether who has this standing would be let in now: what each resumption asks.
     pub fn holds(&self, standing: &Standing, now: u64) -> bool {
-        self.reaffirm(&standing.verified, now).is_ok()
+        self.reaffirms(&standing.verified, now)
     }
 
     /// Whether a chain that was found good, perhaps by another generation with the same rules, is
     /// still good: by look-ups alone, 0.2 µs for a path of two.
-    ///
-    /// # Errors
-    /// What has changed since; a full authentication says it in detail.
-    pub(super) fn reaffirm(&self, verified: &Verified, now: u64) -> Result<(), Lapse> {
-        if now > verified.until {
-            return Err(Lapse::Expired);
-        }
+    pub(super) fn reaffirms(&self, verified: &Verified, now: u64) -> bool {
+        let is_known = || verified.is_anonymous() || self.by_key.contains_key(&verified.anchor);
+        let is_listed_good = || match &self.revocation {
+            None => true,
+            Some(revocation) => revocation.reaffirms(&verified.path, now),
+        };
+        now <= verified.until && is_known() && is_listed_good()
+    }
+
+    /// What this trust has taken back of that on which somebody was let in, whatever time it is.
+    fn withdrawn(&self, verified: &Verified) -> Option<&'static str> {
         if verified.is_anonymous() {
-            return Ok(());
+            return None;
         }
         if !self.by_key.contains_key(&verified.anchor) {
-            return Err(Lapse::AnchorGone);
+            return Some("the anchor that vouched for it is gone");
         }
-        match &self.revocation {
-            None => Ok(()),
-            Some(revocation) => revocation.reaffirm(&verified.path, now).map_err(Lapse::Revocation),
+        match self.revocation.as_ref()?.revoked(&verified.path)? {
+            0 => Some("it is revoked"),
+            _ => Some("a CA above it is revoked"),
         }
     }
 }
@@ -310,9 +306,16 @@ fn without_superseded<'a>(
     kept.into_iter().map(|(_, list)| list).collect()
 }
 
-fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
-    // Whom the lists speak for: a list that takes the place of one with the same scope is none of it.
-    let speak = |list: &RevocationList| format!("{:?} {:?}", list.issuer, list.scope);
+fn rules_digest(trust: &Trust, lists: &[RevocationList], anchors: &[Anchor]) -> [u8; 32] {
+    // Whom the lists speak for: a list that takes the place of one with the same scope, by the same
+    // key, is none of it. Two CAs may have one name. RFC 5280 §5.2.1 has each list say whose it is;
+    // one that does not is another with every issue.
+    let speak = |list: &RevocationList| {
+        let signer = anchors.iter().find(|anchor| anchor.issued(list)).map(|anchor| anchor.key);
+        let key = list.authority_key.as_deref();
+        let digest = (signer.is_none() && key.is_none()).then_some(list.digest);
+        format!("{:?} {:?} {signer:?} {key:?} {digest:?}", list.issuer, list.scope)
+    };
     let mut issuers: Vec<_> = lists.iter().map(speak).collect();
     issuers.sort_unstable();
     issuers.dedup();
@@ -324,7 +327,8 @@ fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
 
 /// Whether a client whom some other trust, perhaps this one before a change, let in would be let in by
 /// `trust`: look-ups, and the rules about its leaf. A path to an anchor that is new is not searched:
-/// the client's next handshake does that.
+/// the client's next handshake does that. That time passes is no change: what has expired meanwhile
+/// ends no session, nor does it hide what has changed.
 ///
 /// # Errors
 /// Why not, with reason `TrustChanged`.
@@ -332,24 +336,13 @@ pub(super) fn reconsider(
     trust: &TrustStore,
     leaf: Option<&[u8]>,
     standing: Option<&Standing>,
-    now: u64,
 ) -> Result<(), Refusal> {
     let (Some(leaf), Some(standing)) = (leaf, standing) else {
         return Err(changed(
             "the client has no verified certificate, and the trust now asks for one",
         ));
     };
-    let lapse = trust.reaffirm(&standing.verified, now).err();
-    let what = match lapse {
-        // That time passes is no change: expiry ends no session.
-        None | Some(Lapse::Expired) => None,
-        Some(Lapse::AnchorGone) => Some("the anchor that vouched for it is gone".to_owned()),
-        Some(Lapse::Revocation(fault)) => match fault.kind {
-            RevocationFaultKind::Revoked if fault.depth == 0 => Some("it is revoked".to_owned()),
-            RevocationFaultKind::Revoked => Some("a CA above it is revoked".to_owned()),
-            _ => None,
-        },
-    };
+    let what = trust.withdrawn(&standing.verified).map(str::to_owned);
     let rules = || {
         let facts = Leaf::parse(leaf);
         let broken = facts.as_ref().map(|leaf| trust.leaf.check(&leaf.facts()));
