@@ -64,6 +64,13 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
             unread(fault)
         }
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
+        Fault::Unvouched => {
+            let alert = CertificateError::UnknownIssuer;
+            Finding::new(Reason::UnknownIssuer, alert, UNVOUCHED).rule("anchors").hint(
+                "put the certificate of the CA that issued that anchor into anchors, and name the peer \
+                 by san or pins",
+            )
+        }
         Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
         Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
         Fault::Revocation(fault) => revocation(*fault, trust, now),
@@ -410,6 +417,8 @@ struct Unspecified(&'static str);
 /// `openssl x509 -req` without an extension file makes these, so people do meet it.
 const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
                          extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
+const UNVOUCHED: &str = "the anchor that signed the chain is no CA's certificate, and may stand for itself \
+                         alone";
 const MAY_NOT_ISSUE: &str =
     "it may not sign certificates: its key usage lacks keyCertSign, so it is no CA's";
 const NO_POLICY: &str = "no certificate policy holds from the anchor down to it, and a certificate of \

@@ -10,6 +10,7 @@ use rustls::RootCertStore;
 use webpki::VerifiedPath;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
 
 use super::crl::RevocationList;
 use super::identity::{identify, sha256};
@@ -64,6 +65,8 @@ pub struct Anchor {
     name: u64,
     /// SubjectPublicKeyInfo in DER.
     spki: Box<[u8]>,
+    /// Whether it is a CA's. What is not vouches for itself alone.
+    is_authority: bool,
 }
 
 impl TrustStore {
@@ -133,7 +136,8 @@ impl TrustStore {
         Some(AnchorPlace { trust: self.index, anchor })
     }
 
-    /// The anchor at the end of a path that was verified with `roots`.
+    /// The anchor at the end of a path that was verified with `roots`; `None` where it is no CA's and
+    /// the leaf is another certificate than its own. webpki takes any anchor for a CA's.
     pub(super) fn anchor_of(&self, path: &VerifiedPath<'_>) -> Option<&Anchor> {
         let found = path.anchor();
         let is_it = |root: &rustls_pki_types::TrustAnchor<'_>| {
@@ -141,7 +145,8 @@ impl TrustStore {
                 && root.subject_public_key_info == found.subject_public_key_info
                 && root.name_constraints == found.name_constraints
         };
-        self.anchors.get(self.roots.roots.iter().position(is_it)?)
+        let mut found = self.roots.roots.iter().zip(&self.anchors).filter(|(root, _)| is_it(root));
+        found.find(|(_, anchor)| anchor.vouches(path)).map(|(_, anchor)| anchor)
     }
 
     /// Whether who has this standing would be let in now: what each resumption asks.
@@ -178,6 +183,12 @@ impl TrustStore {
 impl Anchor {
     pub(super) fn spki(&self) -> &[u8] {
         &self.spki
+    }
+
+    fn vouches(&self, path: &VerifiedPath<'_>) -> bool {
+        let is_alone = || path.intermediate_certificates().next().is_none();
+        let is_itself = || sha256(&path.end_entity().der()) == self.identity.fingerprint_sha256;
+        self.is_authority || (is_alone() && is_itself())
     }
 
     fn is_called(&self, list: &RevocationList) -> bool {
@@ -218,14 +229,14 @@ fn anchor(
     let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
-        (spki, parsed.is_ca() || parsed.subject() == parsed.issuer())
+        (spki, is_authority(&parsed), parsed.subject() == parsed.issuer())
     });
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, can_vouch)), None) = (parsed, &error) else {
+    let (Some((spki, is_authority, is_self_issued)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
@@ -234,7 +245,7 @@ fn anchor(
         );
         return None;
     };
-    if !can_vouch {
+    if !is_authority && !is_self_issued {
         findings.warning(
             &file.at,
             format!("certificate {number} of {path} is not a CA's: it vouches for nobody"),
@@ -248,9 +259,26 @@ fn anchor(
         key.extend_from_slice(part);
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
+    if !is_authority {
+        key.extend_from_slice(&identity.fingerprint_sha256);
+    }
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
     let (file, key, name) = (file.clone(), AnchorKey(key), issuer_key(&root.subject));
-    Some(Anchor { identity, file, number, key, name, spki })
+    Some(Anchor { identity, file, number, key, name, spki, is_authority })
+}
+
+/// Whether a certificate is a CA's, as OpenSSL tells it of roots too: by its basic constraints; where
+/// it has none, by its key usage; where it is of a version without extensions, by being self-issued.
+fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    match (certificate.basic_constraints(), certificate.key_usage()) {
+        (Ok(Some(basic)), _) => basic.value.ca,
+        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+        (Ok(None), Ok(None)) => {
+            certificate.version() == X509Version::V1
+                && certificate.subject() == certificate.issuer()
+        }
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 /// A list that has the name of an anchor and was not signed by one of that name would refuse every
