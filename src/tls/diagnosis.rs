@@ -228,6 +228,7 @@ fn purpose(error: &webpki::Error) -> String {
         [1, 3, 6, 1, 5, 5, 7, 3, 2] => "clientAuth".to_owned(),
         [1, 3, 6, 1, 5, 5, 7, 3, 3] => "codeSigning".to_owned(),
         [1, 3, 6, 1, 5, 5, 7, 3, 4] => "emailProtection".to_owned(),
+        [2, 5, 29, 37, 0] => "anyExtendedKeyUsage".to_owned(),
         other => other.iter().map(ToString::to_string).collect::<Vec<_>>().join("."),
     };
     let present: Vec<String> = context.present.iter().map(|oid| named(oid)).collect();
@@ -309,7 +310,10 @@ fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
         ));
     }
     let what = format!("the chain that was sent ends at {last}, which is no anchor ({known})");
-    finding(what).hint(format!("add the certificate of {last} to anchors, if it is to be trusted"))
+    finding(what).hint(format!(
+        "if {last} is an intermediate, append its certificate to the peer's chain file; if it is a CA \
+         to be trusted, add it to anchors"
+    ))
 }
 
 /// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is

@@ -324,7 +324,9 @@ fn without_superseded<'a>(
             let (path, issuer) = (file.path.display(), &list.issuer_text);
             findings.warning(
                 &file.at,
-                format!("the revocation list {path} of {issuer} is older than another: not used"),
+                format!(
+                    "the revocation list {path} of {issuer} is no newer than another: not used"
+                ),
                 "take it out of crls",
             );
             continue;
