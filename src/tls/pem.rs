@@ -417,6 +417,15 @@ fn unsound(error: &PemError) -> &'static str {
 fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
     let path = file.path.display();
     let mut bytes = Zeroizing::new(Vec::new());
+    // Opening a pipe would wait for whoever writes into it, and no reload would ever end.
+    if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        findings.problem(
+            &file.at,
+            format!("{path} is not a regular file"),
+            "write the path of one",
+        );
+        return None;
+    }
     let read = File::open(&file.path)
         .and_then(|opened| opened.take(bytes_max + 1).read_to_end(&mut bytes));
     match read {

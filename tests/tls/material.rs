@@ -66,6 +66,19 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_is_told_and_never_waited_for() {
+    let authority = Authority::new("CA");
+    let pipe = authority.directory().join("pipe.crt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::Require(trust));
+    world.plan.trusts[0].anchors = vec![file(&pipe)];
+    let problems = problems(&world);
+    assert!(problems[0].message.ends_with("is not a regular file"), "{problems:?}");
+}
+
+#[test]
 fn trust_without_certificates_is_a_problem_and_never_no_authentication() {
     let authority = Authority::new("CA");
     let mut world = World::new();
@@ -149,9 +162,14 @@ fn file_without_an_end_is_a_problem() {
     let authority = Authority::new("CA");
     let mut world = World::new();
     world.chain("a", &authority.server(&[NAME]), ClientAuth::None);
-    world.plan.downstream_tls[0].certificates[0].chain = file(Path::new("/dev/zero"));
-    let problems = problems(&world);
-    assert!(problems[0].message.contains("is longer than"), "{problems:?}");
+    let long = authority.write("long", "crt", "");
+    std::fs::File::options().write(true).open(&long).unwrap().set_len(1 << 40).unwrap();
+    for (path, what) in [(&*long, "is longer than"), (Path::new("/dev/zero"), "not a regular file")]
+    {
+        world.plan.downstream_tls[0].certificates[0].chain = file(path);
+        let problems = problems(&world);
+        assert!(problems[0].message.contains(what), "{problems:?}");
+    }
 }
 
 #[test]
