@@ -289,6 +289,11 @@ impl Schedule {
         self.start(epoch.saturating_add(self.previous as u64).saturating_add(1))
     }
 
+    /// How many epochs after its own a key still opens.
+    pub fn epochs_kept(&self) -> u64 {
+        self.previous as u64
+    }
+
     pub fn rotate_seconds(&self) -> u64 {
         self.rotate_seconds
     }

@@ -2,7 +2,7 @@
 //! signature check, not one for each certificate.
 //!
 //! What is remembered: this very chain, under this very trust (its anchors, lists and rules), for this
-//! purpose, was found good. Whether it still is, `TrustStore::reaffirm` says each time. Proof of
+//! purpose, was found good. Whether it still is, `TrustStore::reaffirms` says each time. Proof of
 //! possession (CertificateVerify) is never remembered. `verifier` asks.
 //!
 //! A full TLS 1.3 handshake with a client that sends leaf and intermediate (P-256) costs the server
@@ -49,7 +49,7 @@ impl ChainKey {
 /// What was found of this chain, if it was verified on this thread, and still stands.
 pub(super) fn recall(key: ChainKey, trust: &TrustStore, now: u64) -> Option<Arc<Verified>> {
     MEMO.with_borrow_mut(|memo| memo.recall(key))
-        .filter(|known| known.from <= now && trust.reaffirm(known, now).is_ok())
+        .filter(|known| known.from <= now && trust.reaffirms(known, now))
 }
 
 /// Remembers a chain that was verified in full.

@@ -30,6 +30,8 @@ pub(super) struct RevocationList {
     /// Unix seconds.
     pub next_update: u64,
     pub scope: Scope,
+    /// The identifier of the issuer's key, as the list gives it (RFC 5280 §5.2.1); nobody has checked it.
+    pub authority_key: Option<Box<[u8]>>,
     /// SHA-256 of the whole list.
     pub digest: [u8; 32],
     /// Sorted.
@@ -73,7 +75,10 @@ impl RevocationList {
     /// # Errors
     /// What is wrong with it, in words for the operator.
     pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
-        let list = BorrowedCertRevocationList::from_der(der).map_err(unusable)?;
+        let list = BorrowedCertRevocationList::from_der(der).map_err(|error| {
+            // webpki has one word for these and for garbage, and OpenSSL makes the first unless told.
+            missing(der).map_or_else(|| unusable(error), str::to_owned)
+        })?;
         let outline = Outline::parse(der).ok_or("it is not sound DER")?;
         let signature = outline
             .signature
@@ -88,7 +93,8 @@ impl RevocationList {
             issuer_text: outline.issuer,
             this_update: outline.this_update,
             next_update: outline.next_update,
-            scope: outline.scope,
+            scope: outline.extensions.scope,
+            authority_key: outline.extensions.authority_key,
             digest: sha256(der),
             revoked,
             signature,
@@ -255,7 +261,7 @@ struct Outline {
     issuer: String,
     this_update: u64,
     next_update: u64,
-    scope: Scope,
+    extensions: Extensions,
     /// `None`: by an algorithm that is not accepted.
     signature: Option<Signature>,
 }
@@ -275,36 +281,50 @@ impl Outline {
         let (rest, issuer) = X509Name::from_der(rest).ok()?;
         let (rest, this_update) = ASN1Time::from_der(rest).ok()?;
         let (mut rest, next_update) = ASN1Time::from_der(rest).ok()?;
-        let mut scope = Scope::default();
+        let mut extensions = Extensions::default();
         while let Ok((after, field)) = Any::from_der(rest) {
             rest = after;
             if field.tag() == Tag(0) {
-                scope = scope_of(field.data)?;
+                extensions = Extensions::parse(field.data)?;
             }
         }
         Some(Self {
             issuer: issuer.to_string(),
             this_update: u64::try_from(this_update.timestamp()).ok()?,
             next_update: u64::try_from(next_update.timestamp()).ok()?,
-            scope,
+            extensions,
             signature: Signature::of(&algorithm, signed, signature),
         })
     }
 }
 
-/// Out of the extensions of a list.
-fn scope_of(extensions: &[u8]) -> Option<Scope> {
-    let (_, all) = Any::from_der(extensions).ok()?;
-    let mut rest = all.data;
-    let mut scope = Scope::default();
-    while !rest.is_empty() {
-        let (after, extension) = X509Extension::from_der(rest).ok()?;
-        rest = after;
-        if extension.oid.to_id_string() == ISSUING_DISTRIBUTION_POINT {
-            scope = Scope::of(&extension)?;
+/// Of a list's extensions those that matter here.
+#[derive(Default)]
+struct Extensions {
+    scope: Scope,
+    authority_key: Option<Box<[u8]>>,
+}
+
+impl Extensions {
+    fn parse(extensions: &[u8]) -> Option<Self> {
+        let (_, all) = Any::from_der(extensions).ok()?;
+        let mut rest = all.data;
+        let mut found = Self::default();
+        while !rest.is_empty() {
+            let (after, extension) = X509Extension::from_der(rest).ok()?;
+            rest = after;
+            match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                    found.authority_key = authority.key_identifier.as_ref().map(|id| id.0.into());
+                }
+                _ if extension.oid.to_id_string() == ISSUING_DISTRIBUTION_POINT => {
+                    found.scope = Scope::of(&extension)?;
+                }
+                _ => {}
+            }
         }
+        Some(found)
     }
-    Some(scope)
 }
 
 fn revoked(issuer: &[u8], list: &BorrowedCertRevocationList<'_>) -> Result<Box<[u128]>, String> {
@@ -316,6 +336,24 @@ fn revoked(issuer: &[u8], list: &BorrowedCertRevocationList<'_>) -> Result<Box<[
     }
     revoked.sort_unstable();
     Ok(revoked.into())
+}
+
+/// What an otherwise sound list lacks that RFC 5280 §5.1.2 demands.
+fn missing(der: &[u8]) -> Option<&'static str> {
+    let (_, whole) = Any::from_der(der).ok()?;
+    let (_, body) = Any::from_der(whole.data).ok()?;
+    let (rest, first) = Any::from_der(body.data).ok()?;
+    if first.tag() == Tag::Sequence {
+        return Some(
+            "it is of version 1, which has no number: have version 2 issued (`crlnumber` in the \
+             configuration of `openssl ca`)",
+        );
+    }
+    let (rest, _algorithm) = Any::from_der(rest).ok()?;
+    let (rest, _issuer) = X509Name::from_der(rest).ok()?;
+    let (rest, _this_update) = ASN1Time::from_der(rest).ok()?;
+    let lacks_next = rest.is_empty() || ASN1Time::from_der(rest).is_err();
+    lacks_next.then_some("it does not say when the next one is due (nextUpdate)")
 }
 
 fn unusable(error: webpki::Error) -> String {
@@ -435,6 +473,33 @@ mod tests {
             }
             assert!(RevocationList::parse(&good[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn what_a_list_lacks_is_told_in_words() {
+        // Long enough for two bytes of length.
+        let good = list(&p256(), &[&[7_u8; 19][..]; 16], None);
+        let (_, whole) = Any::from_der(&good).unwrap();
+        let (signed, body) = Any::from_der(whole.data).unwrap();
+        let (after_version, _) = Any::from_der(body.data).unwrap();
+        let sequence = |inside: &[u8]| {
+            let length = u16::try_from(inside.len()).unwrap().to_be_bytes();
+            [&[0x30, 0x82], &length[..], inside].concat()
+        };
+        let of_body = |body: &[u8]| sequence(&[&sequence(body), signed].concat());
+        let told = |der: &[u8]| RevocationList::parse(der).unwrap_err();
+        assert!(RevocationList::parse(&of_body(body.data)).is_ok());
+        let first = told(&of_body(after_version));
+        assert!(first.starts_with("it is of version 1"), "{first}");
+        let mut rest = body.data;
+        for _ in 0..4 {
+            (rest, _) = Any::from_der(rest).unwrap();
+        }
+        let before = &body.data[..body.data.len() - rest.len()];
+        let (after_next, _) = Any::from_der(rest).unwrap();
+        let told_without = told(&of_body(&[before, after_next].concat()));
+        assert!(told_without.contains("nextUpdate"), "{told_without}");
+        assert!(told(&good[..good.len() / 2]).starts_with("webpki finds"));
     }
 
     #[test]

@@ -64,6 +64,13 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
             unread(fault)
         }
         Fault::Path(error) => path(error, &sent, &trust.roots, now),
+        Fault::Unvouched => {
+            let alert = CertificateError::UnknownIssuer;
+            Finding::new(Reason::UnknownIssuer, alert, UNVOUCHED).rule("anchors").hint(
+                "put the certificate of the CA that issued that anchor into anchors, and name the peer \
+                 by san or pins",
+            )
+        }
         Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
         Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
         Fault::Revocation(fault) => revocation(*fault, trust, now),
@@ -221,6 +228,7 @@ fn purpose(error: &webpki::Error) -> String {
         [1, 3, 6, 1, 5, 5, 7, 3, 2] => "clientAuth".to_owned(),
         [1, 3, 6, 1, 5, 5, 7, 3, 3] => "codeSigning".to_owned(),
         [1, 3, 6, 1, 5, 5, 7, 3, 4] => "emailProtection".to_owned(),
+        [2, 5, 29, 37, 0] => "anyExtendedKeyUsage".to_owned(),
         other => other.iter().map(ToString::to_string).collect::<Vec<_>>().join("."),
     };
     let present: Vec<String> = context.present.iter().map(|oid| named(oid)).collect();
@@ -302,7 +310,10 @@ fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
         ));
     }
     let what = format!("the chain that was sent ends at {last}, which is no anchor ({known})");
-    finding(what).hint(format!("add the certificate of {last} to anchors, if it is to be trusted"))
+    finding(what).hint(format!(
+        "if {last} is an intermediate, append its certificate to the peer's chain file; if it is a CA \
+         to be trusted, add it to anchors"
+    ))
 }
 
 /// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
@@ -410,6 +421,8 @@ struct Unspecified(&'static str);
 /// `openssl x509 -req` without an extension file makes these, so people do meet it.
 const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
                          extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
+const UNVOUCHED: &str = "the anchor that signed the chain is no CA's certificate, and may stand for itself \
+                         alone";
 const MAY_NOT_ISSUE: &str =
     "it may not sign certificates: its key usage lacks keyCertSign, so it is no CA's";
 const NO_POLICY: &str = "no certificate policy holds from the anchor down to it, and a certificate of \

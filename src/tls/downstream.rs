@@ -150,11 +150,11 @@ impl DownstreamTerms {
     ///
     /// # Errors
     /// Why not.
-    pub fn reconsider(&self, client: &ClientFacts, now: u64) -> Result<(), Refusal> {
+    pub fn reconsider(&self, client: &ClientFacts) -> Result<(), Refusal> {
         let Some(trust) = &self.trust else { return Ok(()) };
         let may_be_nobody = client.leaf.is_none() && !self.requires_certificate;
         if trust.mode == Mode::Enforce && !may_be_nobody {
-            trust::reconsider(trust, client.leaf.as_deref(), client.standing.as_ref(), now)?;
+            trust::reconsider(trust, client.leaf.as_deref(), client.standing.as_ref())?;
         }
         let denials = filters::denials(&self.filters, client.verified_leaf());
         let enforced = |(at, _): &(usize, Refusal)| filters::is_enforced(&self.filters[*at]);

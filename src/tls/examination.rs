@@ -254,7 +254,10 @@ impl Stage {
             Fault::Path(Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension) => {
                 Self::Purpose
             }
-            Fault::Path(_) | Fault::MayNotIssue { .. } | Fault::Policies { .. } => Self::Path,
+            Fault::Path(_)
+            | Fault::Unvouched
+            | Fault::MayNotIssue { .. }
+            | Fault::Policies { .. } => Self::Path,
             Fault::TooDeep { .. } => Self::Depth,
             Fault::Revocation(_) => Self::Revocation,
             Fault::Rule(violation) => match violation {

@@ -391,7 +391,7 @@ impl TimeProvider for Clock {
     }
 }
 
-/// Everything that decides whether a client may have this chain, but for what `TrustStore::reaffirm`
+/// Everything that decides whether a client may have this chain, but for what `TrustStore::reaffirms`
 /// looks up. Names and not ids: a reload may number them anew.
 fn scope(
     listener: &Listener,

@@ -20,6 +20,8 @@ mod handshake_context;
 mod identity;
 mod leaf;
 pub mod material;
+#[cfg(test)]
+mod mutations;
 pub mod note;
 mod path;
 pub mod peer;

@@ -48,6 +48,8 @@ pub(super) enum Fault {
     Unreadable,
     /// What webpki says.
     Path(webpki::Error),
+    /// The anchor above it is no CA's.
+    Unvouched,
     /// A CA above the leaf may not sign certificates.
     MayNotIssue {
         depth: usize,
@@ -134,6 +136,7 @@ pub(super) fn watched(
 
 /// What webpki leaves to its caller on a path that holds.
 fn judge(trust: &TrustStore, path: &VerifiedPath<'_>, now: u64) -> Result<(), Fault> {
+    let Some(anchor) = trust.anchor_of(path) else { return Err(Fault::Unvouched) };
     let intermediates = path.intermediate_certificates().count();
     if intermediates > usize::from(trust.depth_max) {
         return Err(Fault::TooDeep { intermediates });
@@ -144,9 +147,7 @@ fn judge(trust: &TrustStore, path: &VerifiedPath<'_>, now: u64) -> Result<(), Fa
         }
     }
     policies::check(path).map_err(|depth| Fault::Policies { depth })?;
-    let (Some(revocation), Some(anchor)) = (&trust.revocation, trust.anchor_of(path)) else {
-        return Ok(());
-    };
+    let Some(revocation) = &trust.revocation else { return Ok(()) };
     revocation.check(path, anchor.spki(), now).map_err(Fault::Revocation)
 }
 

@@ -256,6 +256,7 @@ fn lists_of(
     }
     let help = "it must be a CRL, in PEM with -----BEGIN X509 CRL----- lines, or in DER";
     match CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if !is_whole(file, &text, ("X509 CRL", found.len()), findings) => None,
         Ok(found) if found.is_empty() => {
             findings.problem(&file.at, format!("{path} holds no revocation list"), help);
             None
@@ -301,6 +302,7 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
     let text = read(file, FILE_BYTES_MAX, findings)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
+        Ok(found) if !is_whole(file, &text, ("CERTIFICATE", found.len()), findings) => None,
         Ok(found) if found.is_empty() => {
             let (what, help) = match Content::of(&text) {
                 Content::Nothing => (", it is empty", CERTIFICATE_HELP),
@@ -349,7 +351,11 @@ fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<
                 Content::Der => {
                     (" in PEM, it looks like DER", "openssl pkey -inform der -in FILE -out NEW")
                 }
-                Content::Key | Content::EncryptedKey | Content::Other => ("", KEY_HELP),
+                Content::Key => (
+                    " that can be read",
+                    "its BEGIN line stands alone on a line, without spaces before it",
+                ),
+                Content::EncryptedKey | Content::Other => ("", KEY_HELP),
             };
             findings.problem(&file.at, format!("{path} holds no private key{what}"), help);
             None
@@ -411,6 +417,15 @@ fn unsound(error: &PemError) -> &'static str {
 fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroizing<Vec<u8>>> {
     let path = file.path.display();
     let mut bytes = Zeroizing::new(Vec::new());
+    // Opening a pipe would wait for whoever writes into it, and no reload would ever end.
+    if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        findings.problem(
+            &file.at,
+            format!("{path} is not a regular file"),
+            "write the path of one",
+        );
+        return None;
+    }
     let read = File::open(&file.path)
         .and_then(|opened| opened.take(bytes_max + 1).read_to_end(&mut bytes));
     match read {
@@ -419,7 +434,13 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
             findings.problem(&file.at, message, "is this the right file?");
             None
         }
-        Ok(_) => Some(bytes),
+        Ok(_) => {
+            // Editors of Windows put one there, and the BEGIN line behind it would be none.
+            if bytes.starts_with(BYTE_ORDER_MARK) {
+                bytes.drain(..BYTE_ORDER_MARK.len());
+            }
+            Some(bytes)
+        }
         Err(error) => {
             let help = match error.kind() {
                 io::ErrorKind::NotFound => {
@@ -435,6 +456,48 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
             None
         }
     }
+}
+
+/// Whether all that `text` begins was read: a reader of PEM passes over what it does not know, and one
+/// certificate or list less is found out by the wrong people.
+fn is_whole(
+    file: &FileRef,
+    text: &[u8],
+    (label, read): (&str, usize),
+    findings: &mut Findings,
+) -> bool {
+    let begun = begun(text, label.as_bytes());
+    if begun <= read {
+        return true;
+    }
+    let path = file.path.display();
+    findings.problem(
+        &file.at,
+        format!("{path} begins {begun} times with {label}, and {read} of them can be read"),
+        format!(
+            "each -----BEGIN {label}----- and each END stands alone on its line, without spaces before \
+             it; what is not to be read begins with #"
+        ),
+    );
+    false
+}
+
+/// How many sections begin in `text` with this label, or with one that ends so.
+fn begun(text: &[u8], label: &[u8]) -> usize {
+    let lines = text.split(|byte| matches!(byte, b'\n' | b'\r'));
+    // No line of base64 has a dash.
+    let telling = lines.filter(|line| line.contains(&b'-') && !line.trim_ascii().starts_with(b"#"));
+    let sections = telling.map(|line| {
+        let starts = (0..line.len()).filter(|at| line[*at..].starts_with(BEGIN));
+        let labels = starts.filter_map(|at| {
+            let label = &line[at + BEGIN.len()..];
+            let end = label.windows(DASHES.len()).position(|window| window == DASHES)?;
+            Some(&label[..end])
+        });
+        // TRUSTED CERTIFICATE of OpenSSL, but no NEW CERTIFICATE REQUEST.
+        labels.filter(|found| found.ends_with(label)).count()
+    });
+    sections.sum()
 }
 
 /// A private key that everyone on the machine can read loads with a warning.
@@ -481,6 +544,10 @@ fn check(
     }
     Some(identity)
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BEGIN: &[u8] = b"-----BEGIN ";
+const DASHES: &[u8] = b"-----";
 
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
 const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \

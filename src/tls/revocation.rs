@@ -168,34 +168,26 @@ impl Revocation {
         Ok(Some(*newest))
     }
 
-    /// Whether a path that was accepted before still stands, by look-up. What cannot be told here is
-    /// an error too: a full authentication tells.
-    ///
-    /// # Errors
-    /// As for `check`.
-    pub(super) fn reaffirm(
-        &self,
-        path: &[CertificateKey],
-        now: u64,
-    ) -> Result<(), RevocationFault> {
-        for (depth, key) in path[..self.checked(path.len())].iter().enumerate() {
+    /// Whether a path that was accepted before still stands, by look-up. What cannot be told here does
+    /// not: a full authentication tells.
+    pub(super) fn reaffirms(&self, path: &[CertificateKey], now: u64) -> bool {
+        let plan::Revocation { unknown, stale, .. } = self.settings;
+        self.revoked(path).is_none()
+            && path[..self.checked(path.len())].iter().all(|key| {
+                let lists = self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default();
+                let is_stale = || lists.iter().any(|at| self.lists[*at].next_update < now);
+                (unknown == Uncertain::Accept || !lists.is_empty())
+                    && (stale == Uncertain::Accept || !is_stale())
+            })
+    }
+
+    /// The depth of a certificate of an accepted path that a list names now, whatever else the lists
+    /// say, or do not say any more.
+    pub(super) fn revoked(&self, path: &[CertificateKey]) -> Option<usize> {
+        path[..self.checked(path.len())].iter().position(|key| {
             let lists = self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default();
-            let fault = |kind, list| {
-                let depth = u8::try_from(depth).unwrap_or(u8::MAX);
-                Err(RevocationFault { kind, depth, list })
-            };
-            if let Some(at) = lists.iter().find(|at| self.lists[**at].revokes(*key)) {
-                return fault(RevocationFaultKind::Revoked, Some(*at));
-            }
-            if lists.is_empty() && self.settings.unknown == Uncertain::Refuse {
-                return fault(RevocationFaultKind::Unknown, None);
-            }
-            let stale = lists.iter().find(|at| self.lists[**at].next_update < now);
-            if let (Some(at), Uncertain::Refuse) = (stale, self.settings.stale) {
-                return fault(RevocationFaultKind::Stale, Some(*at));
-            }
-        }
-        Ok(())
+            lists.iter().any(|at| self.lists[*at].revokes(*key))
+        })
     }
 
     /// How many certificates of a path are looked at, from the leaf on.

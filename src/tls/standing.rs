@@ -2,7 +2,7 @@
 //! until when. Small enough for a ticket and for every live session.
 //!
 //! Made by a full authentication; whoever resumes or stays on is measured by it again
-//! (`trust::TrustStore::reaffirm`) at the cost of look-ups.
+//! (`trust::TrustStore::reaffirms`) at the cost of look-ups.
 
 use std::sync::Arc;
 

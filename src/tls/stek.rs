@@ -155,8 +155,8 @@ impl StekKeys {
         if same { Reloaded::Same } else { Reloaded::Changed }
     }
 
-    /// Moves to the epoch of `unix_now`. Keys that are random at start never go back; those of a root
-    /// follow the clock; those of files stay.
+    /// Moves to the epoch of `unix_now`. Keys that are random at start never go back, and are drawn anew
+    /// after a clock that was far off; those of a root follow the clock; those of files stay.
     pub fn rotate(&self, unix_now: u64) -> Rotation {
         let present = self.keys.load_full();
         let (Held::Auto(ring) | Held::Root(ring)) = &present.held else {
@@ -165,7 +165,18 @@ impl StekKeys {
         let mut ring = ring.clone();
         let turned = match ring.advance(unix_now) {
             Advance::Rotated { .. } | Advance::Returned { .. } => true,
-            Advance::Kept | Advance::ClockBehind { .. } | Advance::ClockAhead { .. } => false,
+            Advance::Kept => false,
+            Advance::ClockBehind { epochs } if epochs <= ring.schedule().epochs_kept() => false,
+            // A clock that was wrong by more than tickets live, and is right now: to wait until it is
+            // as late again would be to seal with one key for years.
+            Advance::ClockBehind { .. } | Advance::ClockAhead { .. } => match random_root() {
+                Ok(root) => {
+                    let schedule = *ring.schedule();
+                    ring = TicketRing::new(&root, schedule.epoch(unix_now), schedule);
+                    true
+                }
+                Err(_) => false,
+            },
         };
         let next = unix_now.saturating_add(ring.next_rotation(unix_now).as_secs());
         if turned {

@@ -18,6 +18,7 @@ use super::identity::sha256;
 use super::standing::{AnchorKey, CertificateKey, Standing, Verified};
 use super::stek::{KEY_ID_BYTES, StekKeys};
 use super::trust::TrustStore;
+use crate::core::client_hello::HELLO_BYTES_MAX;
 
 /// Seals and opens the tickets of one scope.
 pub(super) struct Ticketer {
@@ -93,7 +94,11 @@ impl Ticketer {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let claims = CLAIMS + CLAIMS_A_CERTIFICATE * standing.verified.path.len();
-        let mut ticket = Vec::with_capacity(PREFIX + claims + state.len() + TAG);
+        let bytes = PREFIX + claims + state.len() + TAG;
+        if bytes > TICKET_BYTES_MAX {
+            return None;
+        }
+        let mut ticket = Vec::with_capacity(bytes);
         ticket.push(FORMAT);
         ticket.extend_from_slice(&stek.id);
         ticket.extend_from_slice(&nonce);
@@ -232,8 +237,9 @@ const PREFIX: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
 const CLAIMS: usize = 8 + 8 + 8 + 8 + 32 + 16 + 1;
 const CLAIMS_A_CERTIFICATE: usize = 8 + 16;
 const TAG: usize = 16;
-/// A client chain of 32 KiB and room for the rest of the state.
-const TICKET_BYTES_MAX: usize = 40 * 1024;
+/// The client's chain is in it, and the client sends it back in a hello: one that grew beyond its limit
+/// would be refused. What else is in a hello is less than 4 KiB, with post-quantum shares of keys.
+const TICKET_BYTES_MAX: usize = HELLO_BYTES_MAX - 4 * 1024;
 const TICKETS_TRIED_MAX: u8 = 4;
 
 #[cfg(test)]

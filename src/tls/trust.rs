@@ -10,13 +10,14 @@ use rustls::RootCertStore;
 use webpki::VerifiedPath;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Version;
 
 use super::crl::RevocationList;
 use super::identity::{identify, sha256};
 use super::leaf::Leaf;
 use super::note::{CertificateNote, NoteKind, owner};
 use super::pem::{self, AnchorFound, Findings};
-use super::revocation::{Revocation, RevocationFault, RevocationFaultKind};
+use super::revocation::Revocation;
 use super::standing::{AnchorKey, Standing, Verified, issuer_key};
 use crate::config::plan::{FileRef, OnChange, RevocationCheck, Trust};
 use crate::core::identity::Identity;
@@ -64,14 +65,8 @@ pub struct Anchor {
     name: u64,
     /// SubjectPublicKeyInfo in DER.
     spki: Box<[u8]>,
-}
-
-/// Why somebody who was let in before is not any more, as far as look-ups tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lapse {
-    Expired,
-    AnchorGone,
-    Revocation(RevocationFault),
+    /// Whether it is a CA's. What is not vouches for itself alone.
+    is_authority: bool,
 }
 
 impl TrustStore {
@@ -95,7 +90,7 @@ impl TrustStore {
         let lists = without_superseded(lists, &known, findings);
         let notes = list_notes(&lists);
         let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
-        let rules_digest = rules_digest(trust, &lists);
+        let rules_digest = rules_digest(trust, &lists, &known);
         let mut parts: Vec<[u8; 32]> = known.iter().map(|one| sha256(&one.key.0)).collect();
         parts.extend(lists.iter().map(|list| list.digest));
         // The order of files says nothing about whom to believe.
@@ -141,7 +136,8 @@ impl TrustStore {
         Some(AnchorPlace { trust: self.index, anchor })
     }
 
-    /// The anchor at the end of a path that was verified with `roots`.
+    /// The anchor at the end of a path that was verified with `roots`; `None` where it is no CA's and
+    /// the leaf is another certificate than its own. webpki takes any anchor for a CA's.
     pub(super) fn anchor_of(&self, path: &VerifiedPath<'_>) -> Option<&Anchor> {
         let found = path.anchor();
         let is_it = |root: &rustls_pki_types::TrustAnchor<'_>| {
@@ -149,32 +145,37 @@ impl TrustStore {
                 && root.subject_public_key_info == found.subject_public_key_info
                 && root.name_constraints == found.name_constraints
         };
-        self.anchors.get(self.roots.roots.iter().position(is_it)?)
+        let mut found = self.roots.roots.iter().zip(&self.anchors).filter(|(root, _)| is_it(root));
+        found.find(|(_, anchor)| anchor.vouches(path)).map(|(_, anchor)| anchor)
     }
 
     /// Whether who has this standing would be let in now: what each resumption asks.
     pub fn holds(&self, standing: &Standing, now: u64) -> bool {
-        self.reaffirm(&standing.verified, now).is_ok()
+        self.reaffirms(&standing.verified, now)
     }
 
     /// Whether a chain that was found good, perhaps by another generation with the same rules, is
     /// still good: by look-ups alone, 0.2 µs for a path of two.
-    ///
-    /// # Errors
-    /// What has changed since; a full authentication says it in detail.
-    pub(super) fn reaffirm(&self, verified: &Verified, now: u64) -> Result<(), Lapse> {
-        if now > verified.until {
-            return Err(Lapse::Expired);
-        }
+    pub(super) fn reaffirms(&self, verified: &Verified, now: u64) -> bool {
+        let is_known = || verified.is_anonymous() || self.by_key.contains_key(&verified.anchor);
+        let is_listed_good = || match &self.revocation {
+            None => true,
+            Some(revocation) => revocation.reaffirms(&verified.path, now),
+        };
+        now <= verified.until && is_known() && is_listed_good()
+    }
+
+    /// What this trust has taken back of that on which somebody was let in, whatever time it is.
+    fn withdrawn(&self, verified: &Verified) -> Option<&'static str> {
         if verified.is_anonymous() {
-            return Ok(());
+            return None;
         }
         if !self.by_key.contains_key(&verified.anchor) {
-            return Err(Lapse::AnchorGone);
+            return Some("the anchor that vouched for it is gone");
         }
-        match &self.revocation {
-            None => Ok(()),
-            Some(revocation) => revocation.reaffirm(&verified.path, now).map_err(Lapse::Revocation),
+        match self.revocation.as_ref()?.revoked(&verified.path)? {
+            0 => Some("it is revoked"),
+            _ => Some("a CA above it is revoked"),
         }
     }
 }
@@ -182,6 +183,12 @@ impl TrustStore {
 impl Anchor {
     pub(super) fn spki(&self) -> &[u8] {
         &self.spki
+    }
+
+    fn vouches(&self, path: &VerifiedPath<'_>) -> bool {
+        let is_alone = || path.intermediate_certificates().next().is_none();
+        let is_itself = || sha256(&path.end_entity().der()) == self.identity.fingerprint_sha256;
+        self.is_authority || (is_alone() && is_itself())
     }
 
     fn is_called(&self, list: &RevocationList) -> bool {
@@ -222,14 +229,14 @@ fn anchor(
     let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
-        (spki, parsed.is_ca() || parsed.subject() == parsed.issuer())
+        (spki, is_authority(&parsed), parsed.subject() == parsed.issuer())
     });
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, can_vouch)), None) = (parsed, &error) else {
+    let (Some((spki, is_authority, is_self_issued)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
@@ -238,7 +245,7 @@ fn anchor(
         );
         return None;
     };
-    if !can_vouch {
+    if !is_authority && !is_self_issued {
         findings.warning(
             &file.at,
             format!("certificate {number} of {path} is not a CA's: it vouches for nobody"),
@@ -252,9 +259,26 @@ fn anchor(
         key.extend_from_slice(part);
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
+    if !is_authority {
+        key.extend_from_slice(&identity.fingerprint_sha256);
+    }
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
     let (file, key, name) = (file.clone(), AnchorKey(key), issuer_key(&root.subject));
-    Some(Anchor { identity, file, number, key, name, spki })
+    Some(Anchor { identity, file, number, key, name, spki, is_authority })
+}
+
+/// Whether a certificate is a CA's, as OpenSSL tells it of roots too: by its basic constraints; where
+/// it has none, by its key usage; where it is of a version without extensions, by being self-issued.
+fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    match (certificate.basic_constraints(), certificate.key_usage()) {
+        (Ok(Some(basic)), _) => basic.value.ca,
+        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+        (Ok(None), Ok(None)) => {
+            certificate.version() == X509Version::V1
+                && certificate.subject() == certificate.issuer()
+        }
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 /// A list that has the name of an anchor and was not signed by one of that name would refuse every
@@ -300,7 +324,9 @@ fn without_superseded<'a>(
             let (path, issuer) = (file.path.display(), &list.issuer_text);
             findings.warning(
                 &file.at,
-                format!("the revocation list {path} of {issuer} is older than another: not used"),
+                format!(
+                    "the revocation list {path} of {issuer} is no newer than another: not used"
+                ),
                 "take it out of crls",
             );
             continue;
@@ -310,9 +336,16 @@ fn without_superseded<'a>(
     kept.into_iter().map(|(_, list)| list).collect()
 }
 
-fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
-    // Whom the lists speak for: a list that takes the place of one with the same scope is none of it.
-    let speak = |list: &RevocationList| format!("{:?} {:?}", list.issuer, list.scope);
+fn rules_digest(trust: &Trust, lists: &[RevocationList], anchors: &[Anchor]) -> [u8; 32] {
+    // Whom the lists speak for: a list that takes the place of one with the same scope, by the same
+    // key, is none of it. Two CAs may have one name. RFC 5280 §5.2.1 has each list say whose it is;
+    // one that does not is another with every issue.
+    let speak = |list: &RevocationList| {
+        let signer = anchors.iter().find(|anchor| anchor.issued(list)).map(|anchor| anchor.key);
+        let key = list.authority_key.as_deref();
+        let digest = (signer.is_none() && key.is_none()).then_some(list.digest);
+        format!("{:?} {:?} {signer:?} {key:?} {digest:?}", list.issuer, list.scope)
+    };
     let mut issuers: Vec<_> = lists.iter().map(speak).collect();
     issuers.sort_unstable();
     issuers.dedup();
@@ -324,7 +357,8 @@ fn rules_digest(trust: &Trust, lists: &[RevocationList]) -> [u8; 32] {
 
 /// Whether a client whom some other trust, perhaps this one before a change, let in would be let in by
 /// `trust`: look-ups, and the rules about its leaf. A path to an anchor that is new is not searched:
-/// the client's next handshake does that.
+/// the client's next handshake does that. That time passes is no change: what has expired meanwhile
+/// ends no session, nor does it hide what has changed.
 ///
 /// # Errors
 /// Why not, with reason `TrustChanged`.
@@ -332,24 +366,13 @@ pub(super) fn reconsider(
     trust: &TrustStore,
     leaf: Option<&[u8]>,
     standing: Option<&Standing>,
-    now: u64,
 ) -> Result<(), Refusal> {
     let (Some(leaf), Some(standing)) = (leaf, standing) else {
         return Err(changed(
             "the client has no verified certificate, and the trust now asks for one",
         ));
     };
-    let lapse = trust.reaffirm(&standing.verified, now).err();
-    let what = match lapse {
-        // That time passes is no change: expiry ends no session.
-        None | Some(Lapse::Expired) => None,
-        Some(Lapse::AnchorGone) => Some("the anchor that vouched for it is gone".to_owned()),
-        Some(Lapse::Revocation(fault)) => match fault.kind {
-            RevocationFaultKind::Revoked if fault.depth == 0 => Some("it is revoked".to_owned()),
-            RevocationFaultKind::Revoked => Some("a CA above it is revoked".to_owned()),
-            _ => None,
-        },
-    };
+    let what = trust.withdrawn(&standing.verified).map(str::to_owned);
     let rules = || {
         let facts = Leaf::parse(leaf);
         let broken = facts.as_ref().map(|leaf| trust.leaf.check(&leaf.facts()));

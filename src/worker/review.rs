@@ -13,7 +13,6 @@ use super::{ChainSeries, Worker};
 use crate::config::plan::OnChange;
 use crate::core::drain::{Drain, SessionDrain, Wish};
 use crate::core::refusal::Refusal;
-use crate::sys::clock;
 use crate::tls::ClientFacts;
 
 /// One session, and what it was last measured by.
@@ -94,7 +93,7 @@ impl<'a> Review<'a> {
         // Of a chain that is gone, sessions go on: nothing says that their clients are not trusted.
         let Some(terms) = snapshot.terms(&self.chain.name) else { return };
         let Some(trust) = terms.trust() else { return };
-        let Err(refusal) = terms.reconsider(client, clock::unix_now()) else { return };
+        let Err(refusal) = terms.reconsider(client) else { return };
         let drain = snapshot.plan.runtime.drain;
         let action = match trust.on_change {
             OnChange::Keep => "kept",

@@ -97,17 +97,10 @@ fn check_is_content_with_what_run_would_take() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     let pki = Pki::new();
-    let config = format!(
-        "{}[limits]\nmemory = \"1GiB\"\nhandshakes_per_second = 5\n",
-        listening_on(&pki, "127.0.0.1:0"),
-    );
+    let config = format!("{}[limits]\nmemory = \"1GiB\"\n", listening_on(&pki, "127.0.0.1:0"),);
     let said = run(portcullis("check -c gateway.toml"), &config);
     assert_eq!(said.code, Some(1));
-    for key in
-        ["limits.memory: not available yet", "limits.handshakes_per_second: not available yet"]
-    {
-        assert!(said.stderr.contains(key), "{key} in\n{}", said.stderr);
-    }
+    assert!(said.stderr.contains("limits.memory: not available yet"), "{}", said.stderr);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use portcullis_kit::{
     Authority, ClientSpec, ClientTls, Gateway, Identity, PATIENCE, PlainEcho, Refusal, TlsStream,
-    connect_tls, read_to_end, refusal, round_trip,
+    Validity, connect_tls, eventually, read_to_end, refusal, round_trip,
 };
 use rustls::AlertDescription;
 use serde_json::Value;
@@ -196,6 +196,31 @@ fn a_ca_that_is_gone_ends_the_sessions_that_it_vouched_for() {
     let record = gateway.wait_access(PATIENCE, |line| line["reason"] == "trust_changed");
     assert!(record["detail"].as_str().unwrap().contains("anchor"), "{record}");
     talks(&mut alice);
+}
+
+#[test]
+fn a_session_whose_certificate_has_expired_ends_all_the_same_once_it_is_revoked() {
+    let stage = Stage::new();
+    let soon = Validity::For(std::time::Duration::from_secs(3));
+    let carol = stage.pki.ca.client(&ClientSpec::new("carol").validity(soon));
+    let gateway = stage.start("close");
+    let mut session = stage.connect(&gateway, &carol);
+    let again = ClientTls::trusting(&stage.pki.ca).identity(&carol).without_resumption().build();
+    let expired = Refusal::Alert(AlertDescription::CertificateExpired);
+    eventually(PATIENCE, "her certificate expires", || {
+        let tried = connect_tls(gateway.addr("edge"), NAME, &again);
+        let met = tried.and_then(|mut stream| round_trip(&mut stream, b"hello").map(drop));
+        met.is_err().then_some(())
+    });
+    assert_eq!(refusal(gateway.addr("edge"), NAME, &again), expired);
+    talks(&mut session);
+    let list = stage.pki.ca.revocation_list(&[&carol]);
+    let list = stage.pki.ca.write("carol", "crl", &list);
+    let trust = format!("crls = [\"{}\"]", list.display());
+    gateway.reload(&stage.config("close", &trust, "").to_string());
+    assert_eq!(read_to_end(&mut session).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let record = gateway.wait_access(PATIENCE, |line| line["reason"] == "trust_changed");
+    assert!(record["detail"].as_str().unwrap().contains("it is revoked"), "{record}");
 }
 
 #[test]

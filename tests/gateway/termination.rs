@@ -288,6 +288,32 @@ fn sessions_resume_on_whichever_worker_they_land() {
 }
 
 #[test]
+fn a_client_whose_ticket_would_not_fit_into_its_hello_comes_back_without_one() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = Config::edge(&pki, echoes.address()).start();
+    let label = "x".repeat(60);
+    for (names, resumes) in [(220, false), (1, true), (100, true), (180, false), (400, false)] {
+        let spec = (0..names).fold(ClientSpec::new("many"), |spec, number| {
+            spec.dns(&format!("{number}.{label}.test"))
+        });
+        let many = pki.ca.client(&spec);
+        for tls12 in [false, true] {
+            let client = ClientTls::trusting(&pki.ca).identity(&many);
+            let config = if tls12 { client.only_tls12() } else { client.only_tls13() }.build();
+            for time in 0..3 {
+                let label = format!("{names} names, TLS 1.2: {tls12}, {time}");
+                let mut stream = connect_tls(gateway.addr("edge"), NAME, &config).expect(&label);
+                echo(&mut stream);
+                let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+                assert_eq!(resumed, resumes && time > 0, "{label}");
+                finish(stream);
+            }
+        }
+    }
+    assert_eq!(gateway.settled().sum("portcullis_refusals_total", &[]), 0);
+}
+
+#[test]
 fn mutual_tls_on_both_sides_shows_the_gateway_to_the_upstream() {
     let pki = Pki::new();
     let gateway_itself = pki.ca.client(&ClientSpec::new("gateway"));

@@ -13,6 +13,7 @@ mod downstream;
 mod material;
 mod paths;
 mod reauthorised;
+mod reconsidered;
 mod staple;
 mod stek;
 mod support;

@@ -30,8 +30,9 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
     let sec1 = secret("EC PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMHcC");
     let pkcs8 = secret("ENCRYPTED PRIVATE KEY", "MIHsMFcG");
     let request = secret("CERTIFICATE REQUEST", "MIHsMFcG");
+    let glued = good.chain_pem.trim_end().to_owned() + &secret("PRIVATE KEY", "MIGHAgEA");
     let cut_key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA";
-    let cases: [(&Path, &Path, &str); 15] = [
+    let cases: [(&Path, &Path, &str); 17] = [
         (Path::new("/nonexistent/a.crt"), &good.key_path, "cannot read /nonexistent/a.crt"),
         (&good.chain_path, Path::new("/nonexistent/a.key"), "cannot read /nonexistent/a.key"),
         (&text("empty", ""), &good.key_path, "holds no certificate, it is empty"),
@@ -43,6 +44,8 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
         (&good.chain_path, &text("sec1", &sec1), "it is encrypted"),
         (&good.chain_path, &text("pkcs8", &pkcs8), "it is encrypted"),
         (&good.chain_path, &text("cut-key", cut_key), "an END line is missing"),
+        (&good.chain_path, &text("indented", &format!(" {sec1}")), "it is encrypted"),
+        (&good.chain_path, &text("glued", &glued), "holds no private key that can be read"),
         (&good.chain_path, authority.ca_path().parent().unwrap(), "Is a directory"),
         (&good.chain_path, &other.key_path, "does not belong to the certificate"),
         (&text("cut", &good.chain_pem[..200]), &good.key_path, "is not sound PEM"),
@@ -60,6 +63,19 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
         let place = problems[0].at.key.to_string();
         assert!([chain, key].iter().any(|path| place == path.display().to_string()), "{place}");
     }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_told_and_never_waited_for() {
+    let authority = Authority::new("CA");
+    let pipe = authority.directory().join("pipe.crt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::Require(trust));
+    world.plan.trusts[0].anchors = vec![file(&pipe)];
+    let problems = problems(&world);
+    assert!(problems[0].message.ends_with("is not a regular file"), "{problems:?}");
 }
 
 #[test]
@@ -146,9 +162,14 @@ fn file_without_an_end_is_a_problem() {
     let authority = Authority::new("CA");
     let mut world = World::new();
     world.chain("a", &authority.server(&[NAME]), ClientAuth::None);
-    world.plan.downstream_tls[0].certificates[0].chain = file(Path::new("/dev/zero"));
-    let problems = problems(&world);
-    assert!(problems[0].message.contains("is longer than"), "{problems:?}");
+    let long = authority.write("long", "crt", "");
+    std::fs::File::options().write(true).open(&long).unwrap().set_len(1 << 40).unwrap();
+    for (path, what) in [(&*long, "is longer than"), (Path::new("/dev/zero"), "not a regular file")]
+    {
+        world.plan.downstream_tls[0].certificates[0].chain = file(path);
+        let problems = problems(&world);
+        assert!(problems[0].message.contains(what), "{problems:?}");
+    }
 }
 
 #[test]
@@ -200,6 +221,80 @@ fn a_revocation_list_that_cannot_be_used_is_told_at_its_place() {
     }
 }
 
+/// Files with two sections, of which a reader of PEM passes over one in silence.
+fn half_read(first: &str, second: &str, label: &str) -> Vec<(&'static str, String)> {
+    let named = |text: &str, name: &str| text.replace(label, &format!("{name} {label}"));
+    let indented = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+    vec![
+        ("indented", indented(first) + second),
+        ("of OpenSSL's own kind", named(first, "TRUSTED") + second),
+        ("on the line of an END", first.trim_end().to_owned() + second),
+    ]
+}
+
+#[test]
+fn a_certificate_or_list_that_is_begun_and_not_read_is_never_passed_over() {
+    let authority = Authority::new("CA");
+    let other = Authority::new("Other");
+    let (certificate, list) = (other.ca_pem(), other.revocation_list(&[]));
+    let mut world = World::new();
+    let trust = world.trust(&authority);
+    world.chain("a", &authority.server(&[NAME]), ClientAuth::Require(trust));
+    world.plan.trusts[0].revocation.check = RevocationCheck::Chain;
+    for (what, text) in half_read(&certificate, &authority.ca_pem(), "CERTIFICATE") {
+        world.plan.trusts[0].anchors = vec![file(&authority.write("half", "crt", &text))];
+        let problems = problems(&world);
+        assert_eq!(problems.len(), 1, "{what}: {problems:?}");
+        let message = "begins 2 times with CERTIFICATE, and 1 of them can be read";
+        assert!(problems[0].message.contains(message), "{what}: {}", problems[0]);
+    }
+    world.plan.trusts[0].anchors = vec![file(authority.ca_path())];
+    for (what, text) in half_read(&list, &authority.revocation_list(&[]), "X509 CRL") {
+        world.plan.trusts[0].crls = vec![file(&authority.write("half", "crl", &text))];
+        let problems = problems(&world);
+        assert_eq!(problems.len(), 1, "{what}: {problems:?}");
+        assert!(problems[0].message.contains("begins 2 times"), "{what}: {}", problems[0]);
+    }
+}
+
+#[test]
+fn what_editors_and_openssl_put_around_pem_is_no_part_of_it() {
+    let authority = Authority::new("CA");
+    let other = Authority::new("Other");
+    let both = authority.ca_pem() + &other.ca_pem();
+    let server = authority.server(&[NAME]);
+    let commented: String = other.ca_pem().lines().map(|line| format!("# {line}\n")).collect();
+    for (what, text, anchors) in [
+        ("a byte order mark", format!("\u{feff}{both}"), 2),
+        ("ends of lines as on Windows", both.replace('\n', "\r\n"), 2),
+        ("text", format!("Certificate:\n    Data:\n{both}\nthe end"), 2),
+        ("comments", commented + &both, 2),
+        (
+            "a request",
+            format!(
+                "{both}-----BEGIN CERTIFICATE REQUEST-----\nMIHs\n-----END CERTIFICATE REQUEST-----\n"
+            ),
+            2,
+        ),
+    ] {
+        let mut world = World::new();
+        let trust = world.trust(&authority);
+        world.chain("a", &server, ClientAuth::Require(trust));
+        world.plan.trusts[0].anchors = vec![file(&authority.write("around", "crt", &text))];
+        assert_eq!(load(&world).trusts()[0].anchors().len(), anchors, "{what}");
+    }
+    let mut world = World::new();
+    world.chain("a", &server, ClientAuth::None);
+    let marked = |name: &str, path: &Path| {
+        let text = format!("\u{feff}{}", std::fs::read_to_string(path).unwrap());
+        file(&authority.write(name, "pem", &text))
+    };
+    let files = &mut world.plan.downstream_tls[0].certificates[0];
+    files.chain = marked("chain", &server.chain_path);
+    files.key = marked("key", &server.key_path);
+    world.load();
+}
+
 #[test]
 fn a_revocation_list_loads_from_der_and_an_older_one_beside_it_is_not_used() {
     let clients = Authority::new("Clients");
@@ -222,5 +317,5 @@ fn a_revocation_list_loads_from_der_and_an_older_one_beside_it_is_not_used() {
     trust.revocation.check = RevocationCheck::Chain;
     let material = load(&world);
     let warnings = material.warnings().iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert!(warnings.iter().any(|one| one.contains("is older than another")), "{warnings:?}");
+    assert!(warnings.iter().any(|one| one.contains("is no newer than another")), "{warnings:?}");
 }

@@ -133,6 +133,56 @@ fn a_ca_whose_key_usage_lacks_key_cert_sign_vouches_for_nobody() {
 }
 
 #[test]
+fn an_anchor_that_is_no_cas_stands_for_itself_alone() {
+    let self_signed = |params| CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap());
+    let anchor = |is_ca, usages: &[KeyUsagePurpose]| {
+        let mut params = ca_params("Pinned", usages);
+        params.is_ca = is_ca;
+        self_signed(params).unwrap()
+    };
+    let met = |root: &Ca, path: &[&Ca]| {
+        let lists = Vec::new();
+        Shown { root, path, lists, unknown: Uncertain::Refuse }.refusal()
+    };
+    let signs = [KeyUsagePurpose::KeyCertSign];
+    let proves = [KeyUsagePurpose::DigitalSignature];
+    for (is_ca, usages, may) in [
+        (IsCa::Ca(BasicConstraints::Unconstrained), &signs[..], true),
+        // Older CAs say nothing in basicConstraints.
+        (IsCa::NoCa, &signs, true),
+        (IsCa::NoCa, &proves, false),
+        (IsCa::NoCa, &[], false),
+        (IsCa::ExplicitNoCa, &signs, false),
+        (IsCa::ExplicitNoCa, &[], false),
+    ] {
+        let what = format!("{is_ca:?} {usages:?}");
+        let root = anchor(is_ca, usages);
+        let mallory = below(&root, params("mallory"));
+        match met(&root, &[&mallory]) {
+            None => assert!(may, "{what}"),
+            Some((reason, detail)) => {
+                assert!(!may, "{what}: {detail}");
+                assert_eq!(reason, Reason::UnknownIssuer, "{detail}");
+                assert!(detail.contains("is no CA's certificate"), "{detail}");
+                assert_eq!(met(&root, &[&root]), None, "{what}: itself");
+            }
+        }
+    }
+    // Another certificate by the same key, with other names.
+    let pinned = anchor(IsCa::NoCa, &[]);
+    let key = KeyPair::try_from(pinned.key().serialize_der()).unwrap();
+    let mut other = params("Pinned");
+    other.serial_number = None;
+    let other = CertifiedIssuer::self_signed(other, key).unwrap();
+    assert_eq!(met(&pinned, &[&other]).unwrap().0, Reason::UnknownIssuer);
+    // A client's certificate in the file of CAs makes no CA of the client.
+    let alice = below(&root(), params("alice"));
+    let mallory = below(&alice, params("mallory"));
+    assert_eq!(met(&alice, &[&mallory]).unwrap().0, Reason::UnknownIssuer);
+    assert_eq!(met(&alice, &[&mallory, &alice]).unwrap().0, Reason::UnknownIssuer);
+}
+
+#[test]
 fn a_policy_that_a_ca_demands_must_hold_for_the_leaf() {
     // SEQUENCE of requireExplicitPolicy [0] 0: RFC 5280 §4.2.1.11.
     let demand = CustomExtension::from_oid_content(&[2, 5, 29, 36], vec![0x30, 3, 0x80, 1, 0]);

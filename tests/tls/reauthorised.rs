@@ -99,6 +99,25 @@ const CHANGES: &[Change] = &[
         expected: Met::Refused(Reason::UnknownIssuer),
     },
     Change {
+        name: "the list is another CA's of the same name",
+        make: |case| {
+            let namesake = Authority::new("Clients");
+            let path = case.clients.write("namesake", "crt", &namesake.ca_pem());
+            case.trust().anchors.push(file(&path));
+            let list = namesake.revocation_list(&[]);
+            case.set_lists(&[list, case.intermediate.revocation_list(&[])]);
+        },
+        expected: Met::Refused(Reason::RevocationUnknown),
+    },
+    Change {
+        name: "the list is that of another key of the intermediate's",
+        make: |case| {
+            let namesake = case.clients.intermediate("Clients below");
+            case.set_lists(&[case.clients.revocation_list(&[]), namesake.revocation_list(&[])]);
+        },
+        expected: Met::Refused(Reason::RevocationUnknown),
+    },
+    Change {
         name: "the names that are asked for change",
         make: |case| case.trust().leaf.san = vec![rule(NameKind::Dns, "bob.test")],
         expected: Met::Refused(Reason::SanNotAllowed),

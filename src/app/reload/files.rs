@@ -117,6 +117,10 @@ impl Recorder {
     }
 
     fn add_content(&mut self, path: &Path) -> io::Result<()> {
+        // Opening a pipe would wait for whoever writes into it.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut file = File::open(path)?.take(FILE_BYTES_MAX);
         // It may be a private key.
         let mut piece = Zeroizing::new(vec![0; PIECE_BYTES]);
@@ -207,6 +211,13 @@ anchors = ["ca.crt"]
         differs("a file came");
         fs::write(path("ca.crt"), "2").unwrap();
         differs("a file changed");
+        fs::remove_file(path("ca.crt")).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path("ca.crt"), fifo, mode, 0).unwrap();
+        assert!(read(&path("main.toml")).plan.is_ok(), "a pipe is not waited for");
+        fs::remove_file(path("ca.crt")).unwrap();
+        fs::write(path("ca.crt"), "3").unwrap();
         fs::write(path("conf.d/log.toml"), "[log]").unwrap();
         assert!(differs("a file is included").files.contains(&path("conf.d/log.toml")));
         fs::write(path("main.toml"), format!("{CONFIG}\n# a word")).unwrap();

@@ -89,7 +89,9 @@ impl fmt::Display for KeyKind {
             Self::EcdsaP521 => f.write_str("ecdsa-p521"),
             Self::Ed25519 => f.write_str("ed25519"),
             Self::Rsa(bits) => write!(f, "rsa-{bits}"),
-            Self::Other => f.write_str("unknown"),
+            Self::Other => {
+                f.write_str("of a kind that is not taken here (as RSA-PSS, Ed448 or DSA)")
+            }
         }
     }
 }

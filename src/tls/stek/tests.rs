@@ -101,12 +101,28 @@ fn a_key_lives_as_long_as_its_tickets() {
 
 // threat 38
 #[test]
-fn a_clock_that_goes_back_changes_nothing() {
+fn a_clock_that_goes_back_by_less_than_tickets_live_changes_nothing() {
     let keys = random();
     keys.rotate(12 * HOUR);
     let current = sealing(&keys);
-    assert!(!keys.rotate(0).turned);
+    assert!(!keys.rotate(10 * HOUR).turned);
     assert_eq!(sealing(&keys), current);
+}
+
+// threat 38
+#[test]
+fn random_keys_are_drawn_anew_after_a_clock_that_was_off_by_more_than_tickets_live() {
+    for (wrong, right) in [(NOW + 9000 * HOUR, NOW), (0, NOW)] {
+        let keys = random();
+        keys.rotate(wrong);
+        let before: Vec<_> = keys.status().into_iter().map(|key| key.id).collect();
+        assert!(keys.rotate(right).turned, "{wrong}");
+        assert!(keys.status().iter().all(|key| !before.contains(&key.id)), "{wrong}");
+        // And go on from there.
+        assert!(!keys.rotate(right).turned, "{wrong}");
+        assert!(keys.rotate(right + HOUR).turned, "{wrong}");
+        assert!(keys.key_count() > 2, "{wrong}");
+    }
 }
 
 /// A machine that starts with a clock far ahead and is then put right would else be alone.

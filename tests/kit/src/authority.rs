@@ -72,7 +72,7 @@ pub enum Validity {
     Current,
     /// Ended yesterday.
     Expired,
-    /// Starts tomorrow.
+    /// Starts tomorrow, an hour after this time of day: tests say "in 1 day" however long they take.
     NotYet,
     /// From an hour ago until so long from now.
     For(Duration),
@@ -181,7 +181,7 @@ impl Authority {
         let (from, until) = match validity {
             Validity::Current => (-HOUR, DAY),
             Validity::Expired => (-30 * DAY, -DAY),
-            Validity::NotYet => (DAY, 30 * DAY),
+            Validity::NotYet => (DAY + HOUR, 30 * DAY),
             Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
         };
         let revoked = |serial: &Vec<u8>| RevokedCertParams {
@@ -444,7 +444,7 @@ fn leaf_params(spec: &ClientSpec, key: &KeyPair) -> CertificateParams {
     let (from, until) = match spec.validity {
         Validity::Current => (-HOUR, 90 * DAY),
         Validity::Expired => (-30 * DAY, -DAY),
-        Validity::NotYet => (DAY, 30 * DAY),
+        Validity::NotYet => (DAY + HOUR, 30 * DAY),
         Validity::For(time) => (-HOUR, time.as_secs().cast_signed()),
     };
     set_validity(&mut params, from, until);
