@@ -9,6 +9,7 @@ pub mod docs;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;
+mod memory;
 pub mod outlets;
 pub mod pki;
 pub mod problems;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam::channel::Sender;
 
 use super::gateway::{Gateway, StartError};
+use super::memory::Memory;
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::{self, Signals, Wanted};
 use super::upkeep::{self, Upkeep};
@@ -180,6 +181,7 @@ async fn until_signalled(
 ) -> Result<Ended, RunError> {
     let mut look = tokio::time::interval(LOOK);
     let mut upkeep = Upkeep::new(gateway.peers());
+    let mut memory = Memory::new();
     loop {
         tokio::select! {
             order = signals.next() => match order {
@@ -193,7 +195,9 @@ async fn until_signalled(
                     return Err(RunError::WorkerLost);
                 }
                 reloads.look();
-                upkeep.look(&gateway.current().load());
+                let current = gateway.current().load();
+                upkeep.look(&current);
+                memory.look(current.plan.limits.memory, gateway.peers());
                 free(&mut gateway);
             }
         }

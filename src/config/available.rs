@@ -21,16 +21,13 @@ pub(super) enum Refused {
     Always,
     /// These texts; others are taken, or are mistakes that `convert` reports.
     Texts(&'static [&'static str]),
-    /// All but this text.
-    Except(&'static str),
 }
 
-use Refused::{Always, Except, Texts};
+use Refused::{Always, Texts};
 
 #[rustfmt::skip]
 pub(super) const UNAVAILABLE: &[Unavailable] = &[
     Unavailable { key: "runtime.io", refused: Texts(&["io_uring"]) },
-    Unavailable { key: "limits.memory", refused: Except("0B") },
     Unavailable { key: "tls.upstream.*.certificate.ocsp", refused: Always },
 ];
 
@@ -57,42 +54,35 @@ impl Refused {
         match self {
             Self::Always => true,
             Self::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
-            Self::Except(text) => value.as_str() != Some(text),
         }
     }
 
     /// Whether a table, as this key's value or in its list, is refused whatever is in it.
     fn is_for_tables(self) -> bool {
         match self {
-            Self::Always | Self::Except(_) => true,
+            Self::Always => true,
             Self::Texts(_) => false,
         }
     }
 
     fn note(self) -> String {
-        let taken = match self {
-            Self::Always => return "Not available yet.".to_owned(),
-            Self::Texts([text]) => {
-                return format!("`\"{text}\"` is not available yet.");
-            }
+        match self {
+            Self::Always => "Not available yet.".to_owned(),
+            Self::Texts([text]) => format!("`\"{text}\"` is not available yet."),
             Self::Texts(texts) => {
                 let texts: Vec<_> = texts.iter().map(|text| format!("`\"{text}\"`")).collect();
-                return format!("{} are not available yet.", texts.join(" and "));
+                format!("{} are not available yet.", texts.join(" and "))
             }
-            Self::Except(text) => format!("\"{text}\""),
-        };
-        format!("Not available yet, but for `{taken}`.")
+        }
     }
 
     fn help(self, value: &DeValue<'_>) -> String {
-        let instead = match self {
-            Self::Always => return "leave this key out".to_owned(),
+        match self {
+            Self::Always => "leave this key out".to_owned(),
             Self::Texts(_) => {
                 let text = value.as_str().unwrap_or_default();
-                return format!("use another value than {text:?}, or leave this key out");
+                format!("use another value than {text:?}, or leave this key out")
             }
-            Self::Except(text) => format!("{text:?}"),
-        };
-        format!("leave this key out, or write {instead}")
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub struct Limits {
     pub connections: Option<NonZeroUsize>,
     pub handshakes_in_flight: Option<NonZeroUsize>,
     pub handshakes_per_second: Option<NonZeroU32>,
+    /// Bytes in RAM.
+    pub memory: Option<NonZeroU64>,
 }
 
 /// The admin server, and where its address is written.

@@ -154,7 +154,9 @@ tables! {
         /// Handshakes admitted in a second, before any cryptography; so many at once, too. A fifth is for
         /// clients that offer to resume. Default: 0, off.
         handshakes_per_second: u64,
-        /// Memory above which connections are shed. Default: "0B".
+        /// Memory of the process, as `portcullis_process_resident_memory_bytes` has it. At 80 % of it no
+        /// connections are kept ready, at 90 % new ones are refused, at 100 % idle sessions are closed, those
+        /// idle longest first. Default: "0B", off.
         memory: Size,
     }
 

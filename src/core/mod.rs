@@ -14,6 +14,7 @@ pub mod identity;
 pub mod maglev;
 pub mod pool;
 pub mod prelude;
+pub mod pressure;
 pub mod probe_script;
 pub mod proxy_protocol;
 pub mod rate;

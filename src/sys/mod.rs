@@ -7,4 +7,5 @@ pub mod descriptors;
 pub mod inotify;
 pub mod socket;
 pub mod splice;
+pub mod status;
 pub mod thread;

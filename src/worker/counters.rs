@@ -29,6 +29,8 @@ pub struct WorkerCounters {
     /// Client connections now open, in whatever phase.
     pub open: Gauge,
     pub handshaking: Gauge,
+    /// By the number of the stage, see `core::pressure`.
+    pub memory_pressure: Gauge,
 }
 
 /// What a worker counts for one listener.

@@ -21,6 +21,9 @@ const RESUMING: u32 = 5;
 
 /// Why a connection that was just accepted cannot stay, if so.
 pub(super) fn over_connections(worker: &Worker, entrance: &Entrance) -> Option<Refusal> {
+    if let Some(refusal) = worker.over_memory() {
+        return Some(refusal);
+    }
     let of_process = entrance.generation.snapshot.plan.limits.connections;
     let refused = |key: String, limit: NonZeroUsize| {
         Refusal::new(Reason::ConnectionLimit, format!("{key} = {limit} are open"))

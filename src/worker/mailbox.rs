@@ -8,6 +8,7 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use tokio::sync::Notify;
 
 use super::snapshot::{ListenerKey, Snapshot};
+use crate::core::pressure::Pressure;
 
 /// Accepted sockets that may wait for a worker; a full queue means that it is not lighter after all.
 const SOCKETS_MAX: usize = 1024;
@@ -28,6 +29,8 @@ pub enum Order {
     Take(Arc<Snapshot>, Vec<(ListenerKey, TcpListener)>),
     /// Something was found out about endpoints: look at them again.
     Look,
+    /// How hard memory presses.
+    Memory(Pressure),
     /// Begin to drain; the schedule counts from `Instant`.
     Drain(Instant),
     /// Close everything now.

@@ -17,6 +17,7 @@ mod hello;
 mod limits;
 mod listening;
 mod mailbox;
+mod memory;
 mod prelude;
 mod proxied;
 mod relay;
@@ -65,6 +66,7 @@ use self::timers::Timers;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
 use crate::core::handoff::Handoff;
+use crate::core::pressure::Pressure;
 use crate::core::refusal::Reason;
 use crate::core::report_limit::{ReportLimit, Telling};
 use crate::sys::clock;
@@ -97,6 +99,7 @@ pub(crate) struct Worker {
     pipes: PipePool,
     timers: Rc<Timers>,
     roster: Rc<Roster>,
+    pressure: Cell<Pressure>,
     drain: Cell<Option<Drain>>,
     handoff: Cell<Handoff>,
     /// State of a small generator (xorshift): balancing and jitter, nothing secret.

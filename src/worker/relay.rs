@@ -111,6 +111,9 @@ impl<'a> Session<'a> {
         if outcome.reason == Some(Reason::TrustChanged) {
             self.review.why().clone_into(&mut detail);
         }
+        if outcome.reason == Some(Reason::MemoryLimit) {
+            detail = self.worker.memory_in_words();
+        }
         // Boxed, so that an idle session does not carry the memory of its end (1.3 KiB).
         let kept = Box::pin(self.finish(outcome)).await;
         Relayed::Over { outcome, detail, kept }
@@ -166,6 +169,7 @@ impl<'a> Session<'a> {
     /// Nothing moves: look at the limits in time, and sleep.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let now = clock::now();
+        self.look_at_memory(now);
         let mut at = self.relay.deadline();
         for turn in [self.look_at_drain(now), self.look_at_review(now)].into_iter().flatten() {
             at = at.min(turn);
@@ -230,6 +234,13 @@ impl<'a> Session<'a> {
                 self.relay.drain(false);
                 None
             }
+        }
+    }
+
+    /// Ends a session that has been idle for longer than there is memory for.
+    fn look_at_memory(&mut self, now: Instant) {
+        if self.worker.sheds(self.last_moved, now) {
+            self.relay.end(false, Reason::MemoryLimit);
         }
     }
 

@@ -49,6 +49,11 @@ impl Spares {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
+    /// Frees what is spare.
+    pub(crate) fn empty(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// Takes a buffer back, leaving an empty one without memory in its place.
     pub(crate) fn put_back(&self, buffer: &mut Vec<u8>) {
         if buffer.capacity() == 0 {

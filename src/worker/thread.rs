@@ -21,10 +21,11 @@ use super::scratch::{Scratch, Spares};
 use super::snapshot::{ListenerKey, Snapshot};
 use super::sources::Sources;
 use super::timers::Timers;
-use super::{Peer, Worker, accept, reload, upstream};
+use super::{Peer, Worker, accept, memory, reload, upstream};
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
 use crate::core::handoff::Handoff;
+use crate::core::pressure::Pressure;
 use crate::core::relay::LINGER;
 use crate::core::report_limit::ReportLimit;
 use crate::sys::splice::PipePool;
@@ -103,6 +104,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         pipes: PipePool::default(),
         timers: Timers::new(now),
         roster: Rc::new(Roster::default()),
+        pressure: Cell::new(Pressure::default()),
         drain: Cell::new(None),
         handoff: Cell::new(Handoff::default()),
         // Xorshift has no way out of zero.
@@ -155,6 +157,7 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
             Mail::Order(Order::Look) => {
                 worker.generation().clusters().iter().for_each(|cluster| cluster.look());
             }
+            Mail::Order(Order::Memory(pressure)) => memory::press(worker, pressure),
             Mail::Order(Order::Drain(from)) => {
                 let plan = worker.generation().snapshot.plan.runtime.drain;
                 if worker.drain.get().is_none() {

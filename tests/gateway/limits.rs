@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, PlainEcho, TlsStream, close_write, connect_plain, connect_tls, eventually,
-    monotonic_now, read_to_end, round_trip,
+    Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write, connect_plain,
+    connect_tls, eventually, monotonic_now, read_to_end, round_trip,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -126,6 +126,64 @@ fn handshakes_in_flight_are_limited_before_any_cryptography() {
     let metrics = gateway.settled();
     assert_eq!((metrics.refusals("handshake_limit"), metrics.refusals("probe")), (1, 1));
     assert_eq!(metrics.refusals("client_closed"), 3);
+}
+
+#[test] // threat 33
+fn beyond_the_memory_limit_new_clients_are_refused_and_idle_ones_closed() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let config = Config::edge(&pki, echoes.address());
+    let gateway = config.start();
+    let (edge, client) = (gateway.addr("edge"), pki.client().build());
+    let mut idle: Vec<_> = (0..4).map(|_| connect_tls(edge, NAME, &client).unwrap()).collect();
+    idle.iter_mut().for_each(use_once);
+    // No process is that small.
+    gateway.reload(&config.clone().table("[limits]\nmemory = \"1MiB\"").to_string());
+    gateway.wait_log(&["memory is near limits.memory", "idle sessions are closed"]);
+    for mut stream in idle {
+        // With close_notify: nothing is missing.
+        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+    }
+    let line = gateway.wait_access(PATIENCE, |line| line["reason"] == "memory_limit");
+    assert_eq!((&line["outcome"], &line["closed_by"]), (&"closed".into(), &"gateway".into()));
+    assert!(line["detail"].as_str().unwrap().contains("of limits.memory = 1 MiB"), "{line}");
+    assert!(connect_tls(edge, NAME, &client).is_err(), "a new client");
+    assert_eq!(gateway.metrics().sum("portcullis_memory_pressure", &[]), 3);
+    eventually(PATIENCE, "four that were closed and one that was refused", || {
+        (gateway.metrics().refusals("memory_limit") == 5).then_some(())
+    });
+    gateway.reload(&config.to_string());
+    gateway.wait_log(&["memory is back below its limit"]);
+    let mut next =
+        eventually(PATIENCE, "the next client", || connect_tls(edge, NAME, &client).ok());
+    use_once(&mut next);
+    finish(next);
+    assert_eq!(gateway.settled().sum("portcullis_memory_pressure", &[]), 0);
+}
+
+#[test] // threat 33
+fn near_the_memory_limit_nothing_is_kept_ready() {
+    let pki = Pki::new();
+    let upstream = TlsEcho::start(ServerTls::new(&pki.upstream).build());
+    let keys = "tls = \"db\"\npool = { ready_min = 2, ready_max = 2 }";
+    let config = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .upstream("db", "")
+        .trust("upstreams", &pki.ca)
+        .cluster("app", &[upstream.address()], keys);
+    let gateway = config.start();
+    let ready = |count| {
+        eventually(PATIENCE, &format!("{count} ready"), || {
+            let ready = gateway.metrics().sum("portcullis_upstream_ready", &[]);
+            (ready == count).then_some(())
+        });
+    };
+    ready(2);
+    gateway.reload(&config.clone().table("[limits]\nmemory = \"1MiB\"").to_string());
+    ready(0);
+    gateway.reload(&config.to_string());
+    ready(2);
 }
 
 /// A connection on which a whole ClientHello was sent, and nothing else will be.

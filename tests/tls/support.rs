@@ -69,6 +69,7 @@ impl World {
                 connections: None,
                 handshakes_in_flight: None,
                 handshakes_per_second: None,
+                memory: None,
             },
             admin: None,
             log: Log { level: LogLevel::Info, format: LogFormat::Text },

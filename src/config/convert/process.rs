@@ -3,7 +3,7 @@
 //! Next: `listener`.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use super::super::error::Problems;
@@ -97,11 +97,13 @@ pub(super) fn limits(raw: &RawFile) -> Limits {
     let table = raw.limits.as_ref().map(|table| &table.value);
     let connections = table.and_then(|table| table.connections.as_ref());
     let in_flight = table.and_then(|table| table.handshakes_in_flight.as_ref());
+    let memory = table.and_then(|table| table.memory.as_ref());
     let per_second = table.and_then(|table| table.handshakes_per_second.as_ref());
     Limits {
         connections: limit(connections, 100_000),
         handshakes_in_flight: limit(in_flight, 4_096),
         handshakes_per_second: rate_limit(per_second),
+        memory: memory.and_then(|written| NonZeroU64::new(written.value.0)),
     }
 }
 

@@ -71,8 +71,6 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
         r#"
         [runtime]
         io = "epoll"
-        [limits]
-        memory = "0B"
         [session_tickets]
         source = "auto"
         [cluster.c]
@@ -113,6 +111,14 @@ fn defaults_are_safe() {
 fn zero_turns_a_limit_off() {
     let plan = plan("[limits]\nconnections = 0\nhandshakes_in_flight = 0\n");
     assert_eq!((plan.limits.connections, plan.limits.handshakes_in_flight), (None, None));
+}
+
+#[test]
+fn the_memory_limit_is_a_size_and_zero_is_none() {
+    let memory = |text: &str| plan(text).limits.memory.map(std::num::NonZeroU64::get);
+    assert_eq!(memory("[limits]\nmemory = \"1GiB\"\n"), Some(1 << 30));
+    assert_eq!(memory("[limits]\nmemory = \"0B\"\n"), None);
+    assert_eq!(memory(""), None);
 }
 
 #[test]
@@ -201,7 +207,6 @@ fn a_hundred_thousand_names_on_one_line_load() {
 fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
-        "limits.memory" => "\"1GiB\"",
         // Within lists.
         "tls.upstream.*.certificate.ocsp" => {
             let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";

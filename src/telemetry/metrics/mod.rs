@@ -97,6 +97,10 @@ impl Gateway {
         families
             .gauge("portcullis_handshakes_in_flight", "Handshakes with clients that run")?
             .sample(&[], handshaking)?;
+        let pressure = self.peers.iter().map(|peer| peer.counters.memory_pressure.value()).max();
+        families
+            .gauge("portcullis_memory_pressure", "How near memory is to limits.memory, by stage")?
+            .sample(&[], pressure.unwrap_or(0))?;
         let handed_off = self.sum(|worker| worker.handed_off.value());
         families
             .counter("portcullis_connections_handed_off", "Connections given to a lighter worker")?

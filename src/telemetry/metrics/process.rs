@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::encode::Families;
+use crate::sys::status::Status;
 
 pub(super) fn encode(started: Duration, families: &mut Families<'_, '_>) -> fmt::Result {
     families.info("portcullis_build", "This build", ("version", env!("CARGO_PKG_VERSION")))?;
@@ -18,13 +19,13 @@ pub(super) fn encode(started: Duration, families: &mut Families<'_, '_>) -> fmt:
     families
         .counter("portcullis_process_cpu_seconds", "Processor time spent, user and system")?
         .sample(&[], cpu_time().as_secs_f64())?;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = Status::read();
     let mut memory = families.gauge("portcullis_process_resident_memory_bytes", "Memory in RAM")?;
-    if let Some(kibibytes) = status_field(&status, "VmRSS:") {
-        memory.sample(&[], kibibytes * 1024)?;
+    if let Some(bytes) = status.resident() {
+        memory.sample(&[], bytes)?;
     }
     let mut threads = families.gauge("portcullis_process_threads", "Threads")?;
-    if let Some(count) = status_field(&status, "Threads:") {
+    if let Some(count) = status.threads() {
         threads.sample(&[], count)?;
     }
     let mut open =
@@ -49,10 +50,4 @@ fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?.count();
     // One of them reads the directory.
     u64::try_from(entries).ok()?.checked_sub(1)
-}
-
-/// The number of a line as `VmRSS:  1234 kB`.
-fn status_field(status: &str, key: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    line.split_whitespace().next()?.parse().ok()
 }

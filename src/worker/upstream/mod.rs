@@ -358,6 +358,13 @@ impl Cluster {
         self.discard_ready(|endpoint| !chooser.has(endpoint) || !chooser.is_good(endpoint));
     }
 
+    /// Closes every ready connection: its memory is needed.
+    pub(super) fn discard_all_ready(&self) {
+        if !self.ready.borrow().is_empty() {
+            self.discard_ready(|_| true);
+        }
+    }
+
     /// Closes ready connections to these endpoints.
     fn discard_ready(&self, is_gone: impl Fn(&Endpoint) -> bool) {
         let mut pool = self.ready.borrow_mut();

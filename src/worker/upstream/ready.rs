@@ -30,7 +30,8 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
         });
         counters.ready_discarded.add(expired);
         counters.ready.set(cluster.ready.borrow().len());
-        let (want, room) = (cluster.ready.borrow().want(now), cluster.ready_room());
+        let want = cluster.ready.borrow().want(now);
+        let room = if worker.has_memory_to_spare() { cluster.ready_room() } else { 0 };
         for _ in 0..want.min(room) {
             cluster.ready.borrow_mut().dial_started();
             cluster.starting.set(cluster.starting.get() + 1);

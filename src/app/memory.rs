@@ -1,0 +1,66 @@
+//! Watches the memory of the process, and tells the workers how hard it presses.
+//!
+//! `core::pressure` says what is let go of when.
+
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use crate::core::pressure::{Pressure, PressureWatch, Stage};
+use crate::sys::clock;
+use crate::sys::status::Status;
+use crate::worker::{Order, Peer};
+
+/// Nothing is read while there is no limit.
+#[derive(Debug)]
+pub(super) struct Memory {
+    watch: PressureWatch,
+    told: Stage,
+    next: Instant,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { watch: PressureWatch::new(), told: Stage::Calm, next: clock::now() }
+    }
+
+    /// To be called often.
+    pub(super) fn look(&mut self, limit: Option<NonZeroU64>, peers: &[Peer]) {
+        let now = clock::now();
+        if now < self.next || (limit.is_none() && self.told == Stage::Calm) {
+            return;
+        }
+        self.next = now + INTERVAL;
+        let resident = Status::read().resident().unwrap_or(0);
+        let pressure = self.watch.look(resident, limit);
+        if pressure.stage == self.told && pressure.stage == Stage::Calm {
+            return;
+        }
+        if pressure.stage != self.told {
+            tell(pressure, self.told);
+            self.told = pressure.stage;
+        }
+        for peer in peers {
+            peer.mailbox.order(Order::Memory(pressure));
+        }
+    }
+}
+
+fn tell(pressure: Pressure, before: Stage) {
+    let Pressure { stage, resident, limit, patience: _ } = pressure;
+    let what = match stage {
+        Stage::Calm => return tracing::info!(resident, limit, "memory is back below its limit"),
+        Stage::Lean => "no ready connections are kept",
+        Stage::Closed => "new connections are refused",
+        Stage::Shedding => "idle sessions are closed, those idle longest first",
+    };
+    let (stage, before) = (stage.as_str(), before.as_str());
+    tracing::warn!(
+        stage,
+        before,
+        resident,
+        limit,
+        "memory is near limits.memory: {what}; raise it, add nodes, or lower limits.connections"
+    );
+}
+
+const INTERVAL: Duration = Duration::from_millis(250);
