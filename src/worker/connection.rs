@@ -229,8 +229,6 @@ impl Connection {
 
     async fn handshake(&mut self, entrance: &Entrance) -> Event {
         let worker = Rc::clone(&self.worker);
-        // Only now: a client that is silent or slow with its hello costs no cryptography, and must
-        // not take the place of one that does (threat 1).
         let material = &entrance.generation.snapshot.material;
         let chain = self.session.chain();
         let terms = chain.and_then(|chain| {
@@ -240,6 +238,8 @@ impl Connection {
         let Some((chain, terms)) = terms else {
             return Event::Refused(Refusal::new(Reason::Internal, "the chain has no TLS terms"));
         };
+        // Only now: a client that is silent or slow with its hello costs no cryptography, and must
+        // not take the place of one that does (threat 1).
         if let Some(refusal) = self.over_handshakes(entrance, chain) {
             return Event::Refused(refusal);
         }
@@ -254,23 +254,7 @@ impl Connection {
         }
         match shake.finish() {
             Ok((wire, mut facts)) => {
-                if let Some(counters) = self.chain_counters() {
-                    let resumed = facts.negotiated.resumed;
-                    let kind = match resumed {
-                        true => &counters.handshakes_resumed,
-                        false => &counters.handshakes_full,
-                    };
-                    kind.increment();
-                    match facts.memo {
-                        Some(Memo::Hit) => counters.chain_memo_hits.increment(),
-                        Some(Memo::Miss) => counters.chain_memo_misses.increment(),
-                        None => {}
-                    }
-                }
-                if let Some(anchor) = facts.anchor {
-                    let counters = &entrance.generation.snapshot.counters;
-                    counters.vouched(anchor, worker.index, clock::unix_now());
-                }
+                self.count_handshake(entrance, &facts);
                 self.down.wire = wire;
                 self.audits.extend(facts.audit.take());
                 self.client = Some(Box::new(facts));
@@ -280,6 +264,24 @@ impl Connection {
                 }
             }
             Err(refusal) => Event::Refused(refusal),
+        }
+    }
+
+    fn count_handshake(&self, entrance: &Entrance, facts: &ClientFacts) {
+        if let Some(counters) = self.chain_counters() {
+            match facts.negotiated.resumed {
+                true => counters.handshakes_resumed.increment(),
+                false => counters.handshakes_full.increment(),
+            }
+            match facts.memo {
+                Some(Memo::Hit) => counters.chain_memo_hits.increment(),
+                Some(Memo::Miss) => counters.chain_memo_misses.increment(),
+                None => {}
+            }
+        }
+        if let Some(anchor) = facts.anchor {
+            let counters = &entrance.generation.snapshot.counters;
+            counters.vouched(anchor, self.worker.index, clock::unix_now());
         }
     }
 

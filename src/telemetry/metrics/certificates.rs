@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::encode::{Families, Name};
 use crate::tls::{DirectoryNote, Material, NoteKind};
@@ -31,9 +32,17 @@ pub(super) fn encode(
         "portcullis_certificate_expiry_timestamp_seconds",
         "Unix time when a file of certificates, a revocation list or a staple is over",
     )?;
-    for ((kind, owner), end) in ends {
+    for ((kind, owner), end) in &ends {
         let name = Name::new(owner);
-        expiry.sample(&[("kind", kind.name()), ("name", name.as_str())], end)?;
+        expiry.sample(&[("kind", kind.name()), ("name", name.as_str())], *end)?;
+    }
+    let mut days = families
+        .gauge("portcullis_certificate_expiry_days", "Days until then; below zero, since then")?;
+    for ((kind, owner), end) in &ends {
+        let name = Name::new(owner);
+        let left = Duration::from_secs(end.abs_diff(now)).as_secs_f64() / DAY_SECONDS;
+        let left = if *end < now { -left } else { left };
+        days.sample(&[("kind", kind.name()), ("name", name.as_str())], left)?;
     }
     let mut pairs = families
         .gauge("portcullis_certificate_dir_pairs", "Pairs of a certificate_dir, by state")?;
@@ -54,3 +63,5 @@ pub(super) fn encode(
     }
     Ok(())
 }
+
+const DAY_SECONDS: f64 = 86_400.0;

@@ -141,6 +141,11 @@ fn files_show_when_they_end_by_the_place_that_names_them() {
         let line = page.lines().find(|line| line.starts_with(&series)).expect("a series");
         let end: u64 = line[series.len()..].parse().expect("a time");
         assert!(end > clock::unix_now(), "{line}");
+        let series = series.replace("timestamp_seconds", "days");
+        let line = page.lines().find(|line| line.starts_with(&series)).expect("a series");
+        let days: f64 = line[series.len()..].parse().expect("a number");
+        let left = (end - clock::unix_now()) as f64 / 86_400.0;
+        assert!((days - left).abs() < 0.1, "{line}, and it is {left}");
     }
     let name = "name=\"tls.downstream.many.certificate_dir\"";
     has(&page, &format!("portcullis_certificate_dir_pairs{{{name},state=\"known\"}} 0"));
