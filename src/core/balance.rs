@@ -137,6 +137,7 @@ const SCAN_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::seeded::Random;
     use proptest::prelude::*;
 
     fn all(weights: &[u32]) -> Vec<Candidate> {
@@ -258,17 +259,5 @@ mod tests {
         assert!((18_850..=19_150).contains(&counts[0]), "{counts:?}");
         assert_eq!(by_weight([0, 0].into_iter(), 1), None);
         assert_eq!(by_weight([1].into_iter(), u64::MAX), Some(0));
-    }
-
-    /// xorshift64*: the simulations replay from their seeds.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-        }
     }
 }

@@ -52,18 +52,9 @@ const CHURN_LIMIT: u32 = CHURN_ONE / 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// xorshift64*: the simulations replay from their seeds.
-    struct Random(u64);
+    use crate::core::seeded::Random;
 
     impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-        }
-
         fn below(&mut self, limit: usize) -> usize {
             usize::try_from((self.next() >> 16) & u64::from(u32::MAX)).unwrap() % limit
         }

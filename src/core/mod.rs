@@ -24,6 +24,8 @@ pub mod relay;
 pub mod reload;
 pub mod report_limit;
 pub mod route;
+#[cfg(test)]
+mod seeded;
 pub mod server_name;
 pub mod session;
 pub mod ticket_key_file;

@@ -268,6 +268,7 @@ const IDLE_CHECK_MIN: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::seeded::Random;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
 
@@ -400,17 +401,7 @@ mod tests {
         assert_eq!((pool.want(now), pool.want(now + BACKOFF_FIRST)), (0, 1));
     }
 
-    /// xorshift64*: the simulation replays from its seed.
-    struct Random(u64);
-
     impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-        }
-
         fn unit(&mut self) -> f64 {
             f64::from((self.next() >> 32) as u32) / f64::from(u32::MAX)
         }

@@ -32,7 +32,7 @@ use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
 use crate::core::session::{Connect, Deadlines, Event, Session, Wish};
 use crate::sys::{clock, socket};
-use crate::tls::{ClientFacts, HelloFacts, Memo};
+use crate::tls::{ClientFacts, HelloFacts};
 
 /// A client and what is known of it.
 #[derive(Debug)]
@@ -269,15 +269,7 @@ impl Connection {
 
     fn count_handshake(&self, entrance: &Entrance, facts: &ClientFacts) {
         if let Some(counters) = self.chain_counters() {
-            match facts.negotiated.resumed {
-                true => counters.handshakes_resumed.increment(),
-                false => counters.handshakes_full.increment(),
-            }
-            match facts.memo {
-                Some(Memo::Hit) => counters.chain_memo_hits.increment(),
-                Some(Memo::Miss) => counters.chain_memo_misses.increment(),
-                None => {}
-            }
+            counters.handshakes.count(facts.negotiated.resumed, facts.memo);
         }
         if let Some(anchor) = facts.anchor {
             let counters = &entrance.generation.snapshot.counters;

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::refusal::Reason;
+use crate::tls::Memo;
 
 /// Counts up. One writer, so a plain load and store are enough and no bus lock is paid.
 #[derive(Debug, Default)]
@@ -44,13 +45,34 @@ pub struct ListenerCounters {
     audits: Box<[Counter]>,
 }
 
+/// Handshakes that went through, with clients or with upstreams.
+#[derive(Debug, Default)]
+pub struct HandshakeCounters {
+    pub full: Counter,
+    pub resumed: Counter,
+    /// Those whose chain was verified from memory, and those whose was not there.
+    pub memo_hits: Counter,
+    pub memo_misses: Counter,
+}
+
+impl HandshakeCounters {
+    /// One more. `memo`: `None` where no chain was verified.
+    pub(super) fn count(&self, is_resumed: bool, memo: Option<Memo>) {
+        match is_resumed {
+            true => self.resumed.increment(),
+            false => self.full.increment(),
+        }
+        match memo {
+            Some(Memo::Hit) => self.memo_hits.increment(),
+            Some(Memo::Miss) => self.memo_misses.increment(),
+            None => {}
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct ChainCounters {
-    pub handshakes_full: Counter,
-    pub handshakes_resumed: Counter,
-    /// Full handshakes whose chain was verified from memory, and those whose was not there.
-    pub chain_memo_hits: Counter,
-    pub chain_memo_misses: Counter,
+    pub handshakes: HandshakeCounters,
     pub sessions: Counter,
     pub open: Gauge,
     /// Payload from clients to upstreams, and back.
@@ -62,11 +84,7 @@ pub struct ChainCounters {
 pub struct ClusterCounters {
     pub dialled: Counter,
     pub dial_failures: Counter,
-    pub handshakes_full: Counter,
-    pub handshakes_resumed: Counter,
-    /// Handshakes whose chain was verified from memory, and those whose was not there.
-    pub chain_memo_hits: Counter,
-    pub chain_memo_misses: Counter,
+    pub handshakes: HandshakeCounters,
     /// Upstreams that a trust in audit mode would have refused.
     pub audits: Counter,
     /// Sessions that took a connection made ahead of need, and those that had to dial.

@@ -37,7 +37,7 @@ mod upstream;
 
 pub use self::counters::{
     AnchorCounters, ChainCounters, ClusterCounters, Counter, EndpointCounters, Gauge,
-    ListenerCounters, WorkerCounters,
+    HandshakeCounters, ListenerCounters, WorkerCounters,
 };
 pub use self::endpoints::{Directory, EndpointHealth, Endpoints, Member};
 pub use self::mailbox::{Handed, Mail, Mailbox, Order};

@@ -170,16 +170,16 @@ fn sessions(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Re
     let mut handshakes =
         families.counter("portcullis_handshakes", "TLS handshakes done with clients")?;
     by_chain(counters, |chain, sum| {
-        handshakes.sample(&chain.with("resumed", "false"), sum(|c| c.handshakes_full.value()))?;
-        handshakes.sample(&chain.with("resumed", "true"), sum(|c| c.handshakes_resumed.value()))
+        handshakes.sample(&chain.with("resumed", "false"), sum(|c| c.handshakes.full.value()))?;
+        handshakes.sample(&chain.with("resumed", "true"), sum(|c| c.handshakes.resumed.value()))
     })?;
     let mut memo = families.counter(
         "portcullis_chain_memo",
         "Full handshakes by whether the client's chain was verified from memory",
     )?;
     by_chain(counters, |chain, sum| {
-        memo.sample(&chain.with("found", "true"), sum(|c| c.chain_memo_hits.value()))?;
-        memo.sample(&chain.with("found", "false"), sum(|c| c.chain_memo_misses.value()))
+        memo.sample(&chain.with("found", "true"), sum(|c| c.handshakes.memo_hits.value()))?;
+        memo.sample(&chain.with("found", "false"), sum(|c| c.handshakes.memo_misses.value()))
     })?;
     let mut sessions =
         families.counter("portcullis_sessions", "Sessions begun: clients joined to an upstream")?;
@@ -202,9 +202,9 @@ fn upstreams(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::R
     let mut handshakes =
         families.counter("portcullis_upstream_handshakes", "TLS handshakes done with upstreams")?;
     by_cluster(counters, |cluster, sum| {
-        let full = sum(|c| c.handshakes_full.value());
+        let full = sum(|c| c.handshakes.full.value());
         handshakes.sample(&[cluster, ("resumed", "false")], full)?;
-        let resumed = sum(|c| c.handshakes_resumed.value());
+        let resumed = sum(|c| c.handshakes.resumed.value());
         handshakes.sample(&[cluster, ("resumed", "true")], resumed)
     })?;
     let mut memo = families.counter(
@@ -212,8 +212,8 @@ fn upstreams(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::R
         "Handshakes by whether the upstream's chain was verified from memory",
     )?;
     by_cluster(counters, |cluster, sum| {
-        memo.sample(&[cluster, ("found", "true")], sum(|c| c.chain_memo_hits.value()))?;
-        memo.sample(&[cluster, ("found", "false")], sum(|c| c.chain_memo_misses.value()))
+        memo.sample(&[cluster, ("found", "true")], sum(|c| c.handshakes.memo_hits.value()))?;
+        memo.sample(&[cluster, ("found", "false")], sum(|c| c.handshakes.memo_misses.value()))
     })?;
     for (name, help, value) in CLUSTER_GAUGES {
         let mut family = families.gauge(name, help)?;

@@ -92,7 +92,7 @@ fn workers_are_summed_and_shown_apart() {
         peer.counters.reports_dropped.add(count);
     }
     peers[1].counters.open.up();
-    counters.chains[0].of(0).handshakes_resumed.increment();
+    counters.chains[0].of(0).handshakes.resumed.increment();
     let page = scrape(&peers, &snapshot);
     has(&page, "portcullis_connections_accepted_total 7");
     has(&page, r#"portcullis_connections_open{listener="edge"} 2"#);

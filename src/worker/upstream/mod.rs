@@ -35,7 +35,7 @@ use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::{clock, socket};
-use crate::tls::{Dialler, Memo, UpstreamFacts};
+use crate::tls::{Dialler, UpstreamFacts};
 
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
 #[derive(Debug)]
@@ -228,8 +228,8 @@ impl Cluster {
         }
     }
 
-    /// Dials an endpoint that is not in `tried` (and adds it there), shakes hands, and sends what goes
-    /// `ahead` of the client's bytes in its place. The caller bounds the time.
+    /// Dials an endpoint that is not in `tried` (and adds it there), shakes hands, and sends
+    /// `seeker.ahead` in its place. The caller bounds the time.
     ///
     /// # Errors
     /// Why this endpoint did not serve.
@@ -259,15 +259,7 @@ impl Cluster {
         };
         dialling.end = End::Connected;
         if let Some(facts) = &connected.facts {
-            match facts.negotiated.resumed {
-                true => counters.handshakes_resumed.increment(),
-                false => counters.handshakes_full.increment(),
-            }
-            match facts.memo {
-                Some(Memo::Hit) => counters.chain_memo_hits.increment(),
-                Some(Memo::Miss) => counters.chain_memo_misses.increment(),
-                None => {}
-            }
+            counters.handshakes.count(facts.negotiated.resumed, facts.memo);
             if let Some(series) = facts.anchor.and_then(|place| self.anchors.get(place.anchor)) {
                 series.of(self.worker).used(clock::unix_now());
             }
