@@ -41,6 +41,7 @@ pub(super) struct Connection {
     listener: Arc<ListenerSeries>,
     /// Unique in this process, and what the access log calls it.
     pub(super) id: u64,
+    accepted: Accepted,
     /// Who connected, until a PROXY header says for whom.
     pub(super) source: SocketAddr,
     pub(super) proxied: Option<Box<Proxied>>,
@@ -83,37 +84,36 @@ struct Open {
 #[derive(Debug)]
 struct Handshaking(Rc<Worker>);
 
+/// When a connection was accepted.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    at: Instant,
+    /// Since 1970.
+    wall: Duration,
+}
+
 /// Serves an accepted connection in a task of its own, or refuses it where `refusal` says so.
 pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refusal>) {
     let listener = Arc::clone(arrival.entrance.counters());
     worker.counters.open.up();
     listener.of(worker.index).open.up();
     let open = Open { worker: Rc::clone(worker), listener };
-    tokio::task::spawn_local(serve(open, arrival, refusal));
-}
-
-async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
-    let worker = &open.worker;
-    let accepted = clock::wall();
     let Arrival { stream, source, at, entrance } = arrival;
     let mut connection = Connection::new(&open, &entrance, source, stream, at);
-    let ending = match refusal {
+    if let Some(refusal) = refusal {
         // Closed without a word and without waiting for the client to go: a crowd that is over a
         // limit must not itself hold the limit.
-        Some(refusal) => Ending::Refused(refusal),
-        None => {
-            // Boxed, so that an idle session does not carry the memory of its handshake.
-            let wish = Box::pin(connection.enter(entrance)).await;
-            connection.run(wish).await
-        }
-    };
-    connection.count(&ending);
-    let duration = clock::now().saturating_duration_since(at);
-    let refused = match &ending {
-        Ending::Refused(refusal) => Some(refusal.reason),
-        Ending::Closed(..) => None,
-    };
-    worker.report(refused, || connection.into_report(accepted, duration, ending));
+        return connection.end(Ending::Refused(refusal));
+    }
+    // What a block captures it uses in place; arguments of an `async fn` would be there twice for as
+    // long as the session lasts.
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        // Boxed, so that an idle session does not carry the memory of its handshake.
+        let wish = Box::pin(connection.enter(entrance)).await;
+        let ending = connection.run(wish).await;
+        connection.end(ending);
+    });
 }
 
 impl Connection {
@@ -136,6 +136,7 @@ impl Connection {
             worker: Rc::clone(&open.worker),
             listener: Arc::clone(&open.listener),
             id: open.worker.next_id(),
+            accepted: Accepted { at: accepted, wall: clock::wall() },
             source: canonical(source),
             proxied: None,
             down: Leg::new(stream),
@@ -300,9 +301,13 @@ impl Connection {
             Err(refusal) => return Event::Refused(refusal),
         };
         let sni = self.notes.server_name.as_deref();
-        let seeker = Seeker { sni, hash, ahead: &ahead, purpose: Purpose::Client };
+        let opening = self.down.opening();
+        let seeker = Seeker { sni, hash, ahead: &ahead, opening, purpose: Purpose::Client };
         match cluster.dial(&worker, seeker, &self.tried).await {
-            Ok(connected) => self.connected(connected),
+            Ok(connected) => {
+                self.down.opened(&worker, connected.opened);
+                self.connected(connected)
+            }
             Err(refusal) => Event::DialFailed(refusal),
         }
     }
@@ -337,7 +342,9 @@ impl Connection {
         let review =
             Review::new(&route.chain, self.source, self.client.as_deref(), route.generation);
         let down = &mut self.down;
-        relay::Session::new(&self.worker, down, up, ready, self.limits, review).run().await
+        let mut session =
+            relay::Session::new(&self.worker, down, up, ready, self.limits, review);
+        session.run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
@@ -395,12 +402,23 @@ impl Connection {
         }
     }
 
-    fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
+    /// Counts how it ended, and reports it.
+    fn end(self, ending: Ending) {
+        self.count(&ending);
+        let refused = match &ending {
+            Ending::Refused(refusal) => Some(refusal.reason),
+            Ending::Closed(..) => None,
+        };
+        let worker = Rc::clone(&self.worker);
+        worker.report(refused, || self.into_report(ending));
+    }
+
+    fn into_report(self, ending: Ending) -> Report {
         let route = self.route.as_ref();
         Report {
             id: self.id,
-            accepted,
-            duration,
+            accepted: self.accepted.wall,
+            duration: clock::now().saturating_duration_since(self.accepted.at),
             listener: Arc::clone(&self.listener.name),
             source: self.source,
             proxy: self.proxied.as_ref().map(|proxied| proxied.by),

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Worker;
@@ -51,6 +51,23 @@ pub(crate) fn poll_send(
 }
 
 /// Sends all of `bytes`.
+/// As `poll_send`, for bytes that the end of this direction follows at once: see
+/// `socket::send_before_end`.
+pub(crate) fn poll_send_last(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    cx: &mut Context<'_>,
+) -> io::Result<usize> {
+    while stream.poll_write_ready(cx)?.is_ready() {
+        match stream.try_io(Interest::WRITABLE, || socket::send_before_end(stream, bytes)) {
+            Ok(sent) => return poll_send(stream, &bytes[sent..], cx),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes.len())
+}
+
 pub(crate) async fn send_all(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     let mut sent = 0;
     poll_fn(|cx| {

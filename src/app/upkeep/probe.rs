@@ -169,7 +169,7 @@ impl Peer {
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(socket::dial(address, source)?.into())?;
+    let stream = TcpStream::from_std(socket::dial(address, source, &[])?.socket.into())?;
     stream.writable().await?;
     socket::take_error(&stream)?;
     Ok(stream)

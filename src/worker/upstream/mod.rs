@@ -34,7 +34,8 @@ use crate::config::plan::{
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
-use crate::sys::{clock, socket};
+use crate::sys::socket::{self, Dialled};
+use crate::sys::clock;
 use crate::tls::{Dialler, UpstreamFacts};
 
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
@@ -72,6 +73,8 @@ pub(super) struct Seeker<'a> {
     pub(super) sni: Option<&'a str>,
     /// What goes ahead of the client's bytes.
     pub(super) ahead: &'a [u8],
+    /// The client's first bytes, as far as they are there and may go to an upstream as they are.
+    pub(super) opening: &'a [u8],
     /// Of what keeps the client with its endpoint, where the cluster goes by it.
     pub(super) hash: Option<u64>,
     pub(super) purpose: Purpose,
@@ -100,6 +103,8 @@ pub(super) struct Connected {
     pub(super) address: SocketAddr,
     /// It was made ahead of need.
     pub(super) ready: bool,
+    /// So many of the client's first bytes it has been sent already.
+    pub(super) opened: usize,
     /// Counts the connection as one of its endpoint's as long as it lives.
     active: Active,
 }
@@ -276,39 +281,46 @@ impl Cluster {
         seeker: Seeker<'_>,
         active: Active,
     ) -> Result<Connected, Refusal> {
-        let endpoint = &active.endpoint;
-        let address = endpoint.address;
-        let mut leg = Leg::new(connect(address, self.sources.next(address)).await?);
-        let failed = |error: std::io::Error| dial_failure(&error, address, None);
-        if let Some(limit) = self.unacknowledged {
-            socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
-        }
-        let (before_tls, first) =
-            if self.announces_before_tls() { (seeker.ahead, NONE) } else { (NONE, seeker.ahead) };
-        leg.send_ahead(worker, before_tls).await.map_err(failed)?;
-        let facts = match &endpoint.tls {
-            None => None,
-            Some(tls) => {
-                if self.prelude == Some(Prelude::Postgres) {
-                    let asked = prelude::ask_postgres(worker, &mut leg).await;
-                    asked.map_err(|refusal| at_endpoint(refusal, address))?;
-                }
-                let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
-                    let detail = format!("cluster {} takes the client's name", self.name());
-                    Refusal::new(Reason::UpstreamNoName, detail)
-                })?;
-                let mut shake = tls.dialler.start(name)?;
-                handshake::drive(worker, &mut leg, &mut shake)
-                    .await
-                    .map_err(|refusal| at_endpoint(refusal, address))?;
-                let finished = shake.finish().map_err(|refusal| at_endpoint(refusal, address));
-                let (wire, facts) = finished?;
-                leg.wire = wire;
-                Some(Box::new(facts))
+        let address = active.endpoint.address;
+        let connect = async |first: &[u8]| {
+            let stream = connect(address, self.sources.next(address), first).await?;
+            if let Some(limit) = self.unacknowledged {
+                let limited = socket::limit_unacknowledged(&stream, limit);
+                limited.map_err(|error| dial_failure(&error, address, None))?;
             }
+            Ok(Leg::new(stream))
         };
-        leg.send_ahead(worker, first).await.map_err(failed)?;
-        Ok(Connected { leg, facts, address, ready: false, active })
+        let Some(tls) = &active.endpoint.tls else {
+            let leg = match seeker.ahead {
+                [] => connect(seeker.opening).await?,
+                ahead => connect(&[ahead, seeker.opening].concat()).await?,
+            };
+            let opened = seeker.opening.len();
+            return Ok(Connected { leg, facts: None, address, ready: false, opened, active });
+        };
+        let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
+            let detail = format!("cluster {} takes the client's name", self.name());
+            Refusal::new(Reason::UpstreamNoName, detail)
+        })?;
+        let mut shake = tls.dialler.start(name)?;
+        let before_tls = if self.announces_before_tls() { seeker.ahead } else { NONE };
+        let mut leg = if before_tls.is_empty() && self.prelude.is_none() {
+            connect(&handshake::opening(&mut shake)?).await?
+        } else {
+            connect(before_tls).await?
+        };
+        let here = |refusal| at_endpoint(refusal, address);
+        if self.prelude == Some(Prelude::Postgres) {
+            prelude::ask_postgres(worker, &mut leg).await.map_err(here)?;
+        }
+        handshake::drive(worker, &mut leg, &mut shake).await.map_err(here)?;
+        let (wire, facts) = shake.finish().map_err(here)?;
+        leg.wire = wire;
+        let inside = if before_tls.is_empty() { seeker.ahead } else { NONE };
+        let sent = leg.send_ahead(worker, inside).await;
+        sent.map_err(|error| dial_failure(&error, address, None))?;
+        let facts = Some(Box::new(facts));
+        Ok(Connected { leg, facts, address, ready: false, opened: 0, active })
     }
 
     fn choose(
@@ -427,7 +439,8 @@ impl Cluster {
 
 impl Seeker<'_> {
     /// A dial for the pool.
-    const NOBODY: Self = Self { sni: None, hash: None, ahead: NONE, purpose: Purpose::Ahead };
+    const NOBODY: Self =
+        Self { sni: None, hash: None, ahead: NONE, opening: NONE, purpose: Purpose::Ahead };
 }
 
 impl Connected {
@@ -481,13 +494,20 @@ impl Drop for Active {
     }
 }
 
-/// A TCP connection to `address`.
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refusal> {
+/// A TCP connection to `address` that has been sent `first`.
+async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    first: &[u8],
+) -> Result<TcpStream, Refusal> {
     let failed = |error: std::io::Error| dial_failure(&error, address, source);
-    let socket = socket::dial(address, source).map_err(failed)?;
-    let stream = stream::register(socket).map_err(failed)?;
-    pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
-    socket::take_error(&stream).map_err(failed)?;
+    let Dialled { socket, sent } = socket::dial(address, source, first).map_err(failed)?;
+    let mut stream = stream::register(socket).map_err(failed)?;
+    if sent == 0 {
+        pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
+        socket::take_error(&stream).map_err(failed)?;
+    }
+    stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
     Ok(stream)
 }
 

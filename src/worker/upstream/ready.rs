@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Cluster, Seeker};
 use crate::core::refusal::{Reason, Refusal};
-use crate::sys::clock;
+use crate::sys::{clock, socket};
 use crate::worker::Worker;
 
 /// Starts the task that keeps connections of a cluster ready, where it may have them.
@@ -62,6 +62,8 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let failed = match dialled {
         Ok(Ok(mut connected)) => {
             connected.ready = true;
+            // One that cannot take the option is gone, which is seen before it is used.
+            drop(socket::keep_alive(&connected.leg.stream));
             pool.dial_done(now.saturating_duration_since(began));
             drop(pool.put(connected, now, worker.random()));
             None
