@@ -34,6 +34,9 @@ const IDLE_MOMENT: Duration = Duration::from_millis(100);
 /// The age at which a session is no short one. The system probes a silent peer from a minute on.
 const KEEP_ALIVE_FROM: Duration = Duration::from_secs(10);
 
+/// A session that moved nothing for this long rests.
+const REST_FROM: Duration = Duration::from_secs(1);
+
 /// One session while its bytes flow.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
@@ -178,7 +181,12 @@ impl<'a> Session<'a> {
         let now = clock::now();
         self.look_at_memory(now);
         let mut at = self.relay.deadline();
-        let turns = [self.look_at_drain(now), self.look_at_review(now), self.look_at_age(now)];
+        let turns = [
+            self.look_at_drain(now),
+            self.look_at_review(now),
+            self.look_at_age(now),
+            self.look_at_rest(now),
+        ];
         for turn in turns.into_iter().flatten() {
             at = at.min(turn);
         }
@@ -254,6 +262,21 @@ impl<'a> Session<'a> {
         self.keep_alive_at = None;
         // One that cannot take the option is gone, which its next read tells.
         drop(socket::keep_alive(&self.legs.up.stream));
+        None
+    }
+
+    /// Gives up what an idle session can do without; else says when.
+    fn look_at_rest(&mut self, now: Instant) -> Option<Instant> {
+        let Legs { down, up } = &mut self.legs;
+        if !down.wire.is_expanded() && !up.wire.is_expanded() {
+            return None;
+        }
+        let at = self.last_moved + REST_FROM;
+        if now < at {
+            return Some(at);
+        }
+        down.wire.fold();
+        up.wire.fold();
         None
     }
 

@@ -64,6 +64,7 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
             connected.ready = true;
             // One that cannot take the option is gone, which is seen before it is used.
             drop(socket::keep_alive(&connected.leg.stream));
+            connected.leg.wire.fold();
             pool.dial_done(now.saturating_duration_since(began));
             drop(pool.put(connected, now, worker.random()));
             None
