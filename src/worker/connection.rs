@@ -291,17 +291,27 @@ impl Connection {
                 return self.connected(ready);
             }
         }
+        let mut loan = may_be_ready.then(|| cluster.ask(&worker)).flatten();
         let hash = cluster.hash_by().map(|by| self.hash(by));
         // Who was let through once is not refused in between.
         let is_first = self.tried.borrow().is_empty();
         let pending = if is_first { cluster.pending() } else { Ok(cluster.wait()) };
-        let _pending = match pending {
-            Ok(pending) => pending,
-            Err(refusal) => return Event::Refused(refusal),
+        let _pending = match (pending, &mut loan) {
+            (Ok(pending), _) => pending,
+            (Err(refusal), None) => return Event::Refused(refusal),
+            // One that another worker has counts already.
+            (Err(refusal), Some(loan)) => {
+                let lent = loan.comes_soon(&worker, &ahead).await;
+                return lent.map_or(Event::Refused(refusal), |lent| self.connected(lent));
+            }
         };
         let sni = self.notes.server_name.as_deref();
         let seeker = Seeker { sni, hash, ahead: &ahead, purpose: Purpose::Client };
-        match cluster.dial(&worker, seeker, &self.tried).await {
+        let dialled = match loan {
+            Some(loan) => cluster.dial_or_borrow(&worker, loan, seeker, &self.tried).await,
+            None => cluster.dial(&worker, seeker, &self.tried).await,
+        };
+        match dialled {
             Ok(connected) => self.connected(connected),
             Err(refusal) => Event::DialFailed(refusal),
         }

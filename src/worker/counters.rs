@@ -87,8 +87,10 @@ pub struct ClusterCounters {
     pub handshakes: HandshakeCounters,
     /// Upstreams that a trust in audit mode would have refused.
     pub audits: Counter,
-    /// Sessions that took a connection made ahead of need, and those that had to dial.
+    /// Sessions that took a connection made ahead of need by this worker, by another one, and those
+    /// that had to dial.
     pub ready_hits: Counter,
+    pub ready_stolen: Counter,
     pub ready_misses: Counter,
     /// Ready connections that were found dead, too old or idle too long.
     pub ready_discarded: Counter,

@@ -40,7 +40,7 @@ pub use self::counters::{
     HandshakeCounters, ListenerCounters, WorkerCounters,
 };
 pub use self::endpoints::{Directory, EndpointHealth, Endpoints, Member};
-pub use self::mailbox::{Handed, Mail, Mailbox, Order};
+pub use self::mailbox::{Ask, Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
 pub use self::series::{
     AnchorName, AnchorSeries, ChainName, ChainSeries, ClusterSeries, CounterTable, EndpointSeries,

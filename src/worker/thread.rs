@@ -150,6 +150,7 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
     loop {
         match mailbox.receive().await {
             Mail::Socket(handed) => accept::begin_handed(worker, *handed),
+            Mail::Ask(ask) => upstream::answer(worker, ask),
             Mail::Order(Order::Take(snapshot, sockets)) => {
                 reload::take(worker, snapshot);
                 reload::listen(worker, sockets);

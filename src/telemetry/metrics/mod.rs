@@ -276,6 +276,11 @@ const CLUSTER_COUNTERS: &[ClusterFamily] = &[
         "Upstreams that a trust in audit mode would have refused",
         |c| c.audits.value(),
     ),
+    (
+        "portcullis_upstream_ready_stolen",
+        "Sessions that got a ready upstream connection of another worker",
+        |c| c.ready_stolen.value(),
+    ),
     ("portcullis_upstream_ready_misses", "Sessions that had to dial", |c| c.ready_misses.value()),
     ("portcullis_upstream_ready_discarded", "Ready connections found dead or too old", |c| {
         c.ready_discarded.value()

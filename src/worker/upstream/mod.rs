@@ -2,7 +2,8 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
+//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need, `lend` moves them from
+//! worker to worker.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -18,10 +19,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 mod choice;
+mod lend;
 mod ready;
 mod sources;
 
 use self::choice::{Chooser, Endpoint, Terms};
+pub(super) use self::lend::{Parcel, answer};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
@@ -36,10 +39,12 @@ use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, UpstreamFacts};
+use crate::worker::snapshot::ClusterKey;
 
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
 #[derive(Debug)]
 pub(super) struct Cluster {
+    key: ClusterKey,
     /// Its place in the series of its name.
     worker: usize,
     series: Arc<ClusterSeries>,
@@ -57,6 +62,8 @@ pub(super) struct Cluster {
     is_named: bool,
     chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
+    /// Ready connections of other workers that were asked for and have not come.
+    asked: Cell<u64>,
     /// Dials for the pool whose tasks have not begun: nothing else counts them yet.
     starting: Cell<usize>,
     /// The pool was used: it may want to dial.
@@ -154,6 +161,7 @@ impl Cluster {
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
         let chooser = Chooser::new(worker, cluster, &snapshot.directories()[index], terms);
         Self {
+            key: snapshot.cluster_keys()[index],
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
             anchors: anchors.unwrap_or_default(),
@@ -168,6 +176,7 @@ impl Cluster {
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
+            asked: Cell::new(0),
             starting: Cell::new(0),
             used: Notify::new(),
             retired: Cell::new(false),
@@ -205,7 +214,7 @@ impl Cluster {
         self.used.notify_one();
     }
 
-    /// A connection that was made ahead of need and is still alive.
+    /// A connection that this worker has made ahead of need and is still alive.
     pub(super) fn take_ready(&self, worker: &Worker) -> Option<Connected> {
         if self.retired.get() || !self.can_be_ready() {
             return None;
@@ -215,10 +224,7 @@ impl Cluster {
         loop {
             let taken = self.ready.borrow_mut().take(clock::now());
             counters.ready.set(self.ready.borrow().len());
-            let Some(mut connected) = taken else {
-                counters.ready_misses.increment();
-                return None;
-            };
+            let mut connected = taken?;
             let is_good = self.chooser.borrow().is_good(&connected.active.endpoint);
             if is_good && connected.is_alive(worker) {
                 counters.ready_hits.increment();
@@ -240,6 +246,16 @@ impl Cluster {
         tried: &RefCell<Vec<SocketAddr>>,
     ) -> Result<Connected, Refusal> {
         let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
+        self.dial_to(worker, seeker, endpoint).await
+    }
+
+    /// `dial`, to this endpoint.
+    async fn dial_to(
+        self: &Rc<Self>,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        endpoint: Rc<Endpoint>,
+    ) -> Result<Connected, Refusal> {
         let counters = self.counters();
         counters.dialled.increment();
         endpoint.counters().dialled.increment();
