@@ -72,7 +72,7 @@ mod trust;
 
 pub(super) use self::cluster::{RawCluster, RawEndpoint, RawHealth};
 pub(super) use self::listener::{RawChain, RawFilter, RawListener, RawMatch, RawWeightedCluster};
-pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawTls, RawUpstreamTls};
+pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawPair, RawTls, RawUpstreamTls};
 pub(super) use self::trust::{RawIdentity, RawRevocation, RawTrust};
 
 /// A table of the file.
