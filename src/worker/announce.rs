@@ -19,10 +19,14 @@ impl Connection {
         };
         let wants = |field: ProxyField| wanted.contains(&field);
         let id = format!("{:016x}", self.id);
-        let client = self.client.as_deref().map(ClientFacts::announced);
+        let client = self.client.as_deref();
+        let alpn = client.and_then(|client| client.negotiated.alpn.as_deref());
+        // Only these are worth reading the certificate for.
+        let is_read = wants(ProxyField::Ssl) || wants(ProxyField::Identity);
+        let client = client.filter(|_| is_read).map(ClientFacts::announced);
         let client = client.as_ref();
         let fields = Fields {
-            alpn: client.and_then(Announced::alpn).filter(|_| wants(ProxyField::Alpn)),
+            alpn: alpn.filter(|_| wants(ProxyField::Alpn)),
             authority: self.notes.server_name.as_deref().filter(|_| wants(ProxyField::Authority)),
             unique_id: wants(ProxyField::UniqueId).then_some(id.as_bytes()),
             tls: client

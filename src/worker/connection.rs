@@ -55,6 +55,8 @@ pub(super) struct Connection {
     /// Where limits of sources and of filters count it.
     pub(super) places: Places,
     upstream: Option<Connected>,
+    /// What its upstream is told before its first byte, once that is made; until it is connected.
+    ahead: Option<Vec<u8>>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<SocketAddr>>,
     /// While a handshake runs.
@@ -147,6 +149,7 @@ impl Connection {
             audits: Vec::new(),
             places: Places::new(),
             upstream: None,
+            ahead: None,
             tried: RefCell::new(Vec::new()),
         }
     }
@@ -277,44 +280,59 @@ impl Connection {
         }
     }
 
-    /// Finds an upstream connection for the client: one made ahead of need, or a new one.
+    /// Finds an upstream connection for the client.
     async fn connect(&mut self, may_be_ready: bool) -> Event {
         self.upstream = None;
         let Some(cluster) = self.route.as_ref().map(|route| Rc::clone(&route.cluster)) else {
             return Event::Refused(Refusal::new(Reason::Internal, "no chain was chosen"));
         };
-        let worker = Rc::clone(&self.worker);
-        let ahead = self.announcement(cluster.proxy_header());
-        while may_be_ready && let Some(mut ready) = cluster.take_ready(&worker) {
+        // Once for all attempts.
+        if self.ahead.is_none() {
+            self.ahead = Some(self.announcement(cluster.proxy_header()));
+        }
+        match self.find_upstream(&cluster, may_be_ready).await {
+            Ok(upstream) => {
+                self.ahead = None;
+                self.connected(upstream)
+            }
+            Err(event) => event,
+        }
+    }
+
+    /// One made ahead of need, by this worker or by another one, or a new one.
+    async fn find_upstream(
+        &self,
+        cluster: &Rc<Cluster>,
+        may_be_ready: bool,
+    ) -> Result<Connected, Event> {
+        let worker = &self.worker;
+        let ahead = self.ahead.as_deref().unwrap_or_default();
+        while may_be_ready && let Some(mut ready) = cluster.take_ready(worker) {
             // One that does not even take these is as dead as one that has ended.
-            if ready.leg.send_ahead(&worker, &ahead).await.is_ok() {
-                return self.connected(ready);
+            if ready.leg.send_ahead(worker, ahead).await.is_ok() {
+                return Ok(ready);
             }
         }
-        let mut loan = may_be_ready.then(|| cluster.ask(&worker)).flatten();
+        let mut loan = may_be_ready.then(|| cluster.ask(worker)).flatten();
         let hash = cluster.hash_by().map(|by| self.hash(by));
         // Who was let through once is not refused in between.
         let is_first = self.tried.borrow().is_empty();
         let pending = if is_first { cluster.pending() } else { Ok(cluster.wait()) };
         let _pending = match (pending, &mut loan) {
             (Ok(pending), _) => pending,
-            (Err(refusal), None) => return Event::Refused(refusal),
+            (Err(refusal), None) => return Err(Event::Refused(refusal)),
             // One that another worker has counts already.
             (Err(refusal), Some(loan)) => {
-                let lent = loan.comes_soon(&worker, &ahead).await;
-                return lent.map_or(Event::Refused(refusal), |lent| self.connected(lent));
+                return loan.comes_soon(worker, ahead).await.ok_or(Event::Refused(refusal));
             }
         };
         let sni = self.notes.server_name.as_deref();
-        let seeker = Seeker { sni, hash, ahead: &ahead, purpose: Purpose::Client };
+        let seeker = Seeker { sni, hash, ahead, purpose: Purpose::Client };
         let dialled = match loan {
-            Some(loan) => cluster.dial_or_borrow(&worker, loan, seeker, &self.tried).await,
-            None => cluster.dial(&worker, seeker, &self.tried).await,
+            Some(loan) => cluster.dial_or_borrow(worker, loan, seeker, &self.tried).await,
+            None => cluster.dial(worker, seeker, &self.tried).await,
         };
-        match dialled {
-            Ok(connected) => self.connected(connected),
-            Err(refusal) => Event::DialFailed(refusal),
-        }
+        dialled.map_err(Event::DialFailed)
     }
 
     fn connected(&mut self, upstream: Connected) -> Event {
