@@ -6,14 +6,16 @@
 //! worker to worker.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -37,6 +39,7 @@ use crate::config::plan::{
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
+use crate::sys::socket::DialError;
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, UpstreamFacts};
 use crate::worker::snapshot::ClusterKey;
@@ -294,8 +297,8 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let endpoint = &active.endpoint;
         let address = endpoint.address;
-        let mut leg = Leg::new(connect(address, self.sources.next(address)).await?);
-        let failed = |error: std::io::Error| dial_failure(&error, address, None);
+        let mut leg = Leg::new(connect(address, &self.sources).await?);
+        let failed = |error: std::io::Error| dial_failure(&error, address);
         if let Some(limit) = self.unacknowledged {
             socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
         }
@@ -498,25 +501,37 @@ impl Drop for Active {
 }
 
 /// A TCP connection to `address`.
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address, source);
-    let socket = socket::dial(address, source).map_err(failed)?;
-    let stream = stream::register(socket).map_err(failed)?;
+async fn connect(address: SocketAddr, sources: &Sources) -> Result<TcpStream, Refusal> {
+    let failed = |error: std::io::Error| dial_failure(&error, address);
+    let stream = stream::register(begin(address, sources)?).map_err(failed)?;
     pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
     socket::take_error(&stream).map_err(failed)?;
     Ok(stream)
 }
 
-fn dial_failure(error: &std::io::Error, address: SocketAddr, source: Option<IpAddr>) -> Refusal {
-    use rustix::io::Errno;
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    // EADDRINUSE is what `bind` says when a source has no port left.
-    let of_source = source.map(|_| Errno::ADDRINUSE);
-    let mut local = local.iter().chain(&of_source);
-    let is_local = local.any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+/// A socket that is connecting, from the next source that has a port for it.
+fn begin(address: SocketAddr, sources: &Sources) -> Result<OwnedFd, Refusal> {
+    let mut left = sources.count(address);
+    loop {
+        let source = sources.next(address);
+        let error = match socket::dial(address, source) {
+            Ok(socket) => return Ok(socket),
+            Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
+            Err(error) => error,
+        };
+        left = left.saturating_sub(1);
+        if left == 0 || matches!(error, DialError::ForeignSource) {
+            let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+            return Err(Refusal::new(Reason::LocalResources, format!("{address}{from}: {error}")));
+        }
+    }
+}
+
+fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let is_local = Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno));
     let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
-    Refusal::new(reason, format!("{address}{from}: {error}"))
+    Refusal::new(reason, format!("{address}: {error}"))
 }
 
 fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {
