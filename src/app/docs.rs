@@ -4,6 +4,7 @@
 //! does, and `tests/docs.rs` refuses a page that differs.
 
 mod configuration;
+mod examples;
 mod refusals;
 
 use std::io::{self, Write};
