@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use portcullis_kit::{
@@ -113,11 +114,15 @@ fn draining_ends_idle_sessions_politely_within_the_spread() {
     held.iter_mut().for_each(talk);
     let began = monotonic_now();
     gateway.signal(Signal::TERM);
-    for mut stream in held {
-        // close_notify, not a cut.
-        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
-        close_write(&mut stream).unwrap();
-    }
+    // Each answers at once, whichever comes first: one that does not within two seconds is cut.
+    let clients = held.into_iter().map(|mut stream| {
+        thread::spawn(move || {
+            // close_notify, not a cut.
+            assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+            close_write(&mut stream).unwrap();
+        })
+    });
+    clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
     println!("six idle sessions drained in {:?}", began.elapsed());
     let log = gateway.access_log();

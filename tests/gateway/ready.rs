@@ -8,11 +8,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, close_write, eventually, read_to_end,
-    round_trip,
+    Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, read_to_end, round_trip,
 };
 
-use crate::support::{Config, Pki};
+use crate::support::{ClosedPort, Config, Pki};
 
 const POOL: &str = "pool = { ready_min = 3, ready_max = 3 }";
 
@@ -56,9 +55,8 @@ fn clients_take_connections_that_were_made_ahead_of_need() {
 #[test] // threat 28
 fn an_outage_is_in_the_log_once_before_a_client_meets_it() {
     let pki = Pki::new();
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let closed = ClosedPort::new();
+    let address = closed.address;
     let gateway = Config::new(1)
         .listener("edge", "")
         .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
@@ -232,20 +230,18 @@ fn a_ready_connection_that_dies_before_the_clients_first_byte_is_replaced() {
 #[test]
 fn an_upstream_that_comes_back_is_dialled_ahead_again() {
     let pki = Pki::new();
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = held.local_addr().unwrap();
-    drop(held);
+    let closed = ClosedPort::new();
     let gateway = Config::new(1)
         .listener("edge", "")
         .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
         .mutual(&pki, "")
-        .cluster("app", &[address, PlainEcho::start().address()], POOL)
+        .cluster("app", &[closed.address], POOL)
         .start();
     eventually(PATIENCE, "a dial that failed", || {
         let failures = gateway.metrics().sum("portcullis_upstream_dial_failures_total", &[]);
         (failures >= 1).then_some(())
     });
-    let _listener = TcpListener::bind(address).unwrap();
+    let _listener = closed.open();
     ready(&gateway, 3);
     gateway.settled();
 }

@@ -150,9 +150,33 @@ pub(crate) fn assert_same(left: &[u8], right: &[u8], what: &str) {
     }
 }
 
-/// A port on which nobody listens, as far as anybody can know.
-pub(crate) fn closed_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// A port that refuses connections and is kept for a test meanwhile: a socket that is bound and does not
+/// listen. One that is only found free is somebody else's a moment later, a client's on its way out most
+/// often.
+pub(crate) struct ClosedPort {
+    pub(crate) address: SocketAddr,
+    socket: socket2::Socket,
+}
+
+impl ClosedPort {
+    pub(crate) fn new() -> Self {
+        let (socket, address) = bound();
+        Self { address, socket }
+    }
+
+    /// From now on it accepts.
+    pub(crate) fn open(self) -> TcpListener {
+        self.socket.listen(128).unwrap();
+        self.socket.into()
+    }
+}
+
+/// A socket of 127.0.0.1 with a port of its own.
+fn bound() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
@@ -164,11 +188,8 @@ pub(crate) struct BlackHole {
 
 impl BlackHole {
     pub(crate) fn new() -> Self {
-        let listener =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let (listener, address) = bound();
         listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
         let limit = std::time::Duration::from_millis(200);
         while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {

@@ -286,6 +286,8 @@ impl Gateway {
         assert!(ended == 1, "the gateway did not end within {limit:?}{}", self.report());
         let status = self.child.wait().expect("our child");
         self.status = Some(status);
+        // What it said last may still be in the pipes.
+        self.wait(limit, "the end of its output", |seen| (seen.ended == 2).then_some(()));
         status
     }
 
