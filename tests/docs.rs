@@ -57,6 +57,28 @@ fn every_link_between_pages_leads_somewhere() {
     }
 }
 
+/// An alert or a command of a runbook that names a metric finds it: `docs/metrics.md` is held by a scrape.
+#[test]
+fn every_metric_that_a_page_names_is_a_metric() {
+    let known = fs::read_to_string(root().join("docs/metrics.md")).expect("is there");
+    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let pages = files_below(&root().join("docs"), "md").expect("is there");
+    let mut compared = 0;
+    for page in pages.into_iter().chain([root().join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("is there");
+        for name in text.split(|c| !is_word(c)).filter(|word| word.starts_with("portcullis_")) {
+            // `portcullis_(a|b)` of a pattern and `portcullis_0.1.0` of a package end here.
+            if name.ends_with('_') {
+                continue;
+            }
+            let is_known = known.contains(&format!("`{name}`"));
+            assert!(is_known, "{}: there is no metric {name}", page.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 80, "only {compared} names are compared");
+}
+
 /// Whoever has a refused client finds its reason, and in the section what the gateway really writes:
 /// `tests/data/refusal-records.jsonl` is held by the gateway's own tests.
 #[test]

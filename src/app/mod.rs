@@ -9,6 +9,7 @@ pub mod docs;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;
+pub mod health;
 mod memory;
 pub mod outlets;
 pub mod pki;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::RunCommand),
     /// Load everything a configuration names and print every error with its line
     Check(check::CheckCommand),
+    /// Ask a gateway that runs whether it is ready: for health checks of containers
+    Health(health::HealthCommand),
     /// Say which listener and chain take a client, and rule by rule whether it gets in
     Explain(Box<explain::ExplainCommand>),
     /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(command) => run::run(&command),
         Command::Check(command) => check::check(&command),
+        Command::Health(command) => health::health(&command),
         Command::Explain(command) => explain::explain(&command),
         Command::Demo(command) => demo::demo(&command),
         Command::Docs(command) => docs::docs(&command),

@@ -204,11 +204,11 @@ tables! {
     /// `session_tickets.source`
     RawTicketFiles {
         /// A file of `portcullis stek init`, the same on every node; all derive the same keys from it
-        /// and the clock. Mode 0600, relative to this file.
+        /// and the clock. Mode 0600, or 0640 where it is root's; relative to this file.
         root: String,
         /// Key files of nginx (48 or 80 raw bytes each), the newest first, or one list of HAProxy's
-        /// (base64, the newest last). The second newest seals, all open. Mode 0600, relative to this
-        /// file.
+        /// (base64, the newest last). The second newest seals, all open. Mode 0600, or 0640 where they are
+        /// root's; relative to this file.
         keys: List<String>,
     }
 }

@@ -16,6 +16,7 @@ mod dns;
 mod ends;
 mod explain;
 mod health;
+mod health_command;
 mod hello;
 mod life;
 mod limits;
