@@ -4,6 +4,7 @@
 
 pub mod bind;
 pub mod check;
+pub mod confinement;
 pub mod demo;
 pub mod docs;
 pub mod expiry;

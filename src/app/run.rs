@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 
+use super::confinement::{self, Confinement};
 use super::gateway::{Gateway, StartError};
 use super::memory::Memory;
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
@@ -19,7 +20,7 @@ use super::{expiry, outlets, problems};
 use crate::admin::{AdminListener, AdminState, Readiness};
 use crate::config::error::Problem;
 use crate::config::plan::Plan;
-use crate::sys::clock;
+use crate::sys::{clock, privileges};
 use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
 use crate::telemetry::log::LogVolume;
 use crate::telemetry::metrics::ReloadCounts;
@@ -70,6 +71,10 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Runs until a signal ends it. 0: every session ended by itself; 1: it did not start, or a worker
 /// broke; 2: sessions were cut at the drain's deadline.
 pub fn run(command: &RunCommand) -> ExitCode {
+    if let Err(error) = privileges::hide_memory() {
+        return problems::fail_to_start(&RunError::Memory(error));
+    }
+    let program = std::env::current_exe().ok();
     let Reading { plan, files, fingerprint } = reload::read(&command.config);
     let plan = match plan {
         Ok(plan) => plan,
@@ -79,7 +84,14 @@ pub fn run(command: &RunCommand) -> ExitCode {
         Ok(volume) => volume,
         Err(error) => return problems::fail_with(&error),
     };
-    match serve(plan, Start { file: &command.config, files, fingerprint, volume }) {
+    // While this is the only thread: what is given up is given up in those that this one starts.
+    let entered = confinement::enter(&command.config, &plan, &files, program.as_deref());
+    let confinement = match entered {
+        Ok(confinement) => confinement,
+        Err(found) => return problems::fail(&found),
+    };
+    let start = Start { file: &command.config, files, fingerprint, volume, confinement };
+    match serve(plan, start) {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
         Ok(Ended::Cut) => ExitCode::from(2),
         Err(error) => problems::fail_to_start(&error),
@@ -92,6 +104,7 @@ struct Start<'a> {
     files: Files,
     fingerprint: Fingerprint,
     volume: LogVolume,
+    confinement: Confinement,
 }
 
 /// Why the process could not serve.
@@ -99,6 +112,8 @@ struct Start<'a> {
 pub enum RunError {
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("the memory of the process cannot be hidden from others")]
+    Memory(#[source] io::Error),
     /// The admin server or the access log, at the place that names it.
     #[error("{0}")]
     Outlet(Problem),
@@ -157,9 +172,10 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     }
     let workers = gateway.peers().len();
     tracing::info!(config = %start.file.display(), workers, generation = 1, "serving");
-    let Start { file, files, fingerprint, volume } = start;
+    let Start { file, files, fingerprint, volume, confinement } = start;
     let plan = &gateway.current().load().plan;
     let reloads = Reloads::new(file, plan, (&files, fingerprint), reload_counts, volume);
+    let reloads = reloads.within(confinement);
     let ended = until_signalled(gateway, &state, signals, reloads).await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");

@@ -4,6 +4,8 @@
 //! with it. A plan names files and never opens them: `tls::material` does, and reports against the
 //! same `Location`s.
 
+mod account;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::account::{Account, Sandbox};
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
 use crate::core::health::Thresholds;
@@ -60,6 +63,9 @@ pub struct Runtime {
     pub drain: Drain,
     /// Whom host names are asked of; empty: whom the system asks.
     pub resolvers: Vec<SocketAddr>,
+    /// Who to become before anything is served; `None`: whoever started the process.
+    pub account: Option<Account>,
+    pub sandbox: Sandbox,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

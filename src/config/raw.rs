@@ -131,6 +131,17 @@ tables! {
         /// Name servers for clusters with `discovery = "dns"`, as "IP:port", in order of preference.
         /// Default: [], those of /etc/resolv.conf, with its search domains and /etc/hosts.
         resolvers: List<String>,
+        /// Who the process becomes before it serves: a user's name, or number. Files that the
+        /// configuration names must be readable to that user. Takes root to start with. Default: whoever
+        /// started it.
+        user: String,
+        /// The group that goes with `user`: a name, or number. There are no other groups. Default: the
+        /// user's own.
+        group: String,
+        /// Whether the kernel keeps the process from all files but those of its configuration, its
+        /// logs and its program (Landlock): "auto", where the kernel can; "required", or it does not start;
+        /// "off". Default: "auto".
+        sandbox: String,
         /// What SIGTERM sets off.
         drain: RawDrain,
     }

@@ -12,6 +12,7 @@
 mod certificates;
 mod cluster;
 mod commands;
+mod confinement;
 mod dns;
 mod ends;
 mod explain;

@@ -2,8 +2,10 @@
 //!
 //! `reload_files` holds what happens without a signal.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -354,13 +356,16 @@ fn an_upstream_that_is_trusted_no_more_gets_no_new_client() {
     let pki = Pki::new();
     let upstream = TlsEcho::start(ServerTls::new(&pki.upstream).build());
     let stranger = Authority::new("Another Root");
-    let with = |trusted: &Authority| {
+    // Where the gateway may read.
+    let strangers = fs::read_to_string(stranger.ca_path()).unwrap();
+    let strangers = pki.ca.write("stranger", "crt", &strangers);
+    let with = |trusted: &Path| {
         Config::new(2)
             .listener("edge", "")
             .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
             .mutual(&pki, "")
             .upstream("db", "")
-            .trust("upstreams", trusted)
+            .table(&format!("[trust.upstreams]\nanchors = [\"{}\"]", trusted.display()))
             .cluster(
                 "db",
                 &[upstream.address()],
@@ -368,17 +373,17 @@ fn an_upstream_that_is_trusted_no_more_gets_no_new_client() {
             )
             .to_string()
     };
-    let gateway = Gateway::start(BINARY, &with(&pki.ca));
+    let gateway = Gateway::start(BINARY, &with(pki.ca.ca_path()));
     let mut old = pki.connect(&gateway);
     talk(&mut old);
     // The same names all over, and other certificates behind one of them.
-    gateway.reload(&with(&stranger));
+    gateway.reload(&with(&strangers));
     let mut new = pki.connect(&gateway);
     assert!(round_trip(&mut new, b"hello").is_err());
     gateway.wait_access(PATIENCE, |line| line["reason"] == "upstream_untrusted");
     talk(&mut old);
     end(old);
-    gateway.reload(&with(&pki.ca));
+    gateway.reload(&with(pki.ca.ca_path()));
     let mut new = pki.connect(&gateway);
     talk(&mut new);
     end(new);

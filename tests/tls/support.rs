@@ -62,6 +62,8 @@ impl World {
             runtime: Runtime {
                 watch: false,
                 resolvers: Vec::new(),
+                account: None,
+                sandbox: Sandbox::Auto,
                 workers: Workers::Auto,
                 drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
             },

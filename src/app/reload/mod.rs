@@ -15,10 +15,12 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use self::files::{Files, Fingerprint, Reading, read};
 use self::watch::Watch;
+pub use self::watch::{Ways, ways};
+use super::confinement::Confinement;
 use super::gateway::{Gateway, Loader, Prepared, StartError};
 use super::upkeep;
-use crate::config::error::Problem;
-use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Workers};
+use crate::config::error::{Location, Problem};
+use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Sandbox, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
 use crate::sys::clock;
 use crate::telemetry::log::LogVolume;
@@ -36,6 +38,8 @@ pub struct Reloads {
     /// Of what was told to be wrong, and need not be told again until it changes.
     told: Option<Fingerprint>,
     fixed: Fixed,
+    /// What the process may read.
+    confinement: Arc<Confinement>,
     loading: Option<JoinHandle<Loaded>>,
     counts: Arc<ReloadCounts>,
     volume: LogVolume,
@@ -73,6 +77,8 @@ struct Fixed {
     admin: Option<AdminAddress>,
     access_log: (AccessLogSink, LogFormat),
     log_format: LogFormat,
+    account: Option<(String, Option<String>)>,
+    sandbox: Sandbox,
 }
 
 impl Reloads {
@@ -92,12 +98,20 @@ impl Reloads {
             fingerprint,
             told: None,
             fixed: Fixed::of(plan),
+            confinement: Arc::default(),
             loading: None,
             counts,
             volume,
         };
         reloads.watch(plan.runtime.watch, files);
         reloads
+    }
+
+    /// For a process that may read no more than this.
+    #[must_use]
+    pub fn within(mut self, confinement: Confinement) -> Self {
+        self.confinement = Arc::new(confinement);
+        self
     }
 
     /// Somebody wants the configuration loaded now.
@@ -156,7 +170,9 @@ impl Reloads {
             Cause::Asked => (None, None),
             Cause::Changed => (Some(self.fingerprint), self.told),
         };
-        self.loading = Some(tokio::task::spawn_blocking(move || load(&file, &loader, known)));
+        let confinement = Arc::clone(&self.confinement);
+        let load = move || load(&file, &loader, known, &confinement);
+        self.loading = Some(tokio::task::spawn_blocking(load));
     }
 
     fn finish(&mut self, loaded: Loaded, gateway: &mut Gateway) {
@@ -235,12 +251,7 @@ impl Reloads {
 
     /// What has no place of its own has the whole file's.
     fn problem(&self, error: &StartError) -> Problem {
-        let at = crate::config::error::Location {
-            file: Arc::new(self.file.clone()),
-            line: 1,
-            column: 1,
-            key: Arc::from(""),
-        };
+        let at = Location::whole(&self.file);
         Problem { at, message: super::problems::chain(error), help: String::new() }
     }
 
@@ -269,9 +280,14 @@ fn load(
     file: &Path,
     loader: &Loader,
     (running, told): (Option<Fingerprint>, Option<Fingerprint>),
+    confinement: &Confinement,
 ) -> Loaded {
     let Reading { plan, files, fingerprint } = read(file);
+    let beyond = confinement.problems(file, &files);
     let outcome = match plan {
+        _ if !beyond.is_empty() && told != Some(fingerprint) => {
+            Outcome::Failed(StartError::Problems(beyond))
+        }
         Ok(_) if running == Some(fingerprint) => Outcome::Unchanged,
         _ if told == Some(fingerprint) => Outcome::Told,
         Err(problems) => Outcome::Failed(StartError::Problems(problems)),
@@ -313,18 +329,25 @@ impl Fixed {
             admin: plan.admin.as_ref().map(|admin| admin.address.clone()),
             access_log: (plan.access_log.sink.clone(), plan.access_log.format),
             log_format: plan.log.format,
+            account: plan.runtime.account.as_ref().map(|account| {
+                let group = account.group.as_ref().map(|(group, _)| group.clone());
+                (account.user.clone(), group)
+            }),
+            sandbox: plan.runtime.sandbox,
         }
     }
 
     /// The keys that `plan` has otherwise.
     fn differs(&self, plan: &Plan) -> Vec<&'static str> {
-        let Self { workers, admin, access_log, log_format } = Self::of(plan);
+        let Self { workers, admin, access_log, log_format, account, sandbox } = Self::of(plan);
         let keys = [
             ("runtime.workers", self.workers != workers),
             ("admin.listen", self.admin != admin),
             ("access_log.path", self.access_log.0 != access_log.0),
             ("access_log.format", self.access_log.1 != access_log.1),
             ("log.format", self.log_format != log_format),
+            ("runtime.user", self.account != account),
+            ("runtime.sandbox", self.sandbox != sandbox),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
