@@ -140,8 +140,13 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
     let reload_counts = Arc::new(ReloadCounts::new(clock::wall()));
     let current = gateway.current();
-    let registry =
-        metrics::registry(peers, Arc::clone(current), counts, Arc::clone(&reload_counts));
+    let registry = metrics::registry(
+        peers,
+        Arc::clone(current),
+        counts,
+        Arc::clone(&reload_counts),
+        Arc::clone(gateway.stek()),
+    );
     let state =
         Arc::new(AdminState::new(registry, Arc::clone(current), Arc::clone(gateway.stek())));
     let mut ready = ready_line(&gateway);
