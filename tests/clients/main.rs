@@ -23,6 +23,7 @@ mod openssl;
 mod postgres;
 mod probes;
 mod program;
+mod prometheus;
 mod proxy_protocol;
 mod psql;
 mod python;
