@@ -10,6 +10,7 @@ pub mod expiry;
 pub mod explain;
 pub mod gateway;
 mod memory;
+mod orders;
 pub mod outlets;
 pub mod pki;
 pub mod problems;
