@@ -10,6 +10,7 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod admin_page;
 mod curl;
 mod database;
 mod front;
