@@ -1,6 +1,6 @@
 //! What `docs/` says of the code is true: pages that are made from it, and tests that are named.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,40 @@ fn every_test_that_threats_names_exists() {
         }
     }
     assert!(named > 50, "only {named} tests are named");
+}
+
+/// By name, with what Prometheus makes of a histogram.
+fn metrics_of_the_page() -> HashSet<String> {
+    let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap_or_default();
+    let mut metrics = HashSet::new();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `portcullis_"));
+    for (name, rest) in rows.filter_map(|row| row.split_once("` |")) {
+        let parts: &[&str] = match rest.split('|').next().map(str::trim) {
+            Some("histogram") => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        metrics.extend(parts.iter().map(|part| format!("portcullis_{name}{part}")));
+    }
+    metrics
+}
+
+#[test]
+fn every_metric_that_dashboards_and_alerts_name_exists() {
+    let metrics = metrics_of_the_page();
+    let folder = root().join("config");
+    let mut files = files_below(&folder.join("grafana"), "json").expect("is there");
+    files.extend(files_below(&folder.join("prometheus"), "yml").expect("is there"));
+    let mut named = HashSet::new();
+    for file in &files {
+        let text = fs::read_to_string(file).expect("is text");
+        for (at, _) in text.match_indices("portcullis_") {
+            let is_name = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_';
+            let name: String = text[at..].chars().take_while(is_name).collect();
+            assert!(metrics.contains(&name), "{}: there is no metric {name}", file.display());
+            named.insert(name);
+        }
+    }
+    assert!(files.len() >= 4 && named.len() > 30, "{files:?} name {named:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -39,15 +40,8 @@ pub(super) enum Acceptor {
 
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Tcp(TcpStream),
+    Tcp(TcpStream, IpAddr),
     Unix(UnixStream),
-}
-
-/// Who can connect: on TCP also a browser, on behalf of any page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
-    Network,
-    File,
 }
 
 /// The file of a bound unix socket; removed at drop, unless another has taken its place.
@@ -97,7 +91,10 @@ impl Acceptor {
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, peer.ip()))
+            }
             Self::Unix { listener, .. } => {
                 listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
             }

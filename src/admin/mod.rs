@@ -1,24 +1,33 @@
-//! The admin endpoint: liveness, readiness, metrics and certificates over HTTP/1.1, for machines close
-//! by.
+//! The admin endpoint: what the gateway is and does, over HTTP/1.1, for people and machines close by;
+//! and a few orders to it.
 //!
-//! Read-only; bound to loopback or a unix socket, and still careful: bounded in connections, header
-//! bytes and time, and closed to pages in a browser. Runs on control's runtime, never on a worker.
-//! `listener` is the socket, `answer` what each path says.
+//! Bound to loopback or a unix socket, and still careful: bounded in connections, bytes and time, and
+//! closed to pages of other sites. On a thread of its own, so that neither a worker nor control waits for
+//! whoever asks. It changes nothing itself: orders go to control. `listener` is the socket, `access`
+//! says whom, `answer` what each path says; `assets/` is the live page.
 
+mod access;
 mod answer;
 mod certs;
+mod clusters;
+mod connections;
+mod effective;
 mod listener;
+mod listeners;
+mod orders;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tickets;
 mod trust;
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,23 +36,50 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::effective::{effective_config, level_name};
 pub use self::listener::AdminListener;
+pub use self::orders::{AdminOrder, Ordered, Orders, Outcome, Told, orders};
 
-use self::listener::{Accepted, Acceptor, Reach};
+use self::access::Reach;
+use self::listener::{Accepted, Acceptor};
 use crate::sys::clock;
 use crate::tls::StekKeys;
-use crate::worker::Snapshot;
+use crate::worker::{ListenerKey, Peer, Snapshot};
 
 /// What the answers are made from.
 #[derive(Debug)]
 pub struct AdminState {
     metrics: Registry,
-    current: Arc<ArcSwap<Snapshot>>,
-    stek: Arc<StekKeys>,
+    shown: Shown,
+    orders: Orders,
+    /// Of pages that are in memory.
+    places: Arc<Semaphore>,
+    /// Whoever has workers list their connections.
+    listing: Mutex<()>,
     readiness: AtomicU8,
+}
+
+/// What of the gateway is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub current: Arc<ArcSwap<Snapshot>>,
+    pub peers: Arc<[Peer]>,
+    pub stek: Arc<StekKeys>,
+    /// Where each listener really listens.
+    pub bound: Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>>,
+    /// Unix seconds.
+    pub started: u64,
+}
+
+/// The endpoint while it serves; ends when it is dropped.
+#[derive(Debug)]
+pub struct AdminThread {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Whether new clients should be sent here.
@@ -56,12 +92,30 @@ pub enum Readiness {
     Draining,
 }
 
-/// Serves until it is dropped; connections end with it. Needs tokio's time and I/O.
+/// Serves on a thread of its own until what is returned is dropped; connections end with it.
 ///
 /// # Errors
-/// The runtime does not take the listening socket. A failing `accept` is logged and tried again.
-pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Result<()> {
-    let acceptor = Acceptor::new(listener)?;
+/// There is no thread, or its runtime does not take the listening socket.
+pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<AdminThread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let acceptor = {
+        let _inside = runtime.enter();
+        Acceptor::new(listener)?
+    };
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve(acceptor, state) => {}
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok(AdminThread { stop: Some(stop), thread: Some(thread) })
+}
+
+/// For ever. A failing `accept` is logged and tried again.
+async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
     let mut connections = JoinSet::new();
     loop {
         // Who comes when all places are taken waits in the backlog: each place has an end.
@@ -74,8 +128,8 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
         };
         let state = Arc::clone(&state);
         match accepted {
-            Ok(Accepted::Tcp(stream)) => {
-                connections.spawn(converse(stream, Reach::Network, PATIENCE, state))
+            Ok(Accepted::Tcp(stream, peer)) => {
+                connections.spawn(converse(stream, Reach::of(peer), PATIENCE, state))
             }
             Ok(Accepted::Unix(stream)) => {
                 connections.spawn(converse(stream, Reach::File, PATIENCE, state))
@@ -89,10 +143,34 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
     }
 }
 
+impl Drop for AdminThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the admin endpoint panicked; please report it with what stands above");
+        }
+    }
+}
+
+impl Readiness {
+    /// What `/readyz` says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 impl AdminState {
-    /// Begins as `Readiness::Starting`.
-    pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>, stek: Arc<StekKeys>) -> Self {
-        Self { metrics, current, stek, readiness: AtomicU8::new(Readiness::Starting as u8) }
+    /// Begins as `Readiness::Starting`. What is asked of control goes to `orders`.
+    pub fn new(metrics: Registry, shown: Shown, orders: Orders) -> Self {
+        let readiness = AtomicU8::new(Readiness::Starting as u8);
+        let places = Arc::new(Semaphore::new(PAGES_MAX));
+        Self { metrics, shown, orders, places, listing: Mutex::new(()), readiness }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {
@@ -122,9 +200,8 @@ async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<Adm
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(|request| {
-        let answer = answer::answer(&request, reach, &state, clock::unix_now());
-        ready(Ok::<_, Infallible>(answer))
+    let service = service_fn(async |request| {
+        Ok::<_, Infallible>(answer::answer(&request, reach, &state, clock::unix_now()).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,8 +220,12 @@ where
 const READY: u8 = Readiness::Ready as u8;
 const DRAINING: u8 = Readiness::Draining as u8;
 
-/// A few scrapers and probes; a page of metrics takes up to a megabyte for each.
+/// A few scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Pages that are in memory at once, from their making until their last byte is out. With ten thousand
+/// chains the metrics take ten megabytes.
+const PAGES_MAX: usize = 8;
 
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 

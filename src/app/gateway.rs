@@ -31,7 +31,7 @@ pub struct Gateway {
     peers: Arc<[Peer]>,
     threads: Vec<JoinHandle<io::Result<Ended>>>,
     /// What is listened on, and where really.
-    held: Vec<(ListenerKey, SocketAddr)>,
+    held: Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>>,
     stek: Arc<StekKeys>,
 }
 
@@ -51,6 +51,7 @@ pub struct ReloadReport {
     pub opened: Vec<(Arc<str>, SocketAddr)>,
     /// Listeners whose address nobody listens on any more.
     pub closed: Vec<Arc<str>>,
+    pub tickets_changed: bool,
 }
 
 /// Why a gateway did not start.
@@ -129,7 +130,7 @@ impl Gateway {
         cores: &[usize],
         reports: Option<&Sender<Report>>,
     ) -> Result<Self, StartError> {
-        let held = bound.iter().map(|bound| (bound.key, bound.address)).collect();
+        let held: Vec<_> = bound.iter().map(|bound| (bound.key, bound.address)).collect();
         let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
         let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
         let pinned = workers <= cores.len();
@@ -138,7 +139,7 @@ impl Gateway {
             former: Vec::new(),
             peers: Arc::clone(&peers),
             threads: Vec::with_capacity(workers),
-            held,
+            held: Arc::new(ArcSwap::from_pointee(held)),
             stek,
         };
         let sources = Sources::new(clock::now());
@@ -192,27 +193,30 @@ impl Gateway {
             return Err(StartError::Overtaken);
         }
         let workers = self.peers.len();
-        let bound = bind(&snapshot, workers, &self.held).map_err(StartError::Problems)?;
+        let held = self.held.load_full();
+        let bound = bind(&snapshot, workers, &held).map_err(StartError::Problems)?;
         warn_of(&snapshot.material);
         // From here on nothing can fail.
-        if self.stek.adopt(tickets) == Reloaded::Changed {
+        let tickets_changed = self.stek.adopt(tickets) == Reloaded::Changed;
+        if tickets_changed {
             tracing::info!("session ticket keys changed");
         }
         let name =
             |of: &Snapshot, key| of.listener(key).map(|at| Arc::clone(&of.plan.listeners[at].name));
         let opened = bound.iter();
         let opened = opened.filter_map(|it| Some((name(&snapshot, it.key)?, it.address))).collect();
-        let closed = self.held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
+        let closed = held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
         let closed = closed.filter_map(|(key, _)| name(&before, *key)).collect();
-        self.held.retain(|(key, _)| snapshot.listener(*key).is_some());
-        self.held.extend(bound.iter().map(|bound| (bound.key, bound.address)));
+        let staying = held.iter().copied().filter(|(key, _)| snapshot.listener(*key).is_some());
+        let new = bound.iter().map(|bound| (bound.key, bound.address));
+        self.held.store(Arc::new(staying.chain(new).collect()));
         for (peer, sockets) in self.peers.iter().zip(by_worker(bound, workers)) {
             peer.mailbox.order(Order::Take(Arc::clone(&snapshot), sockets));
         }
         let generation = snapshot.generation;
         self.current.store(snapshot);
         self.former.push(before);
-        Ok(ReloadReport { generation, opened, closed })
+        Ok(ReloadReport { generation, opened, closed, tickets_changed })
     }
 
     /// Snapshots that nobody else holds any more; freeing them may take its time.
@@ -224,9 +228,9 @@ impl Gateway {
     /// Where each listener really listens, in the plan's order.
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let snapshot = self.current.load();
-        let keys = snapshot.listener_keys();
+        let (keys, bound) = (snapshot.listener_keys(), self.held.load());
         let listeners = snapshot.plan.listeners.iter().zip(keys).filter_map(|(listener, key)| {
-            let (_, address) = self.held.iter().find(|(held, _)| held == key)?;
+            let (_, address) = bound.iter().find(|(held, _)| held == key)?;
             Some((Arc::clone(&listener.name), *address))
         });
         listeners.collect()
@@ -235,6 +239,11 @@ impl Gateway {
     /// The snapshot that new connections are served by, for whoever looks at it now and then.
     pub fn current(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.current
+    }
+
+    /// Where each listener really listens, for whoever looks at it now and then.
+    pub fn bound(&self) -> &Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>> {
+        &self.held
     }
 
     pub fn peers(&self) -> &Arc<[Peer]> {

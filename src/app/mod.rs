@@ -12,6 +12,7 @@ pub mod explain;
 pub mod gateway;
 pub mod health;
 mod memory;
+mod orders;
 pub mod outlets;
 pub mod pki;
 pub mod problems;

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
+use tokio::sync::mpsc;
 
 use super::confinement::{self, Confinement};
 use super::gateway::{Gateway, StartError};
 use super::memory::Memory;
+use super::orders::{self, Then};
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::{self, Signals, Wanted};
 use super::upkeep::{self, Upkeep};
 use super::{expiry, outlets, problems};
-use crate::admin::{AdminListener, AdminState, Readiness};
+use crate::admin::{AdminListener, AdminState, Ordered, Readiness, Shown};
 use crate::config::error::Problem;
 use crate::config::plan::Plan;
 use crate::sys::{clock, privileges};
@@ -155,15 +157,31 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     let (peers, counts) = (Arc::clone(gateway.peers()), access_log.counts());
     let reload_counts = Arc::new(ReloadCounts::new(clock::wall()));
     let current = gateway.current();
-    let registry =
-        metrics::registry(peers, Arc::clone(current), counts, Arc::clone(&reload_counts));
-    let state =
-        Arc::new(AdminState::new(registry, Arc::clone(current), Arc::clone(gateway.stek())));
+    let (peers_shown, stek) = (Arc::clone(&peers), Arc::clone(gateway.stek()));
+    let registry = metrics::registry(
+        peers,
+        Arc::clone(current),
+        counts,
+        Arc::clone(&reload_counts),
+        Arc::clone(&stek),
+    );
+    let shown = Shown {
+        current: Arc::clone(current),
+        peers: peers_shown,
+        stek,
+        bound: Arc::clone(gateway.bound()),
+        started: clock::unix_now(),
+    };
+    let (orders, ordered) = crate::admin::orders();
+    let state = Arc::new(AdminState::new(registry, shown, orders));
     let mut ready = ready_line(&gateway);
-    if let Some(admin) = admin {
-        ready.push_str(&format!(" admin={}", admin.local_addr()));
-        tokio::spawn(crate::admin::serve(admin, Arc::clone(&state)));
-    }
+    let _admin = match admin {
+        None => None,
+        Some(admin) => {
+            ready.push_str(&format!(" admin={}", admin.local_addr()));
+            Some(crate::admin::start(admin, Arc::clone(&state)).map_err(RunError::Control)?)
+        }
+    };
     tokio::spawn(expiry::watch(Arc::clone(current)));
     tokio::spawn(rotate_tickets(Arc::clone(gateway.stek())));
     state.set_readiness(Readiness::Ready);
@@ -174,9 +192,10 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     tracing::info!(config = %start.file.display(), workers, generation = 1, "serving");
     let Start { file, files, fingerprint, volume, confinement } = start;
     let plan = &gateway.current().load().plan;
-    let reloads = Reloads::new(file, plan, (&files, fingerprint), reload_counts, volume);
+    let reloads = Reloads::new(file, plan, (&files, fingerprint), reload_counts, volume.clone());
     let reloads = reloads.within(confinement);
-    let ended = until_signalled(gateway, &state, signals, reloads).await;
+    let asked = Asked { signals, orders: ordered, volume };
+    let ended = until_signalled(gateway, &state, asked, reloads).await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");
     }
@@ -188,13 +207,21 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     ended
 }
 
+/// Where control is told what to do.
+struct Asked {
+    signals: Signals,
+    orders: mpsc::Receiver<Ordered>,
+    volume: LogVolume,
+}
+
 /// Serves until the first signal that ends, then drains; a second one ends everything at once.
 async fn until_signalled(
     mut gateway: Gateway,
     state: &AdminState,
-    mut signals: Signals,
+    asked: Asked,
     mut reloads: Reloads,
 ) -> Result<Ended, RunError> {
+    let Asked { mut signals, mut orders, volume } = asked;
     let mut look = tokio::time::interval(LOOK);
     let mut upkeep = Upkeep::new(gateway.peers());
     let mut memory = Memory::new();
@@ -204,6 +231,11 @@ async fn until_signalled(
                 Wanted::Reload => reloads.ask(),
                 Wanted::End => break,
             },
+            Some(ordered) = orders.recv() => {
+                if orders::carry_out(ordered, &mut reloads, &volume) == Then::Drain {
+                    break;
+                }
+            }
             work = reloads.next() => reloads.act(work, &mut gateway),
             _ = look.tick() => {
                 if gateway.has_ended() {
@@ -234,6 +266,7 @@ async fn until_signalled(
                     break;
                 }
             },
+            Some(ordered) = orders.recv() => orders::carry_out_late(ordered, &volume),
             _ = look.tick() => {}
         }
     }

@@ -26,6 +26,8 @@ use crate::core::trust::{Authorize, LeafPolicy, Mode};
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// SHA-256 over what the files of the configuration say, in their order, wherever they lie.
+    pub digest: [u8; 32],
     pub runtime: Runtime,
     pub limits: Limits,
     pub admin: Option<Admin>,

@@ -175,8 +175,8 @@ tables! {
     RawAdmin {
         /// "IP:port", or "unix:PATH" relative to this file. Must be written.
         listen: String,
-        /// Whether an address that is not loopback may be listened on. The admin pages ask for no
-        /// password. Default: false.
+        /// Whether an address that is not loopback may be listened on. Other machines then get /livez,
+        /// /readyz and /metrics, and nothing else. Default: false.
         allow_remote: bool,
     }
 

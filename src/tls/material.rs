@@ -185,12 +185,14 @@ impl Loader<'_> {
         let subject = chain.first().map_or_else(String::new, |leaf| leaf.subject.clone());
         self.notes.extend(chain);
         if let (Some(file), Some((this_update, next_update))) = (&files.ocsp, served.staple()) {
+            let staple = served.key(this_update).ocsp.as_deref().unwrap_or_default();
             self.notes.push(CertificateNote {
                 kind: NoteKind::Staple,
                 owner: owner(file),
                 path: file.path.clone(),
                 number: 1,
                 subject,
+                digest: sha256(staple),
                 identity: None,
                 not_before: this_update,
                 not_after: next_update,

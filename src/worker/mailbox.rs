@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use tokio::sync::{Notify, oneshot};
 
+use super::census::Listing;
 use super::snapshot::{ClusterKey, ListenerKey, Snapshot};
 use super::upstream::Parcel;
 use crate::core::pool::Ready;
@@ -37,6 +38,8 @@ pub enum Order {
     Take(Arc<Snapshot>, Vec<(ListenerKey, TcpListener)>),
     /// Something was found out about endpoints: look at them again.
     Look,
+    /// Say which connections there are.
+    List(Box<Listing>),
     /// How hard memory presses.
     Memory(Pressure),
     /// Begin to drain; the schedule counts from `Instant`.
@@ -112,7 +115,7 @@ impl Mailbox {
     }
 
     /// Waits for the next mail.
-    pub(super) async fn receive(&self) -> Mail {
+    pub async fn receive(&self) -> Mail {
         loop {
             if let Some(order) = self.orders.pop() {
                 return Mail::Order(order);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::census::Census;
 use super::generation::Generation;
 use super::listening::Listening;
 use super::mailbox::{Mail, Order};
@@ -88,6 +89,7 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
+    counters.thread.set_to(thread::id());
     let report_limit = report_limit(&spawn.snapshot, spawn.peers.len());
     let worker = Rc::new(Worker {
         index: spawn.index,
@@ -104,6 +106,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         pipes: PipePool::default(),
         timers: Timers::new(now),
         roster: Rc::new(Roster::default()),
+        census: Census::default(),
         pressure: Cell::new(Pressure::default()),
         drain: Cell::new(None),
         handoff: Cell::new(Handoff::default()),
@@ -158,6 +161,7 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
             Mail::Order(Order::Look) => {
                 worker.generation().clusters().iter().for_each(|cluster| cluster.look());
             }
+            Mail::Order(Order::List(listing)) => worker.census.tell(*listing, clock::now()),
             Mail::Order(Order::Memory(pressure)) => memory::press(worker, pressure),
             Mail::Order(Order::Drain(from)) => {
                 let plan = worker.generation().snapshot.plan.runtime.drain;

@@ -11,7 +11,7 @@ use portcullis_kit::{PATIENCE, PlainEcho, eventually, round_trip, within};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{BINARY, Config, Pki, closed_port};
+use crate::support::{BINARY, ClosedPort, Config, Pki};
 
 /// What `health` says to `listen`: its exit code and both outputs.
 fn ask(listen: &str, words: &[&str]) -> (Option<i32>, String) {
@@ -83,7 +83,8 @@ fn what_is_no_answer_is_told_apart_with_what_to_do() {
     assert_eq!(code, Some(1));
     assert!(said.contains("has no [admin] table: write one"), "{said}");
 
-    let nobody = closed_port().to_string();
+    let closed = ClosedPort::new();
+    let nobody = closed.address.to_string();
     let (code, said) = ask(&nobody, &[]);
     assert_eq!(code, Some(1));
     assert!(said.contains(&format!("nobody answers at {nobody}")), "{said}");

@@ -9,6 +9,7 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod admin;
 mod certificates;
 mod cluster;
 mod commands;

@@ -59,6 +59,7 @@ impl World {
             chains: Vec::new(),
         };
         let plan = Plan {
+            digest: [0; 32],
             runtime: Runtime {
                 watch: false,
                 resolvers: Vec::new(),

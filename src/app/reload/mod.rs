@@ -4,6 +4,7 @@
 //! `core::reload` says when, `gateway` makes it live, `worker::reload` is what a worker does with it.
 //! Next: `watch` and `files`.
 
+mod changes;
 mod files;
 mod watch;
 
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::files::{Files, Fingerprint, Reading, read};
@@ -18,7 +21,8 @@ use self::watch::Watch;
 pub use self::watch::{Ways, ways};
 use super::confinement::Confinement;
 use super::gateway::{Gateway, Loader, Prepared, StartError};
-use super::upkeep;
+use super::{orders, upkeep};
+use crate::admin::Told;
 use crate::config::error::{Location, Problem};
 use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Sandbox, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
@@ -41,6 +45,9 @@ pub struct Reloads {
     /// What the process may read.
     confinement: Arc<Confinement>,
     loading: Option<JoinHandle<Loaded>>,
+    /// Who asked for the load that comes next, and for the one that runs, and waits for its result.
+    asking: Vec<oneshot::Sender<Told>>,
+    answering: Vec<oneshot::Sender<Told>>,
     counts: Arc<ReloadCounts>,
     volume: LogVolume,
 }
@@ -100,6 +107,8 @@ impl Reloads {
             fixed: Fixed::of(plan),
             confinement: Arc::default(),
             loading: None,
+            asking: Vec::new(),
+            answering: Vec::new(),
             counts,
             volume,
         };
@@ -117,6 +126,12 @@ impl Reloads {
     /// Somebody wants the configuration loaded now.
     pub fn ask(&mut self) {
         self.schedule.ask();
+    }
+
+    /// As `ask`, for somebody who waits for what comes of it.
+    pub fn ask_for(&mut self, answer: oneshot::Sender<Told>) {
+        self.schedule.ask();
+        self.asking.push(answer);
     }
 
     /// Notes what has changed among the files. To be asked often: it costs a system call.
@@ -156,6 +171,8 @@ impl Reloads {
                         tracing::error!(%panic, "please report this with what stands above");
                         self.schedule.done(false, clock::now());
                         self.counts.failed();
+                        let why = "it broke off, which is a fault of portcullis: see the log";
+                        self.answer(&Told::wrong(json!({ "error": why })));
                     }
                 }
             }
@@ -167,7 +184,10 @@ impl Reloads {
         let file = self.file.clone();
         let known = match cause {
             // Whoever asks gets a new generation, whatever is in the files.
-            Cause::Asked => (None, None),
+            Cause::Asked => {
+                self.answering = std::mem::take(&mut self.asking);
+                (None, None)
+            }
             Cause::Changed => (Some(self.fingerprint), self.told),
         };
         let confinement = Arc::clone(&self.confinement);
@@ -177,6 +197,7 @@ impl Reloads {
 
     fn finish(&mut self, loaded: Loaded, gateway: &mut Gateway) {
         let Loaded { files, fingerprint, outcome } = loaded;
+        let before = gateway.current().load_full();
         let result = match outcome {
             Outcome::Unchanged => {
                 self.counts.unchanged();
@@ -202,7 +223,8 @@ impl Reloads {
                 self.told = None;
                 self.counts.succeeded(clock::wall());
                 self.volume.set(snapshot.plan.log.level);
-                for key in self.fixed.differs(&snapshot.plan) {
+                let fixed = self.fixed.differs(&snapshot.plan);
+                for key in &fixed {
                     tracing::warn!("{key} has changed: this takes effect with the next start only");
                 }
                 for (listener, address) in &report.opened {
@@ -212,6 +234,10 @@ impl Reloads {
                     tracing::info!(%listener, "listening no more where it did");
                 }
                 tracing::info!(generation = report.generation, "configuration reloaded");
+                if !self.answering.is_empty() {
+                    let changes = changes::between(&before, &snapshot);
+                    self.answer(&orders::reloaded(&report, &fixed, &changes));
+                }
             }
             Err(error) => {
                 if next == Next::Failed {
@@ -223,7 +249,7 @@ impl Reloads {
     }
 
     /// Says what keeps a configuration from being loaded.
-    fn tell(&self, error: &StartError, next: Next, gateway: &Gateway) {
+    fn tell(&mut self, error: &StartError, next: Next, gateway: &Gateway) {
         let whole;
         let problems = match error {
             StartError::Problems(problems) => problems.as_slice(),
@@ -232,6 +258,7 @@ impl Reloads {
                 &whole
             }
         };
+        self.answer(&orders::not_reloaded(problems, gateway.current().load().generation));
         if let Next::Again(pause) = next {
             for problem in problems {
                 tracing::info!("not loaded yet, once more in {pause:?}: {problem}");
@@ -247,6 +274,13 @@ impl Reloads {
             generation = gateway.current().load().generation,
             "the configuration was not reloaded, nothing has changed: mend what stands above"
         );
+    }
+
+    fn answer(&mut self, told: &Told) {
+        for waiting in self.answering.drain(..) {
+            // Whoever asked may have gone.
+            drop(waiting.send(told.clone()));
+        }
     }
 
     /// What has no place of its own has the whole file's.

@@ -177,8 +177,8 @@ pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Adm
         && !plain(table.value.allow_remote.as_ref(), false)
     {
         let message = format!("{address} can be reached from other machines");
-        let help = "the admin pages ask for no password: listen on 127.0.0.1 or \"unix:PATH\", \
-                    or write allow_remote = true";
+        let help = "the admin pages ask for no password: listen on 127.0.0.1 or \"unix:PATH\", or write \
+                    allow_remote = true to show /livez, /readyz and /metrics, and nothing else, to others";
         problems.add(listen.at.clone(), message, help);
         return None;
     }

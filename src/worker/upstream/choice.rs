@@ -250,6 +250,10 @@ impl Chooser {
 }
 
 impl Endpoint {
+    pub(super) fn series(&self) -> &Arc<EndpointSeries> {
+        &self.series
+    }
+
     fn new(member: &Member, worker: usize, terms: Option<&Terms>) -> Self {
         let (series, health) = (Arc::clone(&member.series), Arc::clone(&member.health));
         let server_name = member.server_name.clone();

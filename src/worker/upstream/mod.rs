@@ -31,7 +31,8 @@ pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
 use super::{
-    AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
+    AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
+    prelude, stream,
 };
 use crate::config::plan::{
     Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
@@ -194,7 +195,7 @@ impl Cluster {
         }
     }
 
-    fn counters(&self) -> &ClusterCounters {
+    pub(super) fn counters(&self) -> &ClusterCounters {
         self.series.of(self.worker)
     }
 
@@ -450,6 +451,10 @@ impl Seeker<'_> {
 }
 
 impl Connected {
+    pub(super) fn endpoint(&self) -> &Arc<EndpointSeries> {
+        self.active.endpoint.series()
+    }
+
     /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {

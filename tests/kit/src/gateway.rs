@@ -191,9 +191,18 @@ impl Gateway {
     /// # Panics
     /// When there is no answer that looks like HTTP.
     pub fn admin_request(&self, method: &str, path: &str) -> (u16, String) {
+        self.admin_request_with(method, path, "")
+    }
+
+    /// An order to the admin listener, as `/reload`: status and body of the answer.
+    pub fn admin_order(&self, path: &str) -> (u16, String) {
+        self.admin_request_with("POST", path, "X-Portcullis-Admin: 1\r\n")
+    }
+
+    fn admin_request_with(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         let mut socket = connect_plain(self.admin()).expect("the admin listener is open");
         // HTTP/1.0: the answer is neither chunked nor followed by another.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n");
         socket.write_all(request.as_bytes()).expect("the admin listener reads");
         let mut answer = String::new();
         socket.read_to_string(&mut answer).expect("the admin listener answers");
