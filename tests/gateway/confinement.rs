@@ -113,10 +113,9 @@ fn nobody_reads_the_memory_of_a_gateway_not_even_its_user() {
     let sleeper = Command::new("setpriv").args(AS_NOBODY).args(["sleep", "60"]).spawn();
     let mut sleeper = sleeper.unwrap();
     let environ = format!("/proc/{}/environ", sleeper.id());
-    let opened =
-        portcullis_kit::eventually(portcullis_kit::PATIENCE, "a process to look at", || {
-            as_nobody(&["head", "-c1", &environ]).status.success().then_some(())
-        });
+    portcullis_kit::eventually(portcullis_kit::PATIENCE, "a process to look at", || {
+        as_nobody(&["head", "-c1", &environ]).status.success().then_some(())
+    });
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     opened
