@@ -32,6 +32,7 @@ mod relay;
 mod reload;
 mod reload_files;
 mod samples;
+mod soak;
 mod stek;
 mod support;
 mod termination;
