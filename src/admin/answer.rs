@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text;
 
 use super::listener::Reach;
-use super::{AdminState, Readiness, certs, tickets, trust};
+use super::{AdminState, Readiness, certs, process, tickets, trust};
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -41,6 +41,7 @@ pub(super) fn answer<B>(
         CERTS => response(StatusCode::OK, JSON, certs::page(&state.current.load(), now)),
         TRUST => response(StatusCode::OK, JSON, trust::page(&state.current.load(), now)),
         TICKETS => response(StatusCode::OK, JSON, tickets::page(&state.stek, now)),
+        PROCESS => response(StatusCode::OK, JSON, process::page(state)),
         READYZ => readyz(state.readiness()),
         // Who answers lives: control and workers are one process.
         _ => plain(StatusCode::OK, "alive"),
@@ -126,7 +127,8 @@ const READYZ: &str = "/readyz";
 const CERTS: &str = "/certs";
 const TRUST: &str = "/trust";
 const TICKETS: &str = "/tickets";
-const PATHS: [&str; 6] = ["/livez", READYZ, METRICS, CERTS, TRUST, TICKETS];
+const PROCESS: &str = "/process";
+const PATHS: [&str; 7] = ["/livez", READYZ, METRICS, CERTS, TRUST, TICKETS, PROCESS];
 
 const JSON: &str = "application/json";
 

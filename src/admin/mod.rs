@@ -8,6 +8,7 @@
 mod answer;
 mod certs;
 mod listener;
+mod process;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -27,10 +28,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use self::listener::AdminListener;
+pub use self::listener::{AdminListener, AdminShare, AdminSocket};
+pub use self::process::UpgradeReport;
 
 use self::listener::{Accepted, Acceptor, Reach};
 use crate::sys::clock;
@@ -44,6 +47,9 @@ pub struct AdminState {
     current: Arc<ArcSwap<Snapshot>>,
     stek: Arc<StekKeys>,
     readiness: AtomicU8,
+    upgrade: ArcSwap<UpgradeReport>,
+    /// True once another process answers in the place of this one.
+    retired: watch::Sender<bool>,
 }
 
 /// Whether new clients should be sent here.
@@ -56,7 +62,7 @@ pub enum Readiness {
     Draining,
 }
 
-/// Serves until it is dropped; connections end with it. Needs tokio's time and I/O.
+/// Serves until the state is retired, or until it is dropped; connections end with it. Needs tokio's time and I/O.
 ///
 /// # Errors
 /// The runtime does not take the listening socket. A failing `accept` is logged and tried again.
@@ -71,6 +77,7 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            () = state.is_retired() => break,
         };
         let state = Arc::clone(&state);
         match accepted {
@@ -87,16 +94,55 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
             }
         };
     }
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 impl AdminState {
     /// Begins as `Readiness::Starting`.
     pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>, stek: Arc<StekKeys>) -> Self {
-        Self { metrics, current, stek, readiness: AtomicU8::new(Readiness::Starting as u8) }
+        Self {
+            metrics,
+            current,
+            stek,
+            readiness: AtomicU8::new(Readiness::Starting as u8),
+            upgrade: ArcSwap::default(),
+            retired: watch::Sender::default(),
+        }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {
         self.readiness.store(readiness as u8, Ordering::Release);
+    }
+
+    /// What `/process` says of upgrades from now on.
+    pub fn set_upgrade(&self, report: UpgradeReport) {
+        self.upgrade.store(Arc::new(report));
+    }
+
+    pub fn upgrade(&self) -> Arc<UpgradeReport> {
+        self.upgrade.load_full()
+    }
+
+    /// Answers who is connected, and nobody else any more.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    pub fn was_retired(&self) -> bool {
+        *self.retired.borrow()
+    }
+
+    async fn is_retired(&self) {
+        // The sender is part of this.
+        let _ = self.retired.subscribe().wait_for(|is| *is).await;
+    }
+
+    /// Who has connected just before has asked by then, or has no question now.
+    async fn is_long_retired(&self) {
+        self.is_retired().await;
+        tokio::time::sleep(RETIRED_PATIENCE).await;
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -122,8 +168,9 @@ async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<Adm
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let state = &*state;
     let service = service_fn(|request| {
-        let answer = answer::answer(&request, reach, &state, clock::unix_now());
+        let answer = answer::answer(&request, reach, state, clock::unix_now());
         ready(Ok::<_, Infallible>(answer))
     });
     let connection = http1::Builder::new()
@@ -134,7 +181,11 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // What goes wrong here is the business of whoever asked.
-    if timeout(patience.age_max, connection.as_mut()).await.is_err() {
+    let is_over = tokio::select! {
+        result = timeout(patience.age_max, connection.as_mut()) => result.is_ok(),
+        () = state.is_long_retired() => false,
+    };
+    if !is_over {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(patience.header, connection).await;
     }
@@ -142,6 +193,8 @@ where
 
 const READY: u8 = Readiness::Ready as u8;
 const DRAINING: u8 = Readiness::Draining as u8;
+
+const RETIRED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A few scrapers and probes; a page of metrics takes up to a megabyte for each.
 const CONNECTIONS_MAX: usize = 64;

@@ -32,6 +32,8 @@ pub struct WorkerCounters {
     pub handshaking: Gauge,
     /// By the number of the stage, see `core::pressure`.
     pub memory_pressure: Gauge,
+    /// Orders to beat that were carried out: one that stays behind shows a worker that hangs.
+    pub beats: Counter,
 }
 
 /// What a worker counts for one listener.

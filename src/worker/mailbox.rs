@@ -8,6 +8,7 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use tokio::sync::Notify;
 
 use super::snapshot::{ListenerKey, Snapshot};
+use crate::core::drain::Drain;
 use crate::core::pressure::Pressure;
 
 /// Accepted sockets that may wait for a worker; a full queue means that it is not lighter after all.
@@ -31,8 +32,10 @@ pub enum Order {
     Look,
     /// How hard memory presses.
     Memory(Pressure),
-    /// Begin to drain; the schedule counts from `Instant`.
-    Drain(Instant),
+    /// Say that you live: see `WorkerCounters::beats`.
+    Beat,
+    /// Begin to drain. Another process goes on with the sockets of these listeners.
+    Drain(Drain, Arc<[ListenerKey]>),
     /// Close everything now.
     Stop,
 }

@@ -34,6 +34,8 @@ mod reload_files;
 mod samples;
 mod soak;
 mod stek;
+mod supervised;
 mod support;
 mod termination;
+mod upgrade;
 mod upstream;
