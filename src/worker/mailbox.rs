@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::census::Listing;
 use super::snapshot::{ListenerKey, Snapshot};
+use crate::core::drain::Drain;
 use crate::core::pressure::Pressure;
 
 /// Accepted sockets that may wait for a worker; a full queue means that it is not lighter after all.
@@ -34,8 +35,10 @@ pub enum Order {
     List(Box<Listing>),
     /// How hard memory presses.
     Memory(Pressure),
-    /// Begin to drain; the schedule counts from `Instant`.
-    Drain(Instant),
+    /// Say that you live: see `WorkerCounters::beats`.
+    Beat,
+    /// Begin to drain. Another process goes on with the sockets of these listeners.
+    Drain(Drain, Arc<[ListenerKey]>),
     /// Close everything now.
     Stop,
 }

@@ -32,8 +32,11 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let drain = drain(raw, problems);
     let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
     let resolvers = resolvers(table.and_then(|table| table.resolvers.as_ref()), problems);
+    let deadline = table.and_then(|table| table.upgrade_deadline.as_ref());
+    let upgrade_deadline = positive(deadline, Duration::from_secs(60), problems);
     let (workers, drain, resolvers) = (workers?, drain?, resolvers?);
-    io.and(Some(Runtime { workers, watch, drain, resolvers }))
+    let upgrade_deadline = upgrade_deadline?;
+    io.and(Some(Runtime { workers, watch, drain, upgrade_deadline, resolvers }))
 }
 
 fn resolvers(
