@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::access::{self, Reach};
 use super::orders::{AdminOrder, Ordered, Outcome, Told};
 use super::{AdminState, Readiness};
-use super::{certs, clusters, connections, effective, listeners, stats, tickets, trust};
+use super::{certs, clusters, connections, effective, listeners, process, stats, tickets, trust};
 use crate::config::plan::LogLevel;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -96,6 +96,7 @@ async fn page(path: &str, query: &str, state: &AdminState, now: u64) -> Answer {
         "/trust" => trust::page(&snapshot, now),
         "/tickets" => tickets::page(&state.shown.stek, now),
         "/config" => effective::page(&snapshot),
+        "/process" => process::page(state),
         _ => return asset(path).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "no such page")),
     };
     response(StatusCode::OK, JSON, Bytes::from_owner(Held { text, _place: place }))
@@ -221,7 +222,7 @@ const METRICS: &str = "/metrics";
 
 /// What other machines may ask for, where `allow_remote` lets them come at all.
 const PROBES: [&str; 3] = [LIVEZ, READYZ, METRICS];
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/stats",
     "/listeners",
     "/clusters",
@@ -230,6 +231,7 @@ const PAGES: [&str; 8] = [
     "/trust",
     "/tickets",
     "/config",
+    "/process",
 ];
 const ACTIONS: [&str; 3] = ["/reload", "/drain", "/log"];
 

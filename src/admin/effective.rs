@@ -86,7 +86,7 @@ fn named<T>(all: &[T], one: impl Fn(&T) -> (&Arc<str>, Value)) -> Map<String, Va
 }
 
 fn runtime_of(runtime: &Runtime) -> Value {
-    let Runtime { workers, watch, drain, resolvers, account, sandbox } = runtime;
+    let Runtime { workers, watch, drain, upgrade_deadline, resolvers, account, sandbox } = runtime;
     let Drain { grace, spread, deadline } = drain;
     json!({
         "workers": match workers {
@@ -101,6 +101,7 @@ fn runtime_of(runtime: &Runtime) -> Value {
             Sandbox::Off => "off",
         },
         "watch": watch,
+        "upgrade_deadline": time(*upgrade_deadline),
         "resolvers": shown(resolvers),
         "drain": { "grace": time(*grace), "spread": time(*spread), "deadline": time(*deadline) },
     })

@@ -15,6 +15,7 @@ mod effective;
 mod listener;
 mod listeners;
 mod orders;
+mod process;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -36,13 +37,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use self::effective::{effective_config, level_name};
-pub use self::listener::AdminListener;
+pub use self::listener::{AdminListener, AdminShare, AdminSocket};
 pub use self::orders::{AdminOrder, Ordered, Orders, Outcome, Told, orders};
+pub use self::process::UpgradeReport;
 
 use self::access::Reach;
 use self::listener::{Accepted, Acceptor};
@@ -61,6 +63,9 @@ pub struct AdminState {
     /// Whoever has workers list their connections.
     listing: Mutex<()>,
     readiness: AtomicU8,
+    upgrade: ArcSwap<UpgradeReport>,
+    /// True once another process answers in the place of this one.
+    retired: watch::Sender<bool>,
 }
 
 /// What of the gateway is shown.
@@ -79,6 +84,7 @@ pub struct Shown {
 #[derive(Debug)]
 pub struct AdminThread {
     stop: Option<oneshot::Sender<()>>,
+    over: oneshot::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -92,7 +98,8 @@ pub enum Readiness {
     Draining,
 }
 
-/// Serves on a thread of its own until what is returned is dropped; connections end with it.
+/// Serves on a thread of its own until the state is retired, or until what is returned is dropped;
+/// connections end with it.
 ///
 /// # Errors
 /// There is no thread, or its runtime does not take the listening socket.
@@ -103,6 +110,7 @@ pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<Admi
         Acceptor::new(listener)?
     };
     let (stop, stopped) = oneshot::channel();
+    let (ending, over) = oneshot::channel();
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
@@ -110,11 +118,12 @@ pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<Admi
                 _ = stopped => {}
             }
         });
+        drop::<oneshot::Sender<()>>(ending);
     })?;
-    Ok(AdminThread { stop: Some(stop), thread: Some(thread) })
+    Ok(AdminThread { stop: Some(stop), over, thread: Some(thread) })
 }
 
-/// For ever. A failing `accept` is logged and tried again.
+/// Until the state is retired. A failing `accept` is logged and tried again.
 async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
     let mut connections = JoinSet::new();
     loop {
@@ -125,6 +134,7 @@ async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            () = state.is_retired() => break,
         };
         let state = Arc::clone(&state);
         match accepted {
@@ -140,6 +150,16 @@ async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
                 continue;
             }
         };
+    }
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
+}
+
+impl AdminThread {
+    /// Waits for the last answers of one that is retired, for so long at most.
+    pub async fn finish(mut self, patience: Duration) {
+        // Late or not, what is left of it ends now.
+        drop(timeout(patience, &mut self.over).await);
     }
 }
 
@@ -168,13 +188,49 @@ impl Readiness {
 impl AdminState {
     /// Begins as `Readiness::Starting`. What is asked of control goes to `orders`.
     pub fn new(metrics: Registry, shown: Shown, orders: Orders) -> Self {
-        let readiness = AtomicU8::new(Readiness::Starting as u8);
-        let places = Arc::new(Semaphore::new(PAGES_MAX));
-        Self { metrics, shown, orders, places, listing: Mutex::new(()), readiness }
+        Self {
+            metrics,
+            shown,
+            orders,
+            places: Arc::new(Semaphore::new(PAGES_MAX)),
+            listing: Mutex::new(()),
+            readiness: AtomicU8::new(Readiness::Starting as u8),
+            upgrade: ArcSwap::default(),
+            retired: watch::Sender::default(),
+        }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {
         self.readiness.store(readiness as u8, Ordering::Release);
+    }
+
+    /// What `/process` says of upgrades from now on.
+    pub fn set_upgrade(&self, report: UpgradeReport) {
+        self.upgrade.store(Arc::new(report));
+    }
+
+    pub fn upgrade(&self) -> Arc<UpgradeReport> {
+        self.upgrade.load_full()
+    }
+
+    /// Answers who is connected, and nobody else any more.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    pub fn was_retired(&self) -> bool {
+        *self.retired.borrow()
+    }
+
+    async fn is_retired(&self) {
+        // The sender is part of this.
+        let _ = self.retired.subscribe().wait_for(|is| *is).await;
+    }
+
+    /// Who has connected just before has asked by then, or has no question now.
+    async fn is_long_retired(&self) {
+        self.is_retired().await;
+        tokio::time::sleep(RETIRED_PATIENCE).await;
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -200,8 +256,9 @@ async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<Adm
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let state = &*state;
     let service = service_fn(async |request| {
-        Ok::<_, Infallible>(answer::answer(&request, reach, &state, clock::unix_now()).await)
+        Ok::<_, Infallible>(answer::answer(&request, reach, state, clock::unix_now()).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -211,7 +268,11 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // What goes wrong here is the business of whoever asked.
-    if timeout(patience.age_max, connection.as_mut()).await.is_err() {
+    let is_over = tokio::select! {
+        result = timeout(patience.age_max, connection.as_mut()) => result.is_ok(),
+        () = state.is_long_retired() => false,
+    };
+    if !is_over {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(patience.header, connection).await;
     }
@@ -219,6 +280,8 @@ where
 
 const READY: u8 = Readiness::Ready as u8;
 const DRAINING: u8 = Readiness::Draining as u8;
+
+const RETIRED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A few scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;

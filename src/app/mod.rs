@@ -2,15 +2,19 @@
 //!
 //! `gateway` is what `run` and `demo` both start; begin there.
 
+mod admin_client;
 pub mod bind;
 pub mod check;
 pub mod confinement;
+mod control;
 pub mod demo;
 pub mod docs;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;
 pub mod health;
+mod heartbeat;
+pub mod inherited;
 mod memory;
 mod orders;
 pub mod outlets;
@@ -20,6 +24,8 @@ pub mod reload;
 pub mod run;
 pub mod signals;
 pub mod stek;
+mod supervisor;
+pub mod upgrade;
 mod upkeep;
 
 use std::io;
@@ -40,6 +46,8 @@ pub struct Cli {
 enum Command {
     /// Serve: prints "ready" once every listener is bound
     Run(run::RunCommand),
+    /// Put the program that stands in the place of a running one now in its place, without a gap
+    Upgrade(upgrade::command::UpgradeCommand),
     /// Load everything a configuration names and print every error with its line
     Check(check::CheckCommand),
     /// Ask a gateway that runs whether it is ready: for health checks of containers
@@ -63,12 +71,14 @@ Examples:
   portcullis pki init && portcullis pki server edge --dns edge.example.com
   portcullis check -c config/minimal.toml
   portcullis explain -c config/minimal.toml --sni edge.example.com --cert pki/alice.crt
-  portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once";
+  portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once
+  portcullis upgrade -c config/minimal.toml    a new program takes over, no client notices";
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(command) => run::run(&command),
+        Command::Upgrade(command) => upgrade::command::upgrade(&command),
         Command::Check(command) => check::check(&command),
         Command::Health(command) => health::health(&command),
         Command::Explain(command) => explain::explain(&command),

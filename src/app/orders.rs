@@ -8,6 +8,7 @@ use super::gateway::ReloadReport;
 use super::reload::Reloads;
 use crate::admin::{AdminOrder, Ordered, Told, level_name};
 use crate::config::error::Problem;
+use crate::telemetry::access_log::Reopen;
 use crate::telemetry::log::LogVolume;
 
 /// What control goes on with.
@@ -17,8 +18,15 @@ pub(super) enum Then {
     Drain,
 }
 
+/// The logs, as far as they can be told to change.
+#[derive(Debug)]
+pub(super) struct Logs {
+    pub volume: LogVolume,
+    pub reopen: Reopen,
+}
+
 /// While the gateway serves.
-pub(super) fn carry_out(ordered: Ordered, reloads: &mut Reloads, volume: &LogVolume) -> Then {
+pub(super) fn carry_out(ordered: Ordered, reloads: &mut Reloads, logs: &Logs) -> Then {
     let Ordered { order, answer } = ordered;
     let told = match order {
         AdminOrder::Reload => {
@@ -32,33 +40,34 @@ pub(super) fn carry_out(ordered: Ordered, reloads: &mut Reloads, volume: &LogVol
             drop(answer.send(Told::done(json!({ "draining": true }))));
             return Then::Drain;
         }
-        AdminOrder::LogLevel(_) | AdminOrder::LogReopen => of_log(order, volume),
+        AdminOrder::LogLevel(_) | AdminOrder::LogReopen => of_log(order, logs),
     };
     drop(answer.send(told));
     Then::Serve
 }
 
 /// While it drains.
-pub(super) fn carry_out_late(ordered: Ordered, volume: &LogVolume) {
+pub(super) fn carry_out_late(ordered: Ordered, logs: &Logs) {
     let Ordered { order, answer } = ordered;
     let told = match order {
         AdminOrder::Reload => Told::refused("the process drains and ends: nothing is loaded"),
         AdminOrder::Drain => Told::done(json!({ "draining": true })),
-        AdminOrder::LogLevel(_) | AdminOrder::LogReopen => of_log(order, volume),
+        AdminOrder::LogLevel(_) | AdminOrder::LogReopen => of_log(order, logs),
     };
     drop(answer.send(told));
 }
 
-fn of_log(order: AdminOrder, volume: &LogVolume) -> Told {
+fn of_log(order: AdminOrder, logs: &Logs) -> Told {
     match order {
         AdminOrder::LogLevel(level) => {
-            volume.set(level);
+            logs.volume.set(level);
             tracing::warn!(?level, "the log level was set over the admin endpoint, until a reload");
             Told::done(json!({ "level": level_name(level), "until": "the next reload" }))
         }
-        AdminOrder::LogReopen | AdminOrder::Reload | AdminOrder::Drain => Told::refused(
-            "reopening logs is not available yet: rotate the access log by copy and truncate",
-        ),
+        AdminOrder::LogReopen | AdminOrder::Reload | AdminOrder::Drain => {
+            logs.reopen.reopen();
+            Told::done(json!({ "reopening": true }))
+        }
     }
 }
 

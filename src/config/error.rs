@@ -94,6 +94,13 @@ impl fmt::Display for Location {
     }
 }
 
+impl Problem {
+    /// As `Display`, in one line.
+    pub fn one_line(&self) -> String {
+        self.to_string().replace("\n    help: ", "; help: ")
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.at)?;

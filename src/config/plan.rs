@@ -63,6 +63,8 @@ pub struct Runtime {
     /// Whether a change of a file reloads the configuration.
     pub watch: bool,
     pub drain: Drain,
+    /// How long another process may take to be ready to take the place of this one.
+    pub upgrade_deadline: Duration,
     /// Whom host names are asked of; empty: whom the system asks.
     pub resolvers: Vec<SocketAddr>,
     /// Who to become before anything is served; `None`: whoever started the process.

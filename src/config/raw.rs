@@ -144,6 +144,9 @@ tables! {
         sandbox: String,
         /// What SIGTERM sets off.
         drain: RawDrain,
+        /// How long the new process of an upgrade in place may take until it can serve; after that it
+        /// is ended, and the old one serves on. Default: "60s".
+        upgrade_deadline: Duration,
     }
 
     /// `runtime.drain`

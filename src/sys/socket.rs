@@ -38,6 +38,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Makes a listening socket that somebody else has opened like one of `listen`.
+///
+/// # Errors
+/// It does not listen.
+pub fn adopt(listener: &TcpListener) -> io::Result<()> {
+    if !rustix::net::sockopt::socket_acceptconn(listener)? {
+        return Err(io::Error::other("a socket does not listen"));
+    }
+    let socket = SockRef::from(listener);
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)
+}
+
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
 /// one user share a port by mistake and split the clients between them without a word.
 pub fn ensure_free(address: SocketAddr) -> io::Result<()> {

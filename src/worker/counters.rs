@@ -35,6 +35,8 @@ pub struct WorkerCounters {
     pub memory_pressure: Gauge,
     /// The thread's id, by which the kernel tells what it has used; 0 before it runs.
     pub thread: Gauge,
+    /// Orders to beat that were carried out: one that stays behind shows a worker that hangs.
+    pub beats: Counter,
 }
 
 /// What a worker counts for one listener.

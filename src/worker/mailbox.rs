@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::census::Listing;
 use super::snapshot::{ClusterKey, ListenerKey, Snapshot};
 use super::upstream::Parcel;
+use crate::core::drain::Drain;
 use crate::core::pool::Ready;
 use crate::core::pressure::Pressure;
 
@@ -42,8 +43,10 @@ pub enum Order {
     List(Box<Listing>),
     /// How hard memory presses.
     Memory(Pressure),
-    /// Begin to drain; the schedule counts from `Instant`.
-    Drain(Instant),
+    /// Say that you live: see `WorkerCounters::beats`.
+    Beat,
+    /// Begin to drain. Another process goes on with the sockets of these listeners.
+    Drain(Drain, Arc<[ListenerKey]>),
     /// Close everything now.
     Stop,
 }

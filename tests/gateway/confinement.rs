@@ -118,7 +118,6 @@ fn nobody_reads_the_memory_of_a_gateway_not_even_its_user() {
     });
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
-    opened
 }
 
 // threat 45

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use portcullis_kit::{Authority, ClientSpec, ClientTls, Gateway, Identity, TlsStream, connect_tls};
 
@@ -168,6 +169,19 @@ impl ClosedPort {
     pub(crate) fn open(self) -> TcpListener {
         self.socket.listen(128).unwrap();
         self.socket.into()
+    }
+}
+
+/// An address that is about to be listened on: free now, and not among the ports that the system gives out
+/// by itself, so that nobody takes it meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = 20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
     }
 }
 

@@ -67,6 +67,7 @@ impl World {
                 sandbox: Sandbox::Auto,
                 workers: Workers::Auto,
                 drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
+                upgrade_deadline: seconds(1),
             },
             limits: Limits {
                 connections: None,

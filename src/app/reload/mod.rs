@@ -59,6 +59,16 @@ pub enum Work {
     Loaded(Result<Loaded, JoinError>),
 }
 
+/// What `act` has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A load has begun that somebody asked for.
+    Asked,
+    /// A load is over, well or not.
+    Over,
+    Other,
+}
+
 /// What came of loading.
 #[derive(Debug)]
 pub struct Loaded {
@@ -128,6 +138,12 @@ impl Reloads {
         self.schedule.ask();
     }
 
+    /// Tells whoever waits that nothing is loaded any more.
+    pub fn dismiss(&mut self) {
+        self.answering.append(&mut self.asking);
+        self.answer(&Told::refused("the process drains and ends: nothing is loaded"));
+    }
+
     /// As `ask`, for somebody who waits for what comes of it.
     pub fn ask_for(&mut self, answer: oneshot::Sender<Told>) {
         self.schedule.ask();
@@ -155,14 +171,26 @@ impl Reloads {
         }
     }
 
+    /// Whether somebody wants the configuration loaded, and nothing has been begun since.
+    pub fn is_asked(&self) -> bool {
+        self.schedule.is_asked()
+    }
+
+    /// Whether what stands in the files is known not to be what runs.
+    pub fn has_failed(&self) -> bool {
+        self.counts.has_failed()
+    }
+
     /// Does what `next` has found.
-    pub fn act(&mut self, work: Work, gateway: &mut Gateway) {
+    pub fn act(&mut self, work: Work, gateway: &mut Gateway) -> Progress {
         match work {
-            Work::Due => {
-                if let Some(cause) = self.schedule.start(clock::now()) {
+            Work::Due => match self.schedule.start(clock::now()) {
+                Some(cause) => {
                     self.begin(cause, gateway.loader());
+                    if cause == Cause::Asked { Progress::Asked } else { Progress::Other }
                 }
-            }
+                None => Progress::Other,
+            },
             Work::Loaded(loaded) => {
                 self.loading = None;
                 match loaded {
@@ -175,6 +203,7 @@ impl Reloads {
                         self.answer(&Told::wrong(json!({ "error": why })));
                     }
                 }
+                Progress::Over
             }
         }
     }
@@ -261,12 +290,14 @@ impl Reloads {
         self.answer(&orders::not_reloaded(problems, gateway.current().load().generation));
         if let Next::Again(pause) = next {
             for problem in problems {
+                let problem = problem.one_line();
                 tracing::info!("not loaded yet, once more in {pause:?}: {problem}");
             }
             return;
         }
         self.counts.failed();
         for problem in problems {
+            let problem = problem.one_line();
             tracing::error!("not reloaded: {problem}");
         }
         tracing::error!(

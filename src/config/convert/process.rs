@@ -34,9 +34,11 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let resolvers = resolvers(table.and_then(|table| table.resolvers.as_ref()), problems);
     let account = account(table, problems);
     let sandbox = sandbox(table.and_then(|table| table.sandbox.as_ref()), problems);
+    let deadline = table.and_then(|table| table.upgrade_deadline.as_ref());
+    let upgrade_deadline = positive(deadline, Duration::from_secs(60), problems);
     let (workers, drain, resolvers) = (workers?, drain?, resolvers?);
-    let (account, sandbox) = (account?, sandbox?);
-    io.and(Some(Runtime { workers, watch, drain, resolvers, account, sandbox }))
+    let (account, sandbox, upgrade_deadline) = (account?, sandbox?, upgrade_deadline?);
+    io.and(Some(Runtime { workers, watch, drain, upgrade_deadline, resolvers, account, sandbox }))
 }
 
 /// `Some(None)`: nobody is named.

@@ -343,7 +343,9 @@ fn records_are_written_soon_though_nobody_wakes_the_log() {
 fn a_sink_that_nobody_reads_costs_records_and_no_time() {
     // threat 43
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
-    let (sender, guard) = start(Sink::new(File::from(writer)), LogFormat::Json).expect("a log");
+    let (sender, guard) =
+        start(Sink::new(File::from(writer)), AccessLogSink::Stdout, LogFormat::Json)
+            .expect("a log");
     let (sent, guard) = within(PATIENCE, "sending to a blocked log", move || {
         let mut sent = 0_u64;
         // More than the queue, one batch and the pipe hold together.
@@ -374,7 +376,9 @@ fn a_sink_whose_reader_is_gone_is_counted() {
     // threat 43
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     drop(reader);
-    let (sender, guard) = start(Sink::new(File::from(writer)), LogFormat::Text).expect("a log");
+    let (sender, guard) =
+        start(Sink::new(File::from(writer)), AccessLogSink::Stdout, LogFormat::Text)
+            .expect("a log");
     let counts = guard.counts();
     for _ in 0..10 {
         sender.send(refused()).expect("the log runs");

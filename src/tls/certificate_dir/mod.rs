@@ -161,7 +161,7 @@ impl CertificateDir {
             return Err(Refusal::new(Reason::Internal, "a pair that is in no list"));
         };
         let (held, warnings) = self.read(pair);
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        warnings.iter().for_each(|warning| tracing::warn!("{}", warning.one_line()));
         if let Err(why) = &held.outcome
             && before.as_ref().and_then(|held| held.outcome.as_ref().err()) != Some(why)
         {
