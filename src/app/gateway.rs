@@ -110,7 +110,10 @@ pub enum StartError {
     Overtaken,
 }
 
-/// Descriptors of the process: logs, listening sockets, the admin server.
+/// A worker's socket, and the same one as control keeps it for another process.
+const SOCKETS_A_LISTENER: usize = 2;
+
+/// Descriptors of the process: logs, the admin server, what an upgrade needs.
 const DESCRIPTORS_KEPT: u64 = 256;
 
 /// A session has two sockets.
@@ -484,7 +487,8 @@ fn fit_descriptors(plan: &mut Plan, workers: usize) {
         }
     };
     let ready: usize = plan.clusters.iter().map(|one| usize::from(one.pool.ready_max)).sum();
-    let a_worker = PIPES_MAX * PIPE_DESCRIPTORS + ready;
+    let listening = SOCKETS_A_LISTENER * plan.listeners.len();
+    let a_worker = PIPES_MAX * PIPE_DESCRIPTORS + ready + listening;
     let kept = DESCRIPTORS_KEPT + (workers * a_worker) as u64;
     let carried = limit.saturating_sub(kept) / DESCRIPTORS_A_SESSION;
     let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_kit::{
-    Gateway, Identity, PATIENCE, PlainEcho, close_write, connect_tls, eventually, read_to_end,
-    round_trip,
+    Deadline, Gateway, Identity, PATIENCE, PlainEcho, close_write, connect_tls, eventually,
+    read_to_end, round_trip,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -62,6 +62,13 @@ fn in_use(gateway: &Gateway) -> Use {
         descriptors: count("portcullis_process_open_descriptors"),
         threads: count("portcullis_process_threads"),
     }
+}
+
+/// What the descriptors of the process lead to.
+fn opened(gateway: &Gateway) -> Vec<std::path::PathBuf> {
+    let directory = format!("/proc/{}/fd", gateway.pid());
+    let entries = fs::read_dir(directory).unwrap().filter_map(Result::ok);
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
 /// The inodes of the sockets that listen on `address`.
@@ -157,18 +164,18 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// Waits until the process has no more descriptors and threads than one that has just started, each with
-/// one session.
-fn like_a_fresh_one(gateway: &Gateway, pki: &Pki, config: &str) {
-    let fresh = Gateway::start(crate::support::BINARY, config);
-    let mut held = pki.connect(&fresh);
-    assert_eq!(round_trip(&mut held, b"hello").unwrap(), b"hello");
-    let want = in_use(&fresh);
+/// Waits until the process has no more descriptors and threads than it had when it was fresh.
+fn back_to(gateway: &Gateway, want: Use) {
     // Threads that loaded configurations end when they have been idle for a while.
-    eventually(PATIENCE, &format!("{want:?}, as a fresh gateway has"), || {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
         let now = in_use(gateway);
-        (now.descriptors <= want.descriptors && now.threads <= want.threads).then_some(())
-    });
+        if now.descriptors <= want.descriptors && now.threads <= want.threads {
+            return;
+        }
+        assert!(!deadline.is_over(), "{now:?}, at first {want:?}: {:?}", opened(gateway));
+        thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 #[test] // threat 35
@@ -182,6 +189,8 @@ fn a_hundred_reloads_under_load_lose_nobody_and_leave_nothing_behind() {
     let sockets = listening(&gateway, edge);
     assert_eq!(sockets.len(), 2);
     let mut stays = pki.connect(&gateway);
+    assert_eq!(round_trip(&mut stays, b"hello").unwrap(), b"hello");
+    let fresh = in_use(&gateway);
     let is_over = Arc::new(AtomicBool::new(false));
     let clients = come_and_go(&pki, edge, &is_over);
     let mut turns = Turns::of(&gateway, &pki, &files, texts.clone());
@@ -205,7 +214,7 @@ fn a_hundred_reloads_under_load_lose_nobody_and_leave_nothing_behind() {
     assert_eq!(last.conn.peer_certificates().unwrap()[0], newest.chain_der[0]);
     close_write(&mut last).unwrap();
     assert_eq!(read_to_end(&mut last).unwrap(), b"");
-    like_a_fresh_one(&gateway, &pki, &texts[0]);
+    back_to(&gateway, fresh);
     // Who stays is with the chain and the upstream that it began with.
     close_write(&mut stays).unwrap();
     assert_eq!(read_to_end(&mut stays).unwrap(), b"");

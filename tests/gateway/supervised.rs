@@ -11,7 +11,6 @@ use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, close_write, connect_plain, connect_tls, missing, monotonic_now,
     read_to_end, round_trip, within,
 };
-use rustix::io::FdFlags;
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
@@ -172,7 +171,6 @@ fn activated(sockets: Vec<(OwnedFd, &str)>, config: &str) -> Gateway {
     for (at, (socket, _)) in sockets.iter().enumerate() {
         // Far from where they go to.
         let socket = rustix::io::fcntl_dupfd_cloexec(socket, 100).unwrap();
-        rustix::io::fcntl_setfd(&socket, FdFlags::empty()).unwrap();
         let from = socket.as_raw_fd();
         redirections += &format!(" {}<&{from} {from}<&-", at + 3);
         kept.push(socket);
@@ -186,7 +184,7 @@ fn activated(sockets: Vec<(OwnedFd, &str)>, config: &str) -> Gateway {
     drop(sockets);
     let mut command = Command::new("bash");
     command.args(["-c", &script, "bash"]);
-    Gateway::start_as(command, TempDir::new().unwrap(), config)
+    Gateway::start_given(command, TempDir::new().unwrap(), config, &kept)
 }
 
 #[test]

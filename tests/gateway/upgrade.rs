@@ -31,7 +31,8 @@ fn end(mut stream: TlsStream) {
 
 /// Listeners, each with a chain `default` to the cluster `app`.
 fn config(workers: u16, pki: &Pki, listeners: &[&str], upstream: SocketAddr) -> Config {
-    let drain = r#"{ grace = "5s", spread = "1s", deadline = "15s" }"#;
+    // Who is idle when its process lets go is closed within the spread.
+    let drain = r#"{ grace = "5s", spread = "10s", deadline = "15s" }"#;
     let config = Config::with_drain(workers, drain).mutual(pki, "").cluster("app", &[upstream], "");
     listeners.iter().fold(config, |config, name| {
         config.listener(name, "").chain(name, "default", "tls = \"edge\"\ncluster = \"app\"")
@@ -142,8 +143,8 @@ fn a_configuration_that_is_wrong_leaves_the_old_process_serving_and_says_why() {
     end(pki.connect(&gateway));
     // What was wrong is mended: the next attempt is as good as the first.
     gateway.rewrite(&good);
-    let old = gateway.upgrade();
     end(held);
+    let old = gateway.upgrade();
     assert_eq!(old.wait_exit(PATIENCE).code(), Some(0));
     end(pki.connect(&gateway));
     assert_eq!(gateway.terminate().code(), Some(0));
@@ -180,9 +181,8 @@ fn a_program_that_crashes_hangs_or_is_none_leaves_the_old_process_serving() {
     gateway.signal(Signal::USR2);
     gateway.wait_log(&["not upgraded", "could not be started", "No such file"]);
     symlink(BINARY, &link).unwrap();
-    let old = gateway.upgrade();
-    talk(&mut held);
     end(held);
+    let old = gateway.upgrade();
     assert_eq!(old.wait_exit(PATIENCE).code(), Some(0));
     assert_eq!(gateway.terminate().code(), Some(0));
 }

@@ -15,13 +15,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, kill_process_group, pidfd_open,
     set_child_subreaper, waitpid,
@@ -87,22 +87,36 @@ impl Gateway {
     ///
     /// # Panics
     /// As `start`.
+    pub fn start_as(command: Command, directory: TempDir, config: &str) -> Self {
+        Self::start_given(command, directory, config, &[])
+    }
+
+    /// `start_as`, with descriptors that the command inherits under the numbers that they have here,
+    /// and that no gateway of another test does.
+    ///
+    /// # Panics
+    /// As `start`.
     #[expect(clippy::zombie_processes, reason = "`Process` waits for it, by its number")]
-    pub fn start_as(mut command: Command, directory: TempDir, config: &str) -> Self {
+    pub fn start_given(
+        mut command: Command,
+        directory: TempDir,
+        config: &str,
+        given: &[OwnedFd],
+    ) -> Self {
         // Children of children become ours when their parents end.
         set_child_subreaper(Some(getpid())).expect("a process that inherits orphans");
         let file = directory.path().join(CONFIG);
         fs::write(&file, config).expect("the temporary directory takes a file");
-        let mut child = command
+        command
             .args(["run".as_ref(), "-c".as_ref(), file.as_os_str()])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // One of its own, so that nothing that it started outlives the test.
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            .process_group(0);
+        let mut child =
+            spawn(&mut command, given).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let group = Pid::from_child(&child);
         let process = Process::new(group);
         let output = Arc::new(Output::default());
@@ -426,6 +440,25 @@ impl Drop for Gateway {
         }
     }
 }
+
+/// What a child inherits is a matter of the whole process: alone where there is something.
+fn spawn(command: &mut Command, given: &[OwnedFd]) -> io::Result<Child> {
+    if given.is_empty() {
+        let _with_others = SPAWNING.read().unwrap_or_else(PoisonError::into_inner);
+        return command.spawn();
+    }
+    let _alone = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
+    for descriptor in given {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    let child = command.spawn();
+    for descriptor in given {
+        fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+    }
+    child
+}
+
+static SPAWNING: RwLock<()> = RwLock::new(());
 
 /// A request and its answer.
 fn ask<S: Read + Write>(socket: io::Result<S>, request: &str) -> String {
