@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::gateway::{StartError, load_material};
 use super::run::RunError;
-use super::{outlets, problems};
+use super::{confinement, outlets, problems};
 use crate::config;
 use crate::config::plan::Plan;
 
@@ -34,7 +34,8 @@ pub fn check(command: &CheckCommand) -> ExitCode {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
-    let outlets = outlets::problems(&plan);
+    let mut outlets = outlets::problems(&plan);
+    outlets.extend(confinement::problem(&plan));
     match load_material(&plan) {
         Ok(_) if !outlets.is_empty() => problems::fail(&outlets),
         Ok((material, _)) => {

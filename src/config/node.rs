@@ -19,6 +19,13 @@ use super::suggest;
 /// Longest name of a listener, chain, cluster and so on: they become metric labels and log fields.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 
+/// Keys that one may look for where they are not, and why they are not there.
+const LOOKED_FOR: &[(&str, &str)] = &[(
+    "tls.upstream.*.certificate.ocsp",
+    "leave it out: a client's certificate is not stapled, and servers do not ask for it; a staple is for \
+     certificates of `tls.downstream`",
+)];
+
 /// A value and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct At<T> {
@@ -134,6 +141,11 @@ impl<'a> Node<'a> {
                 continue;
             }
             let at = self.source.location(key.span().start, &join(&self.key, key.get_ref()));
+            let pattern = join(&self.pattern, key.get_ref());
+            if let Some((_, why)) = LOOKED_FOR.iter().find(|(key, _)| *key == pattern) {
+                problems.add(at, "unknown key", *why);
+                continue;
+            }
             let help = suggest::help(key.get_ref(), allowed.iter().copied(), "keys allowed here");
             if let Some(near) = suggest::nearest(key.get_ref(), allowed) {
                 problems.excuse(&join(&self.key, near));

@@ -4,6 +4,8 @@
 //! with it. A plan names files and never opens them: `tls::material` does, and reports against the
 //! same `Location`s.
 
+mod account;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::account::{Account, Sandbox};
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
 use crate::core::health::Thresholds;
@@ -23,6 +26,8 @@ use crate::core::trust::{Authorize, LeafPolicy, Mode};
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// SHA-256 over what the files of the configuration say, in their order, wherever they lie.
+    pub digest: [u8; 32],
     pub runtime: Runtime,
     pub limits: Limits,
     pub admin: Option<Admin>,
@@ -58,8 +63,13 @@ pub struct Runtime {
     /// Whether a change of a file reloads the configuration.
     pub watch: bool,
     pub drain: Drain,
+    /// How long another process may take to be ready to take the place of this one.
+    pub upgrade_deadline: Duration,
     /// Whom host names are asked of; empty: whom the system asks.
     pub resolvers: Vec<SocketAddr>,
+    /// Who to become before anything is served; `None`: whoever started the process.
+    pub account: Option<Account>,
+    pub sandbox: Sandbox,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

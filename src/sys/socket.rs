@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -37,6 +38,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Makes a listening socket that somebody else has opened like one of `listen`.
+///
+/// # Errors
+/// It does not listen.
+pub fn adopt(listener: &TcpListener) -> io::Result<()> {
+    if !rustix::net::sockopt::socket_acceptconn(listener)? {
+        return Err(io::Error::other("a socket does not listen"));
+    }
+    let socket = SockRef::from(listener);
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(listener)
+}
+
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
 /// one user share a port by mistake and split the clients between them without a word.
 pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
@@ -56,6 +71,17 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
     Ok((socket, peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok())))
 }
 
+/// Why a dial did not even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("it is none of this machine's addresses")]
+    ForeignSource,
+    #[error("every local port of net.ipv4.ip_local_port_range is in use for it")]
+    NoPort,
+    #[error(transparent)]
+    Other(#[from] io::Error),
+}
+
 /// A socket on its way to its peer.
 #[derive(Debug)]
 pub struct Dialled {
@@ -68,12 +94,27 @@ pub struct Dialled {
 /// A socket that is connecting to `address`, from `source` if there is one. `first` is what will be
 /// sent on it as soon as it is through; to a loopback address that is within `connect`, and they are
 /// sent here.
-pub fn dial(address: SocketAddr, source: Option<IpAddr>, first: &[u8]) -> io::Result<Dialled> {
+///
+/// # Errors
+/// It cannot even begin.
+pub fn dial(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    first: &[u8],
+) -> Result<Dialled, DialError> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        // The port is chosen by `connect`, which knows the other end: one port serves for a connection
+        // to each endpoint. Where a kernel does not know the option (gVisor), `bind` takes a port that
+        // serves once.
+        let _is_known = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(|error| match errno(&error) {
+            Some(Errno::ADDRNOTAVAIL) => DialError::ForeignSource,
+            Some(Errno::ADDRINUSE) => DialError::NoPort,
+            _ => DialError::Other(error),
+        })?;
     }
     if !first.is_empty() {
         // The third packet of the handshake is not sent alone, but with these bytes.
@@ -81,18 +122,25 @@ pub fn dial(address: SocketAddr, source: Option<IpAddr>, first: &[u8]) -> io::Re
     }
     match socket.connect(&address.into()) {
         Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
+        Err(error) => match errno(&error) {
+            Some(Errno::INPROGRESS) => {}
+            Some(Errno::ADDRNOTAVAIL) => return Err(DialError::NoPort),
+            _ => return Err(DialError::Other(error)),
+        },
     }
     let mut sent = 0;
     if !first.is_empty() && address.ip().is_loopback() {
         sent = match rustix::net::send(&socket, first, SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
             Err(Errno::AGAIN) => 0,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(DialError::Other(error.into())),
         };
     }
     Ok(Dialled { socket: socket.into(), sent })
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
 }
 
 /// The pending error of a socket: how a `dial` ended.
@@ -152,7 +200,10 @@ mod tests {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = dial(address, None, &[]).and_then(|it| take_error(&it.socket)).unwrap_err();
+        let error = match dial(address, None, &[]) {
+            Ok(dialled) => take_error(&dialled.socket).unwrap_err(),
+            Err(error) => panic!("{error}"),
+        };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
@@ -166,6 +217,6 @@ mod tests {
         assert_eq!(local.ip(), ours);
         // TEST-NET-1 (RFC 5737) is no machine's.
         let error = dial(address, Some("192.0.2.1".parse().unwrap()), &[]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(matches!(error, DialError::ForeignSource), "{error:?}");
     }
 }

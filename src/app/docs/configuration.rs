@@ -1,13 +1,15 @@
 //! `docs/configuration.md`: every key of the configuration, as `config` describes it.
 //!
-//! Keys, types and meanings are `config`'s; only their arrangement is made here.
+//! Keys, types and meanings are `config`'s; only their arrangement is made here. `examples` has a value
+//! for each.
 
 use super::cell;
+use super::examples::Examples;
 use crate::config::{self, Key};
 
 /// The page, in Markdown: one section for each table that can be written, in the order of the keys.
 pub fn configuration() -> String {
-    let keys = config::keys();
+    let (keys, examples) = (config::keys(), Examples::new());
     let mut page = INTRODUCTION.to_owned();
     let mut tables = vec![""];
     for key in &keys {
@@ -19,7 +21,7 @@ pub fn configuration() -> String {
     for table in tables {
         let rows = keys.iter().filter(|key| parent(&key.key) == table);
         let about = keys.iter().find(|key| key.key == table.trim_end_matches(".*"));
-        section(&mut page, table, about, rows);
+        section(&mut page, table, about, rows, &examples);
     }
     page
 }
@@ -29,6 +31,7 @@ fn section<'a>(
     table: &str,
     about: Option<&Key>,
     keys: impl Iterator<Item = &'a Key>,
+    examples: &Examples,
 ) {
     page.push_str(&format!("\n## {}\n\n", heading(table)));
     let refused = about.and_then(config::unavailable);
@@ -36,18 +39,26 @@ fn section<'a>(
         let refused = refused.as_deref().map(emphasised).unwrap_or_default();
         page.push_str(&format!("{}{refused}\n\n", flowed(&about.doc)));
     }
-    page.push_str("| key | value | meaning |\n| --- | --- | --- |\n");
+    page.push_str("| key | value | meaning | example |\n| --- | --- | --- | --- |\n");
     for key in keys {
         let name = key.key.rsplit('.').next().unwrap_or(&key.key);
         // Said once above where it holds for all of the table.
         let note = config::unavailable(key).filter(|_| refused.is_none());
         let note = note.as_deref().map(emphasised).unwrap_or_default();
         page.push_str(&format!(
-            "| `{name}` | {} | {}{note} |\n",
+            "| `{name}` | {} | {}{note} | {} |\n",
             cell(&key.expects),
-            cell(&key.doc)
+            cell(&key.doc),
+            example(key, examples)
         ));
     }
+}
+
+/// What may be written for a key; of a table, the section of its own shows it.
+fn example(key: &Key, examples: &Examples) -> String {
+    let is_table = key.expects.starts_with("a table");
+    let example = examples.of(&key.key).filter(|_| !is_table);
+    example.map(|example| format!("`{}`", cell(example))).unwrap_or_default()
 }
 
 fn emphasised(sentence: &str) -> String {
@@ -80,6 +91,8 @@ const INTRODUCTION: &str = "\
 One TOML file, and those that it includes. `config/minimal.toml` is the least that works,
 `config/reference.toml` shows every key that may be used today. `portcullis check -c FILE` loads all
 of it, with the certificates and keys that it names, and prints every mistake with its line.
+
+Each example is of a file that loads.
 
 - A duration is a whole number and a unit in quotes: `\"250ms\"`, `\"5s\"`, `\"1m\"`, `\"2h\"`, `\"1d\"`.
 - A size is a whole number and a unit in quotes: `\"64KiB\"`.

@@ -207,12 +207,6 @@ fn a_hundred_thousand_names_on_one_line_load() {
 fn text_for(key: &str) -> (String, u32) {
     let value = match key {
         "runtime.io" => "\"io_uring\"",
-        // Within lists.
-        "tls.upstream.*.certificate.ocsp" => {
-            let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
-            let terms = "[tls.upstream.x]\ntrust = \"clients\"\nserver_name = \"a\"";
-            return (format!("{terms}\ncertificate = {pair}\n"), 4);
-        }
         other => panic!("write a text for {other}"),
     };
     let beside = match key {

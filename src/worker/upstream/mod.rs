@@ -2,10 +2,11 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
+//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need, `lend` moves them from
+//! worker to worker.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,20 +14,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 mod choice;
+mod lend;
 mod ready;
 mod sources;
 
 use self::choice::{Chooser, Endpoint, Terms};
+pub(super) use self::lend::{Parcel, answer};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
 use super::{
-    AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
+    AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
+    prelude, stream,
 };
 use crate::config::plan::{
     Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
@@ -34,13 +39,15 @@ use crate::config::plan::{
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
-use crate::sys::socket::{self, Dialled};
 use crate::sys::clock;
+use crate::sys::socket::{self, DialError, Dialled};
 use crate::tls::{Dialler, UpstreamFacts};
+use crate::worker::snapshot::ClusterKey;
 
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
 #[derive(Debug)]
 pub(super) struct Cluster {
+    key: ClusterKey,
     /// Its place in the series of its name.
     worker: usize,
     series: Arc<ClusterSeries>,
@@ -58,6 +65,8 @@ pub(super) struct Cluster {
     is_named: bool,
     chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
+    /// Ready connections of other workers that were asked for and have not come.
+    asked: Cell<u64>,
     /// Dials for the pool whose tasks have not begun: nothing else counts them yet.
     starting: Cell<usize>,
     /// The pool was used: it may want to dial.
@@ -159,6 +168,7 @@ impl Cluster {
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
         let chooser = Chooser::new(worker, cluster, &snapshot.directories()[index], terms);
         Self {
+            key: snapshot.cluster_keys()[index],
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
             anchors: anchors.unwrap_or_default(),
@@ -173,6 +183,7 @@ impl Cluster {
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
+            asked: Cell::new(0),
             starting: Cell::new(0),
             used: Notify::new(),
             retired: Cell::new(false),
@@ -187,7 +198,7 @@ impl Cluster {
         }
     }
 
-    fn counters(&self) -> &ClusterCounters {
+    pub(super) fn counters(&self) -> &ClusterCounters {
         self.series.of(self.worker)
     }
 
@@ -210,7 +221,7 @@ impl Cluster {
         self.used.notify_one();
     }
 
-    /// A connection that was made ahead of need and is still alive.
+    /// A connection that this worker has made ahead of need and is still alive.
     pub(super) fn take_ready(&self, worker: &Worker) -> Option<Connected> {
         if self.retired.get() || !self.can_be_ready() {
             return None;
@@ -220,10 +231,7 @@ impl Cluster {
         loop {
             let taken = self.ready.borrow_mut().take(clock::now());
             counters.ready.set(self.ready.borrow().len());
-            let Some(mut connected) = taken else {
-                counters.ready_misses.increment();
-                return None;
-            };
+            let mut connected = taken?;
             let is_good = self.chooser.borrow().is_good(&connected.active.endpoint);
             if is_good && connected.is_alive(worker) {
                 counters.ready_hits.increment();
@@ -245,6 +253,16 @@ impl Cluster {
         tried: &RefCell<Vec<SocketAddr>>,
     ) -> Result<Connected, Refusal> {
         let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
+        self.dial_to(worker, seeker, endpoint).await
+    }
+
+    /// `dial`, to this endpoint.
+    async fn dial_to(
+        self: &Rc<Self>,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        endpoint: Rc<Endpoint>,
+    ) -> Result<Connected, Refusal> {
         let counters = self.counters();
         counters.dialled.increment();
         endpoint.counters().dialled.increment();
@@ -283,10 +301,10 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let address = active.endpoint.address;
         let connect = async |first: &[u8]| {
-            let stream = connect(address, self.sources.next(address), first).await?;
+            let stream = connect(address, &self.sources, first).await?;
             if let Some(limit) = self.unacknowledged {
                 let limited = socket::limit_unacknowledged(&stream, limit);
-                limited.map_err(|error| dial_failure(&error, address, None))?;
+                limited.map_err(|error| dial_failure(&error, address))?;
             }
             Ok(Leg::new(stream))
         };
@@ -318,7 +336,7 @@ impl Cluster {
         leg.wire = wire;
         let inside = if before_tls.is_empty() { seeker.ahead } else { NONE };
         let sent = leg.send_ahead(worker, inside).await;
-        sent.map_err(|error| dial_failure(&error, address, None))?;
+        sent.map_err(|error| dial_failure(&error, address))?;
         let facts = Some(Box::new(facts));
         Ok(Connected { leg, facts, address, ready: false, opened: 0, active })
     }
@@ -444,6 +462,10 @@ impl Seeker<'_> {
 }
 
 impl Connected {
+    pub(super) fn endpoint(&self) -> &Arc<EndpointSeries> {
+        self.active.endpoint.series()
+    }
+
     /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {
@@ -497,11 +519,11 @@ impl Drop for Active {
 /// A TCP connection to `address` that has been sent `first`.
 async fn connect(
     address: SocketAddr,
-    source: Option<IpAddr>,
+    sources: &Sources,
     first: &[u8],
 ) -> Result<TcpStream, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address, source);
-    let Dialled { socket, sent } = socket::dial(address, source, first).map_err(failed)?;
+    let failed = |error: std::io::Error| dial_failure(&error, address);
+    let Dialled { socket, sent } = begin(address, sources, first)?;
     let mut stream = stream::register(socket).map_err(failed)?;
     if sent == 0 {
         pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
@@ -511,16 +533,29 @@ async fn connect(
     Ok(stream)
 }
 
-fn dial_failure(error: &std::io::Error, address: SocketAddr, source: Option<IpAddr>) -> Refusal {
-    use rustix::io::Errno;
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    // EADDRINUSE is what `bind` says when a source has no port left.
-    let of_source = source.map(|_| Errno::ADDRINUSE);
-    let mut local = local.iter().chain(&of_source);
-    let is_local = local.any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+/// A socket that is connecting, from the next source that has a port for it.
+fn begin(address: SocketAddr, sources: &Sources, first: &[u8]) -> Result<Dialled, Refusal> {
+    let mut left = sources.count(address);
+    loop {
+        let source = sources.next(address);
+        let error = match socket::dial(address, source, first) {
+            Ok(dialled) => return Ok(dialled),
+            Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
+            Err(error) => error,
+        };
+        left = left.saturating_sub(1);
+        if left == 0 || matches!(error, DialError::ForeignSource) {
+            let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+            return Err(Refusal::new(Reason::LocalResources, format!("{address}{from}: {error}")));
+        }
+    }
+}
+
+fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let is_local = Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno));
     let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
-    Refusal::new(reason, format!("{address}{from}: {error}"))
+    Refusal::new(reason, format!("{address}: {error}"))
 }
 
 fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {

@@ -3,40 +3,51 @@
 //! Names are asked for in no order, so that among many a look-up misses the caches as it would
 //! live.
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use portcullis::core::route::{ChainId, Conflict, Match, Query, Router, Transport};
+use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-#[expect(clippy::print_stderr, reason = "criterion has no place for sizes")]
-fn route(criterion: &mut Criterion) {
-    for tenants in [1, 500, 50_000] {
-        let router = match router(tenants) {
-            Ok(router) => router,
-            Err(conflict) => unreachable!("{conflict}"),
-        };
+use portcullis::core::route::{ChainId, Match, Query, Router, Transport};
+
+use crate::Case;
+
+pub fn cases() -> Vec<Case> {
+    TENANTS.into_iter().flat_map(among).collect()
+}
+
+/// What a name weighs: for people.
+pub fn sizes() -> String {
+    let mut lines = String::new();
+    for tenants in TENANTS {
+        let router = router(tenants);
         let names = router.names();
-        eprintln!("{names} names: {:.1} bytes a name", router.bytes() as f64 / names as f64);
-        let mut group = criterion.benchmark_group(format!("route/{names}_names"));
-        for (case, asked) in [
-            ("hit", asked(tenants, tenant)),
-            ("suffix_hit", asked(tenants, |index| format!("db.eu.{}", tenant(index)))),
-            ("miss", asked(tenants, |index| format!("db.{}.org", tenant(index)))),
-        ] {
-            let mut at = 0;
-            group.bench_function(case, |bencher| {
-                bencher.iter(|| {
-                    at = (at + 1) % ASKED;
-                    router.route(black_box(client(&asked[at])))
-                });
-            });
-        }
-        group.finish();
+        let bytes = router.bytes() as f64 / names as f64;
+        writeln!(lines, "{names} names: {bytes:.1} bytes a name").expect("a text takes text");
     }
+    lines
+}
+
+fn among(tenants: usize) -> [Case; 3] {
+    let router = Arc::new(router(tenants));
+    let names = router.names();
+    let cases = [
+        ("hit", asked(tenants, tenant)),
+        ("suffix_hit", asked(tenants, |index| format!("db.eu.{}", tenant(index)))),
+        ("miss", asked(tenants, |index| format!("db.{}.org", tenant(index)))),
+    ];
+    cases.map(|(case, asked)| {
+        let router = Arc::clone(&router);
+        let mut at = 0;
+        Case::new(format!("route/{names}_names/{case}"), move || {
+            at = (at + 1) % ASKED;
+            router.route(black_box(client(&asked[at])))
+        })
+    })
 }
 
 /// A name and all below it for each tenant, 500 tenants to a chain, and a default chain.
-fn router(tenants: usize) -> Result<Router, Conflict> {
+fn router(tenants: usize) -> Router {
     let mut chains = vec![(ChainId(0), Match::default_chain())];
     for (chain, first) in (1..).zip((0..tenants).step_by(500)) {
         let of_chain = first..tenants.min(first + 500);
@@ -44,7 +55,7 @@ fn router(tenants: usize) -> Result<Router, Conflict> {
         let server_names = texts.filter_map(|text| text.parse().ok()).collect();
         chains.push((ChainId(chain), Match { server_names, ..Match::default_chain() }));
     }
-    Router::build(&chains)
+    Router::build(&chains).expect("no two chains take one name")
 }
 
 fn tenant(index: usize) -> String {
@@ -65,7 +76,7 @@ fn client(name: &str) -> Query<'_, '_> {
     }
 }
 
-const ASKED: usize = 8192;
+/// Each has two names.
+const TENANTS: [usize; 3] = [1, 500, 50_000];
 
-criterion_group!(benches, route);
-criterion_main!(benches);
+const ASKED: usize = 8192;
