@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::floor::Floor;
 use crate::gateway::{Gateway, Program, is_post_quantum};
-use crate::measure::{Effort, Site};
+use crate::measure::{Effort, OTHERS_MAX, Site};
 use crate::process::{Programs, on_cores};
 use crate::rounds::{self, Circumstances, Round};
 use crate::row::{Load, ROWS, Row};
@@ -114,6 +114,7 @@ impl Compare {
                 circumstances: circumstances.clone(),
                 figures: BTreeMap::new(),
                 floor: BTreeMap::new(),
+                disturbed: 0,
                 skipped: skipped.clone(),
             };
             for row in &rows {
@@ -183,7 +184,10 @@ fn measure_row(site: &Site<'_>, row: &Row, gateways: &[Gateway], round: &mut Rou
             site.window(gateway, row)
         };
         match figure {
-            Ok(figure) => {
+            Ok((figure, others)) => {
+                if others > OTHERS_MAX && row.load != Load::Idle {
+                    round.disturbed += 1;
+                }
                 note(format_args!("{:<16} {name:<11} {figure:>9.3} {}", row.key, row.unit()));
                 round
                     .figures

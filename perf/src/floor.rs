@@ -136,7 +136,7 @@ impl Parts<'_> {
     fn forwarded(&self, forwarder: &Gateway, key: &str) -> Result<f64> {
         let row = Row::named(key).context("no such row")?;
         let row = Row { way: Way { leg: Leg::Pass, ..row.way }, ..*row };
-        self.site.window(forwarder, &row)
+        Ok(self.site.window(forwarder, &row)?.0)
     }
 }
 

@@ -73,6 +73,9 @@ enum Command {
         keep: PathBuf,
         #[arg(long, value_name = "DIRECTORY")]
         out: PathBuf,
+        /// Documents whose tables are replaced, between `<!-- comparison -->` and its end
+        #[arg(long, value_name = "FILE")]
+        into: Vec<PathBuf>,
     },
     Workers(Workers),
     Growth(Growth),
@@ -96,9 +99,13 @@ fn main() -> Result<()> {
     let text = match cli.command {
         Command::Compare(compare) => compare.execute(&programs)?,
         Command::List => list(),
-        Command::Report { keep, out } => {
+        Command::Report { keep, out, into } => {
             let rounds = rounds::read(&keep)?;
             compare::write(&out, &rounds)?;
+            for file in into {
+                let document = std::fs::read_to_string(&file)?;
+                std::fs::write(&file, table::into_document(&document, &rounds)?)?;
+            }
             table::text(&rounds)?
         }
         Command::Workers(workers) => workers.execute(&programs)?,

@@ -49,8 +49,9 @@ impl Site<'_> {
         done
     }
 
-    /// The row's figure; a window that others disturbed is repeated, up to `TRIES_MAX` times in all.
-    pub(crate) fn window(&self, gateway: &Gateway, row: &Row) -> Result<f64> {
+    /// The row's figure, and the share of the machine that others used meanwhile. A window that they
+    /// disturbed is repeated, up to `TRIES_MAX` times in all; the least disturbed one counts.
+    pub(crate) fn window(&self, gateway: &Gateway, row: &Row) -> Result<(f64, f64)> {
         let place = || format!("{} with {}", row.key, gateway.program.name());
         let mut best = (f64::INFINITY, 0.0);
         for _ in 0..TRIES_MAX {
@@ -72,7 +73,7 @@ impl Site<'_> {
                 others * 100.0
             ));
         }
-        Ok(best.1)
+        Ok((best.1, best.0))
     }
 
     /// The row's figure, whoever else runs.
@@ -205,7 +206,7 @@ const STREAMS: u64 = 16;
 const RESUMED_LEAST: u64 = 80;
 const TRIES_MAX: u32 = 3;
 /// Of all cores: with more, figures move by more than programs differ.
-const OTHERS_MAX: f64 = 0.05;
+pub(crate) const OTHERS_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,8 @@ pub(crate) struct Round {
     pub(crate) circumstances: Circumstances,
     pub(crate) figures: BTreeMap<String, BTreeMap<String, f64>>,
     pub(crate) floor: BTreeMap<String, f64>,
+    /// Windows that others disturbed in every try.
+    pub(crate) disturbed: u32,
     /// Why programs, or `PROGRAM ROW`, have none.
     pub(crate) skipped: BTreeMap<String, String>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::gateway::Program;
 use crate::rounds::Round;
@@ -68,6 +68,53 @@ pub(crate) fn markdown(rounds: &[Round]) -> Result<String> {
     Ok(text + &reasons(rounds, "- "))
 }
 
+/// For a document that has little room.
+pub(crate) fn short(rounds: &[Round]) -> Result<String> {
+    let last = &rounds.last().context("no round was measured")?.circumstances;
+    let mut text = String::from(
+        "| for each | portcullis | of Envoy | of nginx | of HAProxy |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for line in Line::all(rounds) {
+        write!(text, "| {} | {} {} |", line.row.title, figure(line.own()), line.row.unit())?;
+        for program in [Program::Envoy, Program::Nginx, Program::Haproxy] {
+            let at = Program::ALL.iter().position(|other| *other == program);
+            let other = at.and_then(|at| line.against.get(at).copied().flatten());
+            write!(text, " {} |", against(other))?;
+        }
+        text.push('\n');
+    }
+    let disturbed: u32 = rounds.iter().map(|round| round.disturbed).sum();
+    write!(
+        text,
+        "\n{} rounds at commit {} on {} ({} cores), {}; {disturbed} windows disturbed by other work. \
+         `~` where rounds disagree on who uses less.\n",
+        rounds.len(),
+        last.commit,
+        last.cpu,
+        last.cores,
+        last.kernel
+    )?;
+    Ok(text)
+}
+
+/// A document with its tables replaced: what stands between `<!-- NAME -->` and `<!-- end of NAME -->`,
+/// where NAME is `comparison` or `short comparison`.
+pub(crate) fn into_document(document: &str, rounds: &[Round]) -> Result<String> {
+    let tables = [("comparison", markdown(rounds)?), ("short comparison", short(rounds)?)];
+    let mut text = document.to_owned();
+    let mut replaced = 0;
+    for (name, table) in tables {
+        let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- end of {name} -->"));
+        let Some((head, rest)) = text.split_once(&begin) else { continue };
+        let (_, tail) = rest.split_once(&end).with_context(|| format!("there is no {end}"))?;
+        text = format!("{head}{begin}\n{}\n{end}{tail}", table.trim_end());
+        replaced += 1;
+    }
+    ensure!(replaced > 0, "there is no place for a table: <!-- comparison -->");
+    Ok(text)
+}
+
 fn circumstances(rounds: &[Round], bullet: &str) -> Result<String> {
     let last = &rounds.last().context("no round was measured")?.circumstances;
     let mut text = format!(
@@ -79,6 +126,16 @@ fn circumstances(rounds: &[Round], bullet: &str) -> Result<String> {
         last.cpu,
         last.cores
     );
+    let disturbed: u32 = rounds.iter().map(|round| round.disturbed).sum();
+    if disturbed > 0 {
+        let figures = rounds.iter().flat_map(|round| round.figures.values());
+        let windows: usize = figures.map(BTreeMap::len).sum();
+        writeln!(
+            text,
+            "{bullet}{disturbed} of {windows} windows were disturbed by other work in every try: \
+             trust ratios more than figures, and neither far"
+        )?;
+    }
     for (program, version) in &last.versions {
         writeln!(text, "{bullet}{program}: {version}")?;
     }
@@ -146,6 +203,21 @@ mod tests {
         let markdown = markdown(&rounds).unwrap();
         assert!(markdown.contains("| CPU-us | 60.0 | 100.0 | 0.60 | 0.70 | met | 60.00 |"));
         assert!(!markdown.contains("nginx"), "{markdown}");
+    }
+
+    #[test]
+    fn tables_go_where_a_document_wants_them() {
+        let mut rounds = vec![round(&[("full", 60.0, 100.0)])];
+        rounds[0].disturbed = 1;
+        let document = "a\n<!-- short comparison -->\nold\n<!-- end of short comparison -->\nb\n";
+        let new = into_document(document, &rounds).unwrap();
+        assert!(new.starts_with("a\n<!-- short comparison -->\n| for each"), "{new}");
+        assert!(new.contains("| 60.0 CPU-us | 0.60 | – | – |") && !new.contains("old"), "{new}");
+        assert!(new.contains("1 windows disturbed"), "{new}");
+        assert!(new.ends_with("<!-- end of short comparison -->\nb\n"), "{new}");
+        assert_eq!(into_document(&new, &rounds).unwrap(), new);
+        assert!(into_document("nothing", &rounds).is_err());
+        assert!(text(&rounds).unwrap().contains("1 of 2 windows were disturbed"));
     }
 
     #[test]

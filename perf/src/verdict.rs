@@ -124,6 +124,7 @@ pub(crate) mod tests {
             },
             floor: figures["portcullis"].keys().map(|key| (key.clone(), 1.0)).collect(),
             figures,
+            disturbed: 0,
             skipped: BTreeMap::new(),
         }
     }

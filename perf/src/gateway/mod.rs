@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::process::{Process, Programs, run};
 use crate::stage::Stage;
@@ -99,10 +99,15 @@ impl Program {
             Self::ReadWrite => forwarder(programs, stage, &ports, "read-write"),
             Self::Splice => forwarder(programs, stage, &ports, "splice"),
         };
-        let process = started.with_context(|| format!("cannot start {}", self.name()))?;
+        let mut process = started.with_context(|| format!("cannot start {}", self.name()))?;
         let pid = match self {
-            Self::Nginx => only_child(process.id())?,
-            _ => process.id(),
+            Self::Nginx => worker_of(&mut process)?,
+            Self::Portcullis
+            | Self::IoUring
+            | Self::Envoy
+            | Self::Haproxy
+            | Self::ReadWrite
+            | Self::Splice => process.id(),
         };
         Ok(Gateway { program: self, pid, ports, _process: process })
     }
@@ -148,13 +153,18 @@ fn reserve() -> Result<Ports> {
     Ok(ports)
 }
 
-/// nginx's master does no work; its worker does.
-fn only_child(pid: u32) -> Result<u32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let mut children = children.split_whitespace();
-    let child = children.next().context("no child process")?.parse()?;
-    ensure!(children.next().is_none(), "more than one worker process");
-    Ok(child)
+/// nginx's master listens and does no work; its worker, which starts a moment later, does.
+fn worker_of(master: &mut Process) -> Result<u32> {
+    let file = format!("/proc/{0}/task/{0}/children", master.id());
+    let children = || -> Result<Vec<u32>> {
+        let text = fs::read_to_string(&file)?;
+        text.split_whitespace().map(|pid| Ok(pid.parse()?)).collect()
+    };
+    master.until("there is no worker", || Ok(!children()?.is_empty()))?;
+    match children()?[..] {
+        [worker] => Ok(worker),
+        ref others => bail!("{} worker processes", others.len()),
+    }
 }
 
 /// Whether a program that was built with this OpenSSL, by its version, knows ML-KEM.

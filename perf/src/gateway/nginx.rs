@@ -1,4 +1,5 @@
-//! Owns nginx's configuration: the stream module, one worker, no logs, one ticket as the others send.
+//! Owns nginx's configuration: the stream module, one worker, no logs, one ticket as portcullis sends, and
+//! half-close as the others do it, for without it answers to a client that has sent FIN are lost.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -58,6 +59,7 @@ stream {{
     ssl_conf_command NumTickets 1;
     ssl_ecdh_curve {groups};
     ssl_session_tickets on;
+    proxy_half_close on;
     proxy_ssl_certificate {own_chain};
     proxy_ssl_certificate_key {own_key};
     proxy_ssl_trusted_certificate {authority};
