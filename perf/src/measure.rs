@@ -12,7 +12,7 @@ use crate::gateway::{Gateway, Program};
 use crate::process::{Programs, on_cores, run};
 use crate::row::{Load, Resume, Row};
 use crate::stage::{EDGE, SUITES, Stage, UPSTREAM};
-use crate::way::{Leg, Way};
+use crate::way::{Leg, Mode, Way};
 
 /// How much of each work is done in a window.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,7 @@ impl Site<'_> {
         figure(&result, row).with_context(|| format!("no figure in {}", brief(&result)))
     }
 
-    /// A client with a certificate, or for `refusals` one without.
+    /// The load, by clients with certificates.
     fn command(&self, gateway: &Gateway, row: &Row) -> Result<Command> {
         let mut command = Command::new(&self.programs.load);
         let address = gateway.address(row.way)?.to_string();
@@ -133,32 +133,49 @@ impl Site<'_> {
         Ok(command)
     }
 
-    /// Fails unless a client without a certificate is refused where TLS is terminated.
+    /// Fails unless a client without a certificate is refused: by the gateway where it terminates TLS,
+    /// by the upstream where bytes pass through. Ways of one leg have the same terms.
     pub(crate) fn refuses_strangers(&self, gateway: &Gateway) -> Result<()> {
-        if matches!(gateway.program, Program::ReadWrite | Program::Splice) {
-            return Ok(());
-        }
-        for way in Way::all() {
-            let out = self.stage.file("result.json");
-            let mut command = Command::new(&self.programs.load);
-            command.args(["handshakes", "--quiet", "--conns", "2", "--warmup", "0s"]);
-            command.args(["--duration", "200ms", "--cipher-suites", SUITES]);
-            command.args(["--target", &gateway.address(way)?.to_string()]);
-            command.args(["--sni", &format!("!{}", name(way))]).arg("--out").arg(&out);
-            run(&mut command)?;
-            let result: Value = serde_json::from_slice(&fs::read(&out)?)?;
-            let count = |key: &str| result.pointer(key).and_then(Value::as_u64);
-            let refused = count("/counts/refused").unwrap_or_default();
-            let accepted = count("/counts/wrongly_accepted");
+        for way in Way::all().filter(|way| way.mode == Mode::Echo) {
+            let mut last = Value::Null;
+            // On a busy machine nobody may have got as far as a refusal.
+            let mut is_refused = false;
+            for _ in 0..TRIES_MAX {
+                last = self.stranger(gateway, way)?;
+                let count = |key: &str| last.pointer(key).and_then(Value::as_u64);
+                ensure!(
+                    count("/counts/wrongly_accepted") == Some(0),
+                    "{} lets a client without a certificate in at {}: {}",
+                    gateway.program.name(),
+                    way.name(),
+                    brief(&last)
+                );
+                is_refused = count("/counts/refused").is_some_and(|refused| refused > 0);
+                if is_refused {
+                    break;
+                }
+            }
             ensure!(
-                refused > 0 && accepted == Some(0),
-                "{} lets a client without a certificate in at {}: {}",
+                is_refused,
+                "{} refused nobody at {}: {}",
                 gateway.program.name(),
                 way.name(),
-                brief(&result)
+                brief(&last)
             );
         }
         Ok(())
+    }
+
+    /// What becomes of clients without a certificate; how the command ends says nothing about them.
+    fn stranger(&self, gateway: &Gateway, way: Way) -> Result<Value> {
+        let out = self.stage.file("result.json");
+        let mut command = Command::new(&self.programs.load);
+        command.args(["handshakes", "--quiet", "--conns", "2", "--warmup", "0s"]);
+        command.args(["--duration", "500ms", "--cipher-suites", SUITES]);
+        command.args(["--target", &gateway.address(way)?.to_string()]);
+        command.args(["--sni", &format!("!{}", name(way))]).arg("--out").arg(&out);
+        command.output().with_context(|| format!("{command:?}"))?;
+        Ok(serde_json::from_slice(&fs::read(&out)?)?)
     }
 }
 

@@ -101,7 +101,8 @@ pub(crate) fn short(rounds: &[Round]) -> Result<String> {
 /// A document with its tables replaced: what stands between `<!-- NAME -->` and `<!-- end of NAME -->`,
 /// where NAME is `comparison` or `short comparison`.
 pub(crate) fn into_document(document: &str, rounds: &[Round]) -> Result<String> {
-    let tables = [("comparison", markdown(rounds)?), ("short comparison", short(rounds)?)];
+    let long = format!("{PICTURE}\n\n{}", markdown(rounds)?);
+    let tables = [("comparison", long), ("short comparison", short(rounds)?)];
     let mut text = document.to_owned();
     let mut replaced = 0;
     for (name, table) in tables {
@@ -185,6 +186,9 @@ fn met(met: Option<bool>) -> &'static str {
 fn times(times: Option<f64>) -> String {
     times.map_or_else(|| "–".to_owned(), |times| format!("{times:.2}"))
 }
+
+/// As seen from `docs/`, where the page with the long table is.
+const PICTURE: &str = "![What portcullis uses as a share of Envoy](../perf/results/comparison.svg)";
 
 #[cfg(test)]
 mod tests {
