@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The programs under test, and those that test them.
@@ -93,7 +93,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // nginx' master ends its worker only if it is asked to. What has ended by itself hears nothing.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let deadline = monotonic() + END_MAX;
+        while matches!(self.0.try_wait(), Ok(None)) && monotonic() < deadline {
+            pause(Duration::from_millis(5));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -152,5 +157,7 @@ fn pause(span: Duration) {
 }
 
 const DESCRIPTORS: u64 = 100_000;
+/// Sessions that are still open would let a gateway drain for longer.
+const END_MAX: Duration = Duration::from_secs(2);
 /// Envoy takes a second on a busy machine; thousands of handshakes take several.
 const START_MAX: Duration = Duration::from_secs(60);
