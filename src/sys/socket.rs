@@ -208,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dial_to_loopback_sends_what_is_first_and_its_end_goes_with_the_last_bytes() {
+        use std::io::Read;
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let dialled = dial(listener.local_addr().unwrap(), None, b"first ").unwrap();
+        assert_eq!(dialled.sent, 6, "it is through");
+        take_error(&dialled.socket).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(send_before_end(&dialled.socket, b"and last").unwrap(), 8);
+        shutdown_write(&dialled.socket).unwrap();
+        let mut all = Vec::new();
+        accepted.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"first and last");
+    }
+
+    #[test]
     fn a_dial_comes_from_its_source_and_from_no_address_of_others() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();

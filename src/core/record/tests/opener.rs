@@ -330,7 +330,7 @@ fn keys_of_the_wrong_length_are_refused() {
 
 #[test]
 fn a_connection_that_is_idle_holds_little() {
-    // Beside these, AWS-LC holds one expanded key for each.
+    // Beside these, AWS-LC holds one expanded key for each, while bytes flow.
     assert!(size_of::<Opener>() <= 256, "{}", size_of::<Opener>());
-    assert!(size_of::<Sealer>() <= 96, "{}", size_of::<Sealer>());
+    assert!(size_of::<Sealer>() <= 112, "{}", size_of::<Sealer>());
 }

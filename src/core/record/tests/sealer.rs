@@ -27,6 +27,26 @@ fn every_length_survives_the_round_trip_in_place_and_beside() {
 }
 
 #[test]
+fn keys_that_were_folded_go_on_where_they_were() {
+    let mut opener = Opener::new(keys(1), 0, Role::Client, OpenLimits::default());
+    let mut sealer = Sealer::new(keys(1), 0);
+    let mut out = vec![0; RECORD_MAX];
+    assert!(!sealer.is_expanded() && !opener.is_expanded(), "before the first record");
+    for round in 0..3 {
+        let mut record = [0; 4 + OVERHEAD];
+        assert_eq!(sealer.seal_from(&[round; 4], &mut record), Ok(record.len()));
+        let opened = opener.open(&record, &mut out, now());
+        assert_eq!(opened, Ok(Opened::Data { consumed: record.len(), len: 4 }));
+        assert_eq!(out[..4], [round; 4]);
+        assert!(sealer.is_expanded() && opener.is_expanded());
+        sealer.fold();
+        opener.fold();
+        assert!(!sealer.is_expanded() && !opener.is_expanded());
+    }
+    assert_eq!((sealer.sequence(), opener.sequence()), (3, 3));
+}
+
+#[test]
 fn too_long_or_too_short_is_refused_and_uses_no_sequence_number() {
     let mut sealer = Sealer::new(keys(1), 0);
     let length = PLAINTEXT_MAX + 1;
