@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 
 use super::bind::{Bound, bind};
+use super::driver;
 use crate::config::error::Problem;
 use crate::config::plan::{Plan, SessionTickets, Workers};
 use crate::core::route::Conflict;
@@ -114,6 +115,8 @@ impl Gateway {
             Workers::Count(count) => usize::from(count.get()),
         };
         fit_descriptors(&mut plan, workers);
+        driver::problem(&plan)
+            .map_or(Ok(()), |problem| Err(StartError::Problems(vec![problem])))?;
         let (material, stek) = load_material(&plan)?;
         warn_of(&material);
         let snapshot = Snapshot::first(plan, material, workers).map_err(StartError::Chains)?;
@@ -130,7 +133,8 @@ impl Gateway {
         reports: Option<&Sender<Report>>,
     ) -> Result<Self, StartError> {
         let held = bound.iter().map(|bound| (bound.key, bound.address)).collect();
-        let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+        let io = snapshot.plan.runtime.io;
+        let peer = || Peer { io, counters: Arc::default(), mailbox: Mailbox::new() };
         let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
         let pinned = workers <= cores.len();
         let mut gateway = Self {

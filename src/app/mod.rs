@@ -6,6 +6,7 @@ pub mod bind;
 pub mod check;
 pub mod demo;
 pub mod docs;
+mod driver;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;

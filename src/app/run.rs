@@ -156,7 +156,8 @@ async fn control(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
         tracing::warn!(%error, "the ready line cannot be written to standard output: {ready}");
     }
     let workers = gateway.peers().len();
-    tracing::info!(config = %start.file.display(), workers, generation = 1, "serving");
+    let io = gateway.current().load().plan.runtime.io.name();
+    tracing::info!(config = %start.file.display(), workers, io, generation = 1, "serving");
     let Start { file, files, fingerprint, volume } = start;
     let plan = &gateway.current().load().plan;
     let reloads = Reloads::new(file, plan, (&files, fingerprint), reload_counts, volume);

@@ -5,6 +5,7 @@
 
 mod available;
 mod convert;
+mod driver;
 pub mod error;
 mod include;
 mod load;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::driver::Io;
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
 use crate::core::health::Thresholds;
@@ -55,6 +56,9 @@ pub struct ClusterId(pub u16);
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub workers: Workers,
+    pub io: Io,
+    /// Where io_uring is asked for, if it is.
+    pub io_at: Option<Location>,
     /// Whether a change of a file reloads the configuration.
     pub watch: bool,
     pub drain: Drain,

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod descriptors;
 pub mod inotify;
+pub mod ring;
 pub mod socket;
 pub mod splice;
 pub mod status;

@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::accept::Arrival;
 use super::flow::Leg;
 use super::generation::Entrance;
@@ -22,6 +20,7 @@ use super::proxied::Proxied;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
+use super::socket::Socket;
 use super::upstream::{Cluster, Connected, Purpose, Seeker};
 use super::{ChainCounters, ChainSeries, ListenerSeries, Worker, handshake, stream};
 use crate::config::plan::HashBy;
@@ -121,7 +120,7 @@ impl Connection {
         open: &Open,
         entrance: &Entrance,
         source: SocketAddr,
-        stream: TcpStream,
+        stream: Socket,
         accepted: Instant,
     ) -> Self {
         let timeouts = entrance.plan().timeouts;
@@ -425,7 +424,7 @@ impl Connection {
 
     /// Where the client, or the balancer before it, connected to.
     pub(super) fn local(&self) -> Option<SocketAddr> {
-        self.down.stream.local_addr().ok().map(canonical)
+        self.down.stream.local_addr().map(canonical)
     }
 
     /// Payload bytes to the client.

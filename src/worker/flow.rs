@@ -3,10 +3,9 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
 use super::Worker;
 use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
+use super::socket::Socket;
 use super::stream;
 use crate::core::relay::Side;
 use crate::sys::clock;
@@ -15,7 +14,7 @@ use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
 /// The client's leg or the upstream's.
 #[derive(Debug)]
 pub(super) struct Leg {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     pub(super) wire: Wire,
     /// Received and not yet opened: what came behind the handshake, then at most one partial record.
     pub(super) partial: Vec<u8>,
@@ -34,7 +33,7 @@ pub(super) struct Leg {
 
 impl Leg {
     /// A socket before any handshake.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Socket) -> Self {
         Self {
             stream,
             wire: Wire::Plain,
@@ -64,8 +63,7 @@ impl Leg {
             return Poll::Ready(Ok(kept));
         }
         let end = input.len().min(kept + self.receive_max);
-        let received =
-            std::task::ready!(stream::poll_receive(&mut self.stream, &mut input[kept..end], cx))?;
+        let received = std::task::ready!(self.stream.poll_receive(&mut input[kept..end], cx))?;
         if received == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -84,7 +82,7 @@ impl Leg {
     ) -> Poll<io::Result<usize>> {
         let scratch = &mut *worker.scratch.borrow_mut();
         let space = &mut scratch.input[..RECEIVE_BYTES_MIN];
-        let received = std::task::ready!(stream::poll_receive(&mut self.stream, space, cx))?;
+        let received = std::task::ready!(self.stream.poll_receive(space, cx))?;
         if received > 0 {
             if self.partial.capacity() == 0 {
                 self.partial = worker.spares.take();

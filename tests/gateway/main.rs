@@ -13,6 +13,7 @@ mod certificates;
 mod cluster;
 mod commands;
 mod dns;
+mod drivers;
 mod ends;
 mod explain;
 mod health;

@@ -60,6 +60,8 @@ impl World {
         };
         let plan = Plan {
             runtime: Runtime {
+                io: Io::Epoll,
+                io_at: None,
                 watch: false,
                 resolvers: Vec::new(),
                 workers: Workers::Auto,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::error::Problems;
 use super::super::node::At;
 use super::super::plan::{
-    AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Limits, Log, LogFormat, LogLevel,
+    AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Io, Limits, Log, LogFormat, LogLevel,
     Runtime, SessionTickets, TicketSource, Workers,
 };
 use super::super::raw::{RawFile, RawTicketFiles, RawTicketSource, RawWorkers};
@@ -26,14 +26,16 @@ const TICKET_KEYS_MAX: u128 = 255;
 
 pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime> {
     let table = raw.runtime.as_ref().map(|table| &table.value);
-    let io = table.and_then(|table| table.io.as_ref());
-    let io = choice(io, (), &[("auto", ()), ("epoll", ())], problems);
+    let written = table.and_then(|table| table.io.as_ref());
+    let drivers = [("auto", Io::Epoll), ("epoll", Io::Epoll), ("io_uring", Io::IoUring)];
+    let io = choice(written, Io::Epoll, &drivers, problems);
+    let io_at = written.filter(|_| io == Some(Io::IoUring)).map(|written| written.at.clone());
     let workers = workers(table.and_then(|table| table.workers.as_ref()), problems);
     let drain = drain(raw, problems);
     let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
     let resolvers = resolvers(table.and_then(|table| table.resolvers.as_ref()), problems);
-    let (workers, drain, resolvers) = (workers?, drain?, resolvers?);
-    io.and(Some(Runtime { workers, watch, drain, resolvers }))
+    let (workers, io, drain, resolvers) = (workers?, io?, drain?, resolvers?);
+    Some(Runtime { workers, io, io_at, watch, drain, resolvers })
 }
 
 fn resolvers(

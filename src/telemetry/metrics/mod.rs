@@ -26,6 +26,7 @@ use self::encode::{Counters, Families, Name};
 pub use self::reloads::ReloadCounts;
 use super::access_log::AccessLogCounts;
 use super::log;
+use crate::config::plan::Io;
 use crate::core::refusal::Reason;
 use crate::sys::clock;
 use crate::worker::{
@@ -92,6 +93,13 @@ impl Gateway {
         )?;
         for (at, peer) in self.peers.iter().enumerate() {
             open.sample(&[("worker", &at.to_string())], peer.counters.open.value())?;
+        }
+        let mut workers = families.gauge("portcullis_workers", "Worker threads, by driver")?;
+        for io in [Io::Epoll, Io::IoUring] {
+            let count = self.peers.iter().filter(|peer| peer.io == io).count();
+            if count > 0 {
+                workers.sample(&[("io", io.name())], count as u64)?;
+            }
         }
         let handshaking = self.sum(|worker| worker.handshaking.value());
         families

@@ -5,16 +5,14 @@
 //! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 mod choice;
@@ -25,11 +23,10 @@ use self::choice::{Chooser, Endpoint, Terms};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
-use super::{
-    AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude, stream,
-};
+use super::socket::{Socket, Way};
+use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude};
 use crate::config::plan::{
-    Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
+    Balance, ClusterLimits, HashBy, HeaderPlace, Io, ProxyHeader, UpstreamServerName,
 };
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
@@ -278,7 +275,7 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let endpoint = &active.endpoint;
         let address = endpoint.address;
-        let mut leg = Leg::new(connect(address, self.sources.next(address)).await?);
+        let mut leg = Leg::new(connect(worker.io, address, self.sources.next(address)).await?);
         let failed = |error: std::io::Error| dial_failure(&error, address, None);
         if let Some(limit) = self.unacknowledged {
             socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
@@ -435,6 +432,7 @@ impl Connected {
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {
         let mut context = Context::from_waker(Waker::noop());
+        self.leg.stream.doubt();
         while self.leg.partial.len() < EARLY_BYTES_MAX {
             match self.leg.poll_fill(worker, &mut context) {
                 Poll::Pending => return true,
@@ -482,11 +480,11 @@ impl Drop for Active {
 }
 
 /// A TCP connection to `address`.
-async fn connect(address: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refusal> {
+async fn connect(io: Io, address: SocketAddr, source: Option<IpAddr>) -> Result<Socket, Refusal> {
     let failed = |error: std::io::Error| dial_failure(&error, address, source);
     let socket = socket::dial(address, source).map_err(failed)?;
-    let stream = stream::register(socket).map_err(failed)?;
-    pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
+    let mut stream = Socket::connecting(io, socket).map_err(failed)?;
+    poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
     socket::take_error(&stream).map_err(failed)?;
     Ok(stream)
 }
