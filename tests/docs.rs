@@ -1,6 +1,6 @@
 //! What `docs/` says of the code is true: pages that are made from it, and tests that are named.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,40 @@ fn every_test_that_threats_names_exists() {
     assert!(named > 50, "only {named} tests are named");
 }
 
+/// By name, with what Prometheus makes of a histogram.
+fn metrics_of_the_page() -> HashSet<String> {
+    let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap_or_default();
+    let mut metrics = HashSet::new();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `portcullis_"));
+    for (name, rest) in rows.filter_map(|row| row.split_once("` |")) {
+        let parts: &[&str] = match rest.split('|').next().map(str::trim) {
+            Some("histogram") => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        metrics.extend(parts.iter().map(|part| format!("portcullis_{name}{part}")));
+    }
+    metrics
+}
+
+#[test]
+fn every_metric_that_dashboards_and_alerts_name_exists() {
+    let metrics = metrics_of_the_page();
+    let folder = root().join("config");
+    let mut files = files_below(&folder.join("grafana"), "json").expect("is there");
+    files.extend(files_below(&folder.join("prometheus"), "yml").expect("is there"));
+    let mut named = HashSet::new();
+    for file in &files {
+        let text = fs::read_to_string(file).expect("is text");
+        for (at, _) in text.match_indices("portcullis_") {
+            let is_name = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_';
+            let name: String = text[at..].chars().take_while(is_name).collect();
+            assert!(metrics.contains(&name), "{}: there is no metric {name}", file.display());
+            named.insert(name);
+        }
+    }
+    assert!(files.len() >= 4 && named.len() > 30, "{files:?} name {named:?}");
+}
+
 #[test]
 fn every_link_between_pages_leads_somewhere() {
     let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "config/README.md"];
@@ -55,6 +89,28 @@ fn every_link_between_pages_leads_somewhere() {
             assert!(target.exists(), "{}: {link} leads nowhere", page.display());
         }
     }
+}
+
+/// An alert or a command of a runbook that names a metric finds it: `docs/metrics.md` is held by a scrape.
+#[test]
+fn every_metric_that_a_page_names_is_a_metric() {
+    let known = fs::read_to_string(root().join("docs/metrics.md")).expect("is there");
+    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let pages = files_below(&root().join("docs"), "md").expect("is there");
+    let mut compared = 0;
+    for page in pages.into_iter().chain([root().join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("is there");
+        for name in text.split(|c| !is_word(c)).filter(|word| word.starts_with("portcullis_")) {
+            // `portcullis_(a|b)` of a pattern and `portcullis_0.1.0` of a package end here.
+            if name.ends_with('_') {
+                continue;
+            }
+            let is_known = known.contains(&format!("`{name}`"));
+            assert!(is_known, "{}: there is no metric {name}", page.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 80, "only {compared} names are compared");
 }
 
 /// Whoever has a refused client finds its reason, and in the section what the gateway really writes:

@@ -4,12 +4,13 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::ab::Ab;
 use crate::attack::Attack;
 use crate::compare::Compare;
 use crate::crypto::Crypto;
+use crate::docs::Docs;
 use crate::doctor::Doctor;
 use crate::exit::Exit;
 use crate::find::Find;
@@ -49,6 +50,8 @@ enum Command {
     Doctor(Doctor),
     Pki(Pki),
     Upstream(Box<Upstream>),
+    #[command(hide = true)]
+    Docs(Docs),
 }
 
 /// Parses the arguments and runs the command.
@@ -88,6 +91,7 @@ impl Cli {
             Command::Doctor(command) => command.execute(),
             Command::Pki(command) => command.execute(),
             Command::Upstream(command) => command.execute(),
+            Command::Docs(command) => command.execute(Self::command()),
         }
     }
 }

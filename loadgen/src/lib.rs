@@ -12,6 +12,7 @@ pub mod clock;
 pub mod compare;
 pub mod crypto;
 pub mod deadlines;
+pub mod docs;
 pub mod doctor;
 pub mod environment;
 pub mod exit;

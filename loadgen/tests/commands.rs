@@ -371,3 +371,31 @@ fn clients_of_their_own_keep_their_own_tickets() {
         assert!(got > 0.8, "TLS {version}: {got} resumed");
     }
 }
+
+#[test]
+fn packages_get_a_page_for_every_command_and_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    for what in ["man", "completions"] {
+        let made = load().args(["docs", what]).arg(folder.path()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let missing = load().args(["docs", what, "/nonexistent/pages"]).output().unwrap();
+        assert_eq!(missing.status.code(), Some(1), "{missing:?}");
+    }
+    let help = String::from_utf8(load().arg("--help").output().unwrap().stdout).unwrap();
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let names = commands.lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?;
+        name.split_whitespace().next().filter(|_| !name.starts_with(' '))
+    });
+    let completions = std::fs::read_to_string(folder.path().join("portcullis-load.bash")).unwrap();
+    let mut compared = 0;
+    for name in names.filter(|name| *name != "help") {
+        let page = folder.path().join(format!("portcullis-load-{name}.1"));
+        assert!(page.is_file(), "{} was not written", page.display());
+        assert!(completions.contains(name), "no completion of {name}");
+        compared += 1;
+    }
+    assert!(compared > 10, "only {compared} commands in {help}");
+    assert!(folder.path().join("_portcullis-load").is_file());
+    assert!(folder.path().join("portcullis-load.fish").is_file());
+}

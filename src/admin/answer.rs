@@ -1,134 +1,270 @@
-//! What each path of the admin endpoint answers, and whom it answers at all.
+//! What each path of the admin endpoint answers.
 //!
-//! No socket and no clock: a request in, a response out.
+//! No socket and no clock: a request in, a response out. `access` says whom; each page has a file.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::body::{Body, Bytes};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
 
-use super::listener::Reach;
-use super::{AdminState, Readiness, certs, tickets, trust};
+use super::access::{self, Reach};
+use super::orders::{AdminOrder, Ordered, Outcome, Told};
+use super::{AdminState, Readiness};
+use super::{certs, clusters, connections, effective, listeners, process, stats, tickets, trust};
+use crate::config::plan::LogLevel;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// `now` in Unix seconds.
-pub(super) fn answer<B>(
+pub(super) async fn answer<B: Body>(
     request: &Request<B>,
     reach: Reach,
     state: &AdminState,
     now: u64,
 ) -> Answer {
-    if reach == Reach::Network
-        && let Err(why) = check_origin(request)
-    {
+    if let Err(why) = access::may_ask(request, reach) {
         return plain(StatusCode::FORBIDDEN, why);
     }
     let path = request.uri().path();
-    if !PATHS.contains(&path) {
-        return plain(StatusCode::NOT_FOUND, &format!("paths: {}", PATHS.join(" ")));
+    let is_page = PAGES.contains(&path) || PROBES.contains(&path) || asset(path).is_some();
+    if !is_page && !ACTIONS.contains(&path) {
+        let there = [&PROBES[..], &PAGES, &ACTIONS].concat().join(" ");
+        return plain(StatusCode::NOT_FOUND, &format!("paths: / {there}"));
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "this endpoint is read-only");
-        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refused;
+    if reach == Reach::Remote && !PROBES.contains(&path) {
+        let probes = PROBES.join(", ");
+        return plain(StatusCode::FORBIDDEN, &format!("from other machines only {probes}"));
     }
-    match path {
-        METRICS => metrics(state),
-        CERTS => response(StatusCode::OK, JSON, certs::page(&state.current.load(), now)),
-        TRUST => response(StatusCode::OK, JSON, trust::page(&state.current.load(), now)),
-        TICKETS => response(StatusCode::OK, JSON, tickets::page(&state.stek, now)),
-        READYZ => readyz(state.readiness()),
-        // Who answers lives: control and workers are one process.
-        _ => plain(StatusCode::OK, "alive"),
+    if is_page {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return wrong_method("GET, HEAD", "this page is read-only");
+        }
+        return page(path, request.uri().query().unwrap_or_default(), state, now).await;
+    }
+    if *request.method() != Method::POST {
+        return wrong_method("POST", "this changes something: POST, with X-Portcullis-Admin: 1");
+    }
+    if let Err(why) = access::may_act(request, reach) {
+        return plain(StatusCode::FORBIDDEN, why);
+    }
+    if !request.body().is_end_stream() {
+        return plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "send no body: what there is to say is in the path",
+        );
+    }
+    match order(path, &fields(request.uri().query().unwrap_or_default())) {
+        Ok(order) => act(order, state).await,
+        Err(why) => plain(StatusCode::BAD_REQUEST, why),
     }
 }
 
-fn metrics(state: &AdminState) -> Answer {
-    let mut page = String::new();
-    match text::encode(&mut page, &state.metrics) {
-        Ok(()) => response(StatusCode::OK, OPEN_METRICS, page),
+async fn page(path: &str, query: &str, state: &AdminState, now: u64) -> Answer {
+    match path {
+        // Who answers lives: control and workers are one process.
+        LIVEZ => return plain(StatusCode::OK, "alive"),
+        READYZ => return readyz(state.readiness()),
+        _ => {}
+    }
+    let place = timeout(PLACE_PATIENCE, Arc::clone(&state.places).acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        let why = "too many pages are being read: ask again";
+        return plain(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
+    let snapshot = state.shown.current.load_full();
+    let text = match path {
+        METRICS => return metrics(state, place),
+        "/stats" => stats::page(state, &snapshot, now),
+        "/listeners" => listeners::page(&snapshot, &state.shown.bound.load()),
+        "/clusters" => clusters::page(&snapshot, now),
+        "/connections" => {
+            let asked = connections::Asked::read(&fields(query), state.shown.peers.len());
+            match asked {
+                Ok(asked) => connections::page(state, asked).await,
+                Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
+            }
+        }
+        "/certs" => certs::page(&snapshot, now),
+        "/trust" => trust::page(&snapshot, now),
+        "/tickets" => tickets::page(&state.shown.stek, now),
+        "/config" => effective::page(&snapshot),
+        "/process" => process::page(state),
+        _ => return asset(path).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "no such page")),
+    };
+    response(StatusCode::OK, JSON, Bytes::from_owner(Held { text, _place: place }))
+}
+
+/// A page with its place, which is free again once the last byte is out.
+struct Held {
+    text: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+fn order(path: &str, fields: &HashMap<String, String>) -> Result<AdminOrder, &'static str> {
+    let level = |text: &str| {
+        let level = LEVELS.iter().find(|(name, _)| *name == text).map(|(_, level)| *level);
+        level.ok_or("level is error, warn, info, debug or trace")
+    };
+    match (path, fields.get("level"), fields.contains_key("reopen")) {
+        ("/log", Some(text), false) => level(text).map(AdminOrder::LogLevel),
+        ("/log", None, true) => Ok(AdminOrder::LogReopen),
+        ("/log", _, _) => Err("say what: /log?level=debug or /log?reopen"),
+        ("/drain", _, _) => Ok(AdminOrder::Drain),
+        _ => Ok(AdminOrder::Reload),
+    }
+}
+
+/// Hands the order in and waits for what comes of it.
+async fn act(order: AdminOrder, state: &AdminState) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    if state.orders.try_send(Ordered { order, answer }).is_err() {
+        let why = "control has its hands full, or the process ends: look at the log";
+        return told(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": why }));
+    }
+    match timeout(ORDER_PATIENCE, answered).await {
+        Ok(Ok(Told { outcome, body })) => {
+            let status = match outcome {
+                Outcome::Done => StatusCode::OK,
+                Outcome::Wrong => StatusCode::UNPROCESSABLE_ENTITY,
+                Outcome::Refused => StatusCode::CONFLICT,
+            };
+            told(status, &body)
+        }
+        Ok(Err(_)) => {
+            let why = "the process is ending";
+            told(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": why }))
+        }
+        Err(_) => {
+            let why = "still at it: the log will say what came of it";
+            told(StatusCode::ACCEPTED, &json!({ "pending": why }))
+        }
+    }
+}
+
+fn metrics(state: &AdminState, place: OwnedSemaphorePermit) -> Answer {
+    let mut text = String::new();
+    match text::encode(&mut text, &state.metrics) {
+        Ok(()) => {
+            let page = Bytes::from_owner(Held { text, _place: place });
+            response(StatusCode::OK, OPEN_METRICS, page)
+        }
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded"),
     }
 }
 
 fn readyz(readiness: Readiness) -> Answer {
     match readiness {
-        Readiness::Ready => plain(StatusCode::OK, "ready"),
-        Readiness::Starting => plain(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Readiness::Draining => plain(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-    }
-}
-
-/// Refuses what a page in a browser sends. By DNS rebinding a page can give this address a name of
-/// its own, but it cannot make the browser say another one; other sites show in the headers that
-/// browsers add (Fetch §3.2, Fetch Metadata). // threat 44
-fn check_origin<B>(request: &Request<B>) -> Result<(), &'static str> {
-    let headers = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let is_named = match (hosts.next(), hosts.next(), request.uri().authority()) {
-        // HTTP/1.0 has no Host; browsers have not spoken it for decades.
-        (None, _, None) => request.version() == hyper::Version::HTTP_10,
-        (Some(host), None, None) => host.to_str().is_ok_and(is_local),
-        (Some(host), None, Some(uri)) => {
-            host.to_str().is_ok_and(is_local) && is_local(uri.as_str())
+        Readiness::Ready => plain(StatusCode::OK, readiness.name()),
+        Readiness::Starting | Readiness::Draining => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, readiness.name())
         }
-        (None | Some(_), _, _) => false,
-    };
-    if !is_named {
-        return Err("ask for this endpoint by its IP address or as localhost");
     }
-    if is_cross_site(headers) { Err("not for pages of other sites") } else { Ok(()) }
 }
 
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let is_elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let is_foreign = origin.is_some_and(|origin| origin.strip_prefix(b"http://") != host);
-    is_elsewhere || is_foreign
+/// The live page and what it needs; nothing of it comes from elsewhere.
+fn asset(path: &str) -> Option<Answer> {
+    let (kind, text) = match path {
+        "/" => ("text/html; charset=utf-8", include_str!("assets/index.html")),
+        "/app.js" => ("text/javascript; charset=utf-8", include_str!("assets/app.js")),
+        "/style.css" => ("text/css; charset=utf-8", include_str!("assets/style.css")),
+        _ => return None,
+    };
+    Some(response(StatusCode::OK, kind, Bytes::from_static(text.as_bytes())))
 }
 
-/// Whether `host`, with or without a port, is an IP address or localhost: names that no stranger can
-/// point somewhere.
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => host,
-    };
-    let address = match name.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').and_then(|it| it.parse().ok()).map(IpAddr::V6),
-        None => name.parse().ok().map(IpAddr::V4),
-    };
-    address.is_some() || name.eq_ignore_ascii_case("localhost")
+/// What stands behind the `?`; the last of two with one name counts.
+fn fields(query: &str) -> HashMap<String, String> {
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+fn wrong_method(allowed: &'static str, why: &str) -> Answer {
+    let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, why);
+    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    refused
+}
+
+fn told(status: StatusCode, body: &Value) -> Answer {
+    response(status, JSON, format!("{body:#}\n"))
 }
 
 fn plain(status: StatusCode, line: &str) -> Answer {
     response(status, "text/plain; charset=utf-8", format!("{line}\n"))
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in HARDENING {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
-const METRICS: &str = "/metrics";
+const LIVEZ: &str = "/livez";
 const READYZ: &str = "/readyz";
-const CERTS: &str = "/certs";
-const TRUST: &str = "/trust";
-const TICKETS: &str = "/tickets";
-const PATHS: [&str; 6] = ["/livez", READYZ, METRICS, CERTS, TRUST, TICKETS];
+const METRICS: &str = "/metrics";
+
+/// What other machines may ask for, where `allow_remote` lets them come at all.
+const PROBES: [&str; 3] = [LIVEZ, READYZ, METRICS];
+const PAGES: [&str; 9] = [
+    "/stats",
+    "/listeners",
+    "/clusters",
+    "/connections",
+    "/certs",
+    "/trust",
+    "/tickets",
+    "/config",
+    "/process",
+];
+const ACTIONS: [&str; 3] = ["/reload", "/drain", "/log"];
+
+const LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
 
 const JSON: &str = "application/json";
 
 /// OpenMetrics 1.0, media type.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// On every answer: what it is stays what it is, is kept nowhere, and is in nobody's frame. The page
+/// takes its script, style and data from here and from nowhere else.
+const HARDENING: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+];
+
+/// How long a page waits for its place among `super::PAGES_MAX`.
+const PLACE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Less than a connection may last; a reload of long lists takes seconds.
+const ORDER_PATIENCE: Duration = Duration::from_secs(50);

@@ -26,6 +26,7 @@ pub(super) fn certificate(note: &CertificateNote, now: u64) -> Value {
         "name": note.owner,
         "file": note.path.display().to_string(),
         "number": note.number,
+        "sha256": note.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
         "subject": note.subject,
         "sans": identity.map(|one| &one.sans),
         "issuer": identity.map(|one| &one.issuer),

@@ -1,24 +1,34 @@
-//! The admin endpoint: liveness, readiness, metrics and certificates over HTTP/1.1, for machines close
-//! by.
+//! The admin endpoint: what the gateway is and does, over HTTP/1.1, for people and machines close by;
+//! and a few orders to it.
 //!
-//! Read-only; bound to loopback or a unix socket, and still careful: bounded in connections, header
-//! bytes and time, and closed to pages in a browser. Runs on control's runtime, never on a worker.
-//! `listener` is the socket, `answer` what each path says.
+//! Bound to loopback or a unix socket, and still careful: bounded in connections, bytes and time, and
+//! closed to pages of other sites. On a thread of its own, so that neither a worker nor control waits for
+//! whoever asks. It changes nothing itself: orders go to control. `listener` is the socket, `access`
+//! says whom, `answer` what each path says; `assets/` is the live page.
 
+mod access;
 mod answer;
 mod certs;
+mod clusters;
+mod connections;
+mod effective;
 mod listener;
+mod listeners;
+mod orders;
+mod process;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tickets;
 mod trust;
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,23 +37,55 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use self::listener::AdminListener;
+pub use self::effective::{effective_config, level_name};
+pub use self::listener::{AdminListener, AdminShare, AdminSocket};
+pub use self::orders::{AdminOrder, Ordered, Orders, Outcome, Told, orders};
+pub use self::process::UpgradeReport;
 
-use self::listener::{Accepted, Acceptor, Reach};
+use self::access::Reach;
+use self::listener::{Accepted, Acceptor};
 use crate::sys::clock;
 use crate::tls::StekKeys;
-use crate::worker::Snapshot;
+use crate::worker::{ListenerKey, Peer, Snapshot};
 
 /// What the answers are made from.
 #[derive(Debug)]
 pub struct AdminState {
     metrics: Registry,
-    current: Arc<ArcSwap<Snapshot>>,
-    stek: Arc<StekKeys>,
+    shown: Shown,
+    orders: Orders,
+    /// Of pages that are in memory.
+    places: Arc<Semaphore>,
+    /// Whoever has workers list their connections.
+    listing: Mutex<()>,
     readiness: AtomicU8,
+    upgrade: ArcSwap<UpgradeReport>,
+    /// True once another process answers in the place of this one.
+    retired: watch::Sender<bool>,
+}
+
+/// What of the gateway is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub current: Arc<ArcSwap<Snapshot>>,
+    pub peers: Arc<[Peer]>,
+    pub stek: Arc<StekKeys>,
+    /// Where each listener really listens.
+    pub bound: Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>>,
+    /// Unix seconds.
+    pub started: u64,
+}
+
+/// The endpoint while it serves; ends when it is dropped.
+#[derive(Debug)]
+pub struct AdminThread {
+    stop: Option<oneshot::Sender<()>>,
+    over: oneshot::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Whether new clients should be sent here.
@@ -56,12 +98,33 @@ pub enum Readiness {
     Draining,
 }
 
-/// Serves until it is dropped; connections end with it. Needs tokio's time and I/O.
+/// Serves on a thread of its own until the state is retired, or until what is returned is dropped;
+/// connections end with it.
 ///
 /// # Errors
-/// The runtime does not take the listening socket. A failing `accept` is logged and tried again.
-pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Result<()> {
-    let acceptor = Acceptor::new(listener)?;
+/// There is no thread, or its runtime does not take the listening socket.
+pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<AdminThread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let acceptor = {
+        let _inside = runtime.enter();
+        Acceptor::new(listener)?
+    };
+    let (stop, stopped) = oneshot::channel();
+    let (ending, over) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve(acceptor, state) => {}
+                _ = stopped => {}
+            }
+        });
+        drop::<oneshot::Sender<()>>(ending);
+    })?;
+    Ok(AdminThread { stop: Some(stop), over, thread: Some(thread) })
+}
+
+/// Until the state is retired. A failing `accept` is logged and tried again.
+async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
     let mut connections = JoinSet::new();
     loop {
         // Who comes when all places are taken waits in the backlog: each place has an end.
@@ -71,11 +134,12 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            () = state.is_retired() => break,
         };
         let state = Arc::clone(&state);
         match accepted {
-            Ok(Accepted::Tcp(stream)) => {
-                connections.spawn(converse(stream, Reach::Network, PATIENCE, state))
+            Ok(Accepted::Tcp(stream, peer)) => {
+                connections.spawn(converse(stream, Reach::of(peer), PATIENCE, state))
             }
             Ok(Accepted::Unix(stream)) => {
                 connections.spawn(converse(stream, Reach::File, PATIENCE, state))
@@ -87,16 +151,86 @@ pub async fn serve(listener: AdminListener, state: Arc<AdminState>) -> io::Resul
             }
         };
     }
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
+}
+
+impl AdminThread {
+    /// Waits for the last answers of one that is retired, for so long at most.
+    pub async fn finish(mut self, patience: Duration) {
+        // Late or not, what is left of it ends now.
+        drop(timeout(patience, &mut self.over).await);
+    }
+}
+
+impl Drop for AdminThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the admin endpoint panicked; please report it with what stands above");
+        }
+    }
+}
+
+impl Readiness {
+    /// What `/readyz` says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 impl AdminState {
-    /// Begins as `Readiness::Starting`.
-    pub fn new(metrics: Registry, current: Arc<ArcSwap<Snapshot>>, stek: Arc<StekKeys>) -> Self {
-        Self { metrics, current, stek, readiness: AtomicU8::new(Readiness::Starting as u8) }
+    /// Begins as `Readiness::Starting`. What is asked of control goes to `orders`.
+    pub fn new(metrics: Registry, shown: Shown, orders: Orders) -> Self {
+        Self {
+            metrics,
+            shown,
+            orders,
+            places: Arc::new(Semaphore::new(PAGES_MAX)),
+            listing: Mutex::new(()),
+            readiness: AtomicU8::new(Readiness::Starting as u8),
+            upgrade: ArcSwap::default(),
+            retired: watch::Sender::default(),
+        }
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {
         self.readiness.store(readiness as u8, Ordering::Release);
+    }
+
+    /// What `/process` says of upgrades from now on.
+    pub fn set_upgrade(&self, report: UpgradeReport) {
+        self.upgrade.store(Arc::new(report));
+    }
+
+    pub fn upgrade(&self) -> Arc<UpgradeReport> {
+        self.upgrade.load_full()
+    }
+
+    /// Answers who is connected, and nobody else any more.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    pub fn was_retired(&self) -> bool {
+        *self.retired.borrow()
+    }
+
+    async fn is_retired(&self) {
+        // The sender is part of this.
+        let _ = self.retired.subscribe().wait_for(|is| *is).await;
+    }
+
+    /// Who has connected just before has asked by then, or has no question now.
+    async fn is_long_retired(&self) {
+        self.is_retired().await;
+        tokio::time::sleep(RETIRED_PATIENCE).await;
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -122,9 +256,9 @@ async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<Adm
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(|request| {
-        let answer = answer::answer(&request, reach, &state, clock::unix_now());
-        ready(Ok::<_, Infallible>(answer))
+    let state = &*state;
+    let service = service_fn(async |request| {
+        Ok::<_, Infallible>(answer::answer(&request, reach, state, clock::unix_now()).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -134,7 +268,11 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // What goes wrong here is the business of whoever asked.
-    if timeout(patience.age_max, connection.as_mut()).await.is_err() {
+    let is_over = tokio::select! {
+        result = timeout(patience.age_max, connection.as_mut()) => result.is_ok(),
+        () = state.is_long_retired() => false,
+    };
+    if !is_over {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(patience.header, connection).await;
     }
@@ -143,8 +281,14 @@ where
 const READY: u8 = Readiness::Ready as u8;
 const DRAINING: u8 = Readiness::Draining as u8;
 
-/// A few scrapers and probes; a page of metrics takes up to a megabyte for each.
+const RETIRED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A few scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Pages that are in memory at once, from their making until their last byte is out. With ten thousand
+/// chains the metrics take ten megabytes.
+const PAGES_MAX: usize = 8;
 
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 

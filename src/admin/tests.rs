@@ -1,29 +1,32 @@
 //! The admin endpoint over real sockets.
 
+mod orders;
+mod pages;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::thread::JoinHandle;
 
 use portcullis_kit::{Authority, within};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::config;
-use crate::config::plan::AdminAddress;
+use crate::config::plan::{AdminAddress, Io, LogLevel};
 use crate::tls::{Material, StekKeys};
+use crate::worker::Mailbox;
 
 /// An endpoint on a thread of its own, ended at drop.
 struct Running {
     address: String,
     state: Arc<AdminState>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    ordered: mpsc::Receiver<Ordered>,
+    _thread: AdminThread,
 }
 
 fn keys() -> Arc<StekKeys> {
@@ -38,6 +41,18 @@ fn running(config: &str) -> Arc<ArcSwap<Snapshot>> {
     let material = Material::load(&plan, &keys(), 0, clock::unix_now, None);
     let snapshot = Snapshot::first(plan, material.expect("files"), 1).expect("chains that differ");
     Arc::new(ArcSwap::from(snapshot))
+}
+
+/// What a gateway of two workers, whose threads do not run, shows.
+fn shown() -> Shown {
+    let peer = || Peer { io: Io::Epoll, counters: Arc::default(), mailbox: Mailbox::new() };
+    Shown {
+        current: running(""),
+        peers: Arc::new([peer(), peer()]),
+        stek: keys(),
+        bound: Arc::default(),
+        started: 7_200,
+    }
 }
 
 const BASE: &str = r#"
@@ -57,21 +72,12 @@ impl Running {
     fn start(address: &AdminAddress) -> Self {
         let mut registry = Registry::default();
         registry.register("things", "Things", Counter::<u64>::default());
-        let state = Arc::new(AdminState::new(registry, running(""), keys()));
+        let (orders, ordered) = orders();
+        let state = Arc::new(AdminState::new(registry, shown(), orders));
         let listener = AdminListener::bind(address).expect("the address is free");
         let address = listener.local_addr().to_owned();
-        let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&state);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                tokio::select! {
-                    result = serve(listener, served) => result.expect("serving"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, state, stop: Some(stop), thread: Some(thread) }
+        let thread = start(listener, Arc::clone(&state)).expect("a thread");
+        Self { address, state, ordered, _thread: thread }
     }
 
     fn connect(&self) -> TcpStream {
@@ -87,13 +93,6 @@ impl Running {
 
     fn get(&self, path: &str) -> String {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:9901"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -151,10 +150,8 @@ fn certificates_are_listed_with_the_days_that_are_left_and_without_keys() {
     let list = ca.write("list", "crl", &ca.revocation_list(&[&server]));
     let (chain, key) = (server.chain_path.display(), server.key_path.display());
     let (anchors, list) = (ca.ca_path().display(), list.display());
-    let state = AdminState::new(
-        Registry::default(),
-        running(&format!(
-            "[tls.downstream.edge]\n\
+    let snapshot = running(&format!(
+        "[tls.downstream.edge]\n\
              certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}]\n\
              trust = \"clients\"\n\
              [tls.downstream.many]\n\
@@ -163,11 +160,9 @@ fn certificates_are_listed_with_the_days_that_are_left_and_without_keys() {
              [trust.clients]\n\
              anchors = [\"{anchors}\"]\n\
              crls = [\"{list}\"]\n",
-            directory.path().display()
-        )),
-        keys(),
-    );
-    let snapshot = state.current.load();
+        directory.path().display()
+    ));
+    let snapshot = snapshot.load();
     let end = snapshot.material.certificates().next().expect("a certificate").not_after;
     let page = certs::page(&snapshot, end - 5 * 86_400);
     let shown: Value = serde_json::from_str(&page).expect("JSON");
@@ -241,7 +236,7 @@ fn other_paths_and_methods_are_refused_with_what_there_is() {
     let admin = Running::tcp();
     let answer = admin.get("/nowhere");
     assert_eq!(status(&answer), 404);
-    for path in ["/livez", "/readyz", "/metrics", "/certs"] {
+    for path in ["/livez", "/readyz", "/metrics", "/certs", "/reload"] {
         assert!(body(&answer).contains(path), "{answer}");
     }
     let head = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0";
@@ -346,7 +341,7 @@ fn connections_have_a_limit_and_the_next_is_served_when_one_goes() {
 /// Ends when the endpoint has closed a connection on which `request` was sent and nothing is read.
 fn outlasted(request: &'static [u8], patience: Patience) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let state = Arc::new(AdminState::new(Registry::default(), running(""), keys()));
+    let state = Arc::new(AdminState::new(Registry::default(), shown(), orders().0));
     within(portcullis_kit::PATIENCE, "closing a connection", move || {
         runtime.expect("a runtime").block_on(async {
             // Too small for an answer.

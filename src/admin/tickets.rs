@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::tls::StekKeys;
-use crate::tls::stek::{StekOrigin, StekRole, StekStatus};
+use crate::tls::stek::{StekOrigin, StekStatus};
 
 /// The page, for `now` in Unix seconds.
 pub(super) fn page(keys: &StekKeys, now: u64) -> String {
@@ -19,15 +19,10 @@ fn key(status: &StekStatus) -> Value {
         StekOrigin::Root => ("root", None),
         StekOrigin::File { file, .. } => ("keys", Some(file.display().to_string())),
     };
-    let role = match status.role {
-        StekRole::Seals => "seals",
-        StekRole::Opens => "opens",
-        StekRole::Next => "next",
-    };
     let epoch = status.epoch.as_ref();
     json!({
-        "id": hex(&status.id.0),
-        "role": role,
+        "id": status.id.to_string(),
+        "role": status.role.name(),
         "source": source,
         "file": file,
         "seals_from": epoch.map(|epoch| epoch.seals_from),

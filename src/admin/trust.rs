@@ -5,7 +5,8 @@
 use serde_json::{Value, json};
 
 use super::certs;
-use crate::config::plan::{ClientAuth, OnChange, Trust};
+use super::effective::on_change_name;
+use crate::config::plan::{ClientAuth, Trust};
 use crate::core::identity::Identity;
 use crate::tls::TrustStore;
 use crate::worker::{AnchorSeries, Snapshot};
@@ -38,7 +39,7 @@ fn trust(
         "name": &*plan.name,
         "digest": hex(store.digest()),
         "mode": plan.mode.to_string(),
-        "on_change": on_change(plan.on_change),
+        "on_change": on_change_name(plan.on_change),
         "depth_max": plan.depth_max,
         "client_keys": shown(&plan.leaf.keys),
         "san": shown(&plan.leaf.san),
@@ -77,14 +78,6 @@ fn upstreams_of(snapshot: &Snapshot, trust: usize) -> Vec<&str> {
     let terms = snapshot.plan.upstream_tls.iter();
     let terms = terms.filter(|terms| usize::from(terms.trust.0) == trust);
     terms.map(|terms| &*terms.name).collect()
-}
-
-fn on_change(what: OnChange) -> &'static str {
-    match what {
-        OnChange::Keep => "keep",
-        OnChange::Drain => "drain",
-        OnChange::Close => "close",
-    }
 }
 
 fn shown<T: ToString>(all: &[T]) -> Vec<String> {

@@ -1,8 +1,10 @@
-//! Listening sockets: one for each worker on each address, bound by control before anybody serves.
+//! Listening sockets: one for each worker on each address, bound by control before anybody serves,
+//! or taken from whom gave them (`inherited`).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use super::inherited::{GivenListener, Inherited, spread};
 use crate::config::error::Problem;
 use crate::config::plan::Listener;
 use crate::sys::socket;
@@ -14,12 +16,14 @@ pub struct Bound {
     pub key: ListenerKey,
     /// With the port that the kernel chose for 0.
     pub address: SocketAddr,
-    /// One a worker.
-    pub sockets: Vec<TcpListener>,
+    /// By worker. One each, where nobody gave them.
+    pub sockets: Vec<Vec<TcpListener>>,
+    /// The same sockets, each once, for whoever takes the place of this process.
+    pub kept: Vec<TcpListener>,
 }
 
-/// Binds the listeners of `snapshot` that are not `held` already. All problems at once, and then no
-/// socket stays.
+/// Binds the listeners of `snapshot` that are neither `held` already nor `inherited`. All problems at
+/// once, and then no socket stays.
 ///
 /// # Errors
 /// Each address that cannot be listened on, at the place that names it.
@@ -27,31 +31,60 @@ pub fn bind(
     snapshot: &Snapshot,
     workers: usize,
     held: &[(ListenerKey, SocketAddr)],
+    inherited: &mut Inherited,
 ) -> Result<Vec<Bound>, Vec<Problem>> {
     let listeners = &snapshot.plan.listeners;
     let (staying, leaving): (Vec<_>, Vec<_>) =
         held.iter().partition(|(key, _)| snapshot.listener(*key).is_some());
+    let mut staying: Vec<_> = staying.into_iter().map(|(_, address)| address).collect();
+    let mut leaving: Vec<_> = leaving.into_iter().map(|(_, address)| address).collect();
     let mut bound = Vec::new();
     let mut problems = Vec::new();
+    let mut to_bind = Vec::new();
     for (listener, key) in listeners.iter().zip(snapshot.listener_keys()) {
         if held.iter().any(|(held, _)| held == key) {
             continue;
         }
-        let overlaps = |held: &[&(ListenerKey, SocketAddr)]| {
-            held.iter().any(|(_, held)| overlap(*held, listener.address))
-        };
+        match inherited.take(listener) {
+            Ok(None) => to_bind.push((listener, *key)),
+            Err(problem) => problems.push(problem),
+            Ok(Some(GivenListener { address, sockets, .. })) => {
+                staying.push(address);
+                match Bound::new(*key, address, sockets, workers) {
+                    Ok(one) => bound.push(one),
+                    Err(error) => problems.push(bind_problem(listener, listeners, &error)),
+                }
+            }
+        }
+    }
+    leaving.extend(inherited.addresses());
+    for (listener, key) in to_bind {
+        let overlaps =
+            |held: &[SocketAddr]| held.iter().any(|held| overlap(*held, listener.address));
         let bound_one = if overlaps(&staying) {
             // As at a start, where the second of two such listeners finds the first.
             Err(io::ErrorKind::AddrInUse.into())
         } else {
             bind_one(listener.address, workers, overlaps(&leaving))
         };
-        match bound_one {
-            Ok((address, sockets)) => bound.push(Bound { key: *key, address, sockets }),
+        match bound_one.and_then(|(address, all)| Bound::new(key, address, all, workers)) {
+            Ok(one) => bound.push(one),
             Err(error) => problems.push(bind_problem(listener, listeners, &error)),
         }
     }
     if problems.is_empty() { Ok(bound) } else { Err(problems) }
+}
+
+impl Bound {
+    fn new(
+        key: ListenerKey,
+        address: SocketAddr,
+        sockets: Vec<TcpListener>,
+        workers: usize,
+    ) -> io::Result<Self> {
+        let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { key, address, sockets: spread(sockets, workers)?, kept })
+    }
 }
 
 /// `is_covered`: from one address to all of the machine, or back. We are in the way ourselves until the

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::gateway::{StartError, load_material};
 use super::run::RunError;
-use super::{driver, outlets, problems};
+use super::{confinement, driver, outlets, problems};
 use crate::config;
 use crate::config::plan::Plan;
 
@@ -35,6 +35,7 @@ pub fn check(command: &CheckCommand) -> ExitCode {
         Err(found) => return problems::fail(&found),
     };
     let mut machine = outlets::problems(&plan);
+    machine.extend(confinement::problem(&plan));
     machine.extend(driver::problem(&plan));
     match load_material(&plan) {
         Ok(_) if !machine.is_empty() => problems::fail(&machine),

@@ -1,39 +1,73 @@
-//! `portcullis docs`: the pages of `docs/` that are made from the code, so that they cannot lag it.
+//! `portcullis docs`: what is made from the code, so that it cannot lag it.
 //!
-//! `configuration` and `refusals` make one page each, as text. It never writes a file: the shell
-//! does, and `tests/docs.rs` refuses a page that differs.
+//! `configuration` and `refusals` make one page of `docs/` each, as text, and print it; `tests/docs.rs`
+//! refuses a page that differs. `manual` makes files for packages: man pages and completions.
 
 mod configuration;
+mod examples;
+mod manual;
 mod refusals;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::CommandFactory;
 
 pub use self::configuration::configuration;
 pub use self::refusals::refusals;
+use super::{Cli, problems};
 
 /// `portcullis docs`
 #[derive(Debug, clap::Args)]
 pub struct DocsCommand {
-    /// Which page
-    #[arg(value_enum)]
+    #[command(subcommand)]
     page: Page,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, clap::Subcommand)]
 enum Page {
-    /// docs/configuration.md
+    /// Print docs/configuration.md
     Configuration,
-    /// docs/refusals.md
+    /// Print docs/refusals.md
     Refusals,
+    /// Write the manual pages, one a command
+    Man {
+        /// An existing directory
+        directory: PathBuf,
+    },
+    /// Write the completions for bash, zsh and fish
+    Completions {
+        /// An existing directory
+        directory: PathBuf,
+    },
 }
 
-/// Prints the page; 1 where standard output does not take it.
+/// A file that was asked for could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write into {}: make the directory first", .directory.display())]
+struct DocsError {
+    directory: PathBuf,
+    source: io::Error,
+}
+
+/// Prints the page or writes the files; 1 where they are not taken.
 pub fn docs(command: &DocsCommand) -> ExitCode {
-    let page = match command.page {
-        Page::Configuration => configuration(),
-        Page::Refusals => refusals(),
+    let (made, directory) = match &command.page {
+        Page::Configuration => return print(&configuration()),
+        Page::Refusals => return print(&refusals()),
+        Page::Man { directory } => (manual::pages(&Cli::command(), directory), directory),
+        Page::Completions { directory } => {
+            (manual::completions(Cli::command(), directory), directory)
+        }
     };
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(source) => problems::fail_with(&DocsError { directory: directory.clone(), source }),
+    }
+}
+
+fn print(page: &str) -> ExitCode {
     match io::stdout().lock().write_all(page.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -1,7 +1,7 @@
 //! Whether the driver that the configuration asks for is one that this machine lets us use.
 //!
-//! `run` asks before it starts, `check` beforehand. Nobody who writes "io_uring" gets epoll without a
-//! word.
+//! `run` asks before it has workers, as the user and in the sandbox that theirs will be; `check`
+//! beforehand. Nobody who writes "io_uring" gets epoll without a word.
 
 use crate::config::error::Problem;
 use crate::config::plan::{Io, Plan};

@@ -150,6 +150,7 @@ mod tests {
             path: "/etc/edge.crt".into(),
             number: 1,
             subject: "CN=edge".to_owned(),
+            digest: [0; 32],
             identity: None,
             not_before: 0,
             not_after,

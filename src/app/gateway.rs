@@ -6,16 +6,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
+use zeroize::Zeroizing;
 
 use super::bind::{Bound, bind};
 use super::driver;
+use super::inherited::Inherited;
 use crate::config::error::Problem;
 use crate::config::plan::{Plan, SessionTickets, Workers};
+use crate::core::drain::Drain;
 use crate::core::route::Conflict;
+use crate::core::ticket_ring::RingError;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
 use crate::sys::{clock, descriptors, thread};
 use crate::tls::{Material, Reloaded, StagedKeys, StekKeys};
@@ -32,8 +36,41 @@ pub struct Gateway {
     peers: Arc<[Peer]>,
     threads: Vec<JoinHandle<io::Result<Ended>>>,
     /// What is listened on, and where really.
-    held: Vec<(ListenerKey, SocketAddr)>,
+    held: Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>>,
+    /// The sockets of each, for a process that takes the place of this one.
+    kept: Vec<(ListenerKey, Vec<TcpListener>)>,
+    /// What the workers are to accept on from `open` on.
+    waiting: Vec<Vec<(ListenerKey, TcpListener)>>,
     stek: Arc<StekKeys>,
+}
+
+/// What a gateway is started with, read and opened.
+#[derive(Debug)]
+pub struct Loaded {
+    snapshot: Arc<Snapshot>,
+    stek: Arc<StekKeys>,
+    bound: Vec<Bound>,
+    workers: usize,
+    cores: Vec<usize>,
+}
+
+/// What a process was given by whom it takes the place of, or by systemd.
+#[derive(Debug, Default)]
+pub struct Given {
+    pub sockets: Inherited,
+    /// Ticket keys, as `StekKeys::export` has written them.
+    pub tickets: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The sockets of one listener.
+#[derive(Debug)]
+pub struct Held<'a> {
+    pub key: ListenerKey,
+    pub name: Arc<str>,
+    /// As the configuration has it, and where it really is.
+    pub configured: SocketAddr,
+    pub address: SocketAddr,
+    pub sockets: &'a [TcpListener],
 }
 
 /// What a configuration is loaded with while another one runs, on whatever thread.
@@ -52,6 +89,7 @@ pub struct ReloadReport {
     pub opened: Vec<(Arc<str>, SocketAddr)>,
     /// Listeners whose address nobody listens on any more.
     pub closed: Vec<Arc<str>>,
+    pub tickets_changed: bool,
 }
 
 /// Why a gateway did not start.
@@ -67,11 +105,16 @@ pub enum StartError {
     Thread(#[source] io::Error),
     #[error("no session ticket keys")]
     Tickets(#[source] crate::tls::StekError),
+    #[error("the ticket keys of the former process cannot be taken over")]
+    InheritedTickets(#[source] RingError),
     #[error("another configuration went live while this one was loaded")]
     Overtaken,
 }
 
-/// Descriptors of the process: logs, listening sockets, the admin server.
+/// A worker's socket, and the same one as control keeps it for another process.
+const SOCKETS_A_LISTENER: usize = 2;
+
+/// Descriptors of the process: logs, the admin server, what an upgrade needs.
 const DESCRIPTORS_KEPT: u64 = 256;
 
 /// A session has two sockets.
@@ -108,7 +151,18 @@ impl Gateway {
     ///
     /// # Errors
     /// Nothing is left running.
-    pub fn start(mut plan: Plan, reports: Option<&Sender<Report>>) -> Result<Self, StartError> {
+    pub fn start(plan: Plan, reports: Option<&Sender<Report>>) -> Result<Self, StartError> {
+        let mut gateway = Self::load(plan, &mut Given::default())?.spawn(reports)?;
+        gateway.open();
+        Ok(gateway)
+    }
+
+    /// Reads and opens all that a start with `plan` and with what others gave needs; no thread is there
+    /// yet.
+    ///
+    /// # Errors
+    /// Nothing is left open.
+    pub fn load(mut plan: Plan, given: &mut Given) -> Result<Loaded, StartError> {
         let cores = thread::cores();
         let workers = match plan.runtime.workers {
             Workers::Auto => cores.len(),
@@ -119,55 +173,13 @@ impl Gateway {
             .map_or(Ok(()), |problem| Err(StartError::Problems(vec![problem])))?;
         let (material, stek) = load_material(&plan)?;
         warn_of(&material);
-        let snapshot = Snapshot::first(plan, material, workers).map_err(StartError::Chains)?;
-        let bound = bind(&snapshot, workers, &[]).map_err(StartError::Problems)?;
-        Self::spawn(&snapshot, stek, bound, workers, &cores, reports)
-    }
-
-    fn spawn(
-        snapshot: &Arc<Snapshot>,
-        stek: Arc<StekKeys>,
-        bound: Vec<Bound>,
-        workers: usize,
-        cores: &[usize],
-        reports: Option<&Sender<Report>>,
-    ) -> Result<Self, StartError> {
-        let held = bound.iter().map(|bound| (bound.key, bound.address)).collect();
-        let io = snapshot.plan.runtime.io;
-        let peer = || Peer { io, counters: Arc::default(), mailbox: Mailbox::new() };
-        let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
-        let pinned = workers <= cores.len();
-        let mut gateway = Self {
-            current: Arc::new(ArcSwap::new(Arc::clone(snapshot))),
-            former: Vec::new(),
-            peers: Arc::clone(&peers),
-            threads: Vec::with_capacity(workers),
-            held,
-            stek,
-        };
-        let sources = Sources::new(clock::now());
-        for (index, sockets) in by_worker(bound, workers).into_iter().enumerate() {
-            let seed = clock::wall().subsec_nanos();
-            let started = worker::spawn(Spawn {
-                index,
-                core: pinned.then(|| cores[index]),
-                snapshot: Arc::clone(snapshot),
-                peers: Arc::clone(&peers),
-                sources: Arc::clone(&sources),
-                sockets,
-                reports: reports.cloned(),
-                seed: (u64::from(seed) << 16)
-                    ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-            });
-            match started {
-                Ok(thread) => gateway.threads.push(thread),
-                Err(error) => {
-                    gateway.stop();
-                    return Err(StartError::Thread(error));
-                }
-            }
+        if let Some(keys) = given.tickets.take() {
+            stek.inherit(&keys, clock::unix_now()).map_err(StartError::InheritedTickets)?;
         }
-        Ok(gateway)
+        let snapshot = Snapshot::first(plan, material, workers).map_err(StartError::Chains)?;
+        let bound =
+            bind(&snapshot, workers, &[], &mut given.sockets).map_err(StartError::Problems)?;
+        Ok(Loaded { snapshot, stek, bound, workers, cores })
     }
 
     /// Puts `plan` in the place of what runs: all of it, or, after any error, nothing.
@@ -196,27 +208,31 @@ impl Gateway {
             return Err(StartError::Overtaken);
         }
         let workers = self.peers.len();
-        let bound = bind(&snapshot, workers, &self.held).map_err(StartError::Problems)?;
+        let held = self.held.load_full();
+        let bound = bind(&snapshot, workers, &held, &mut Inherited::default())
+            .map_err(StartError::Problems)?;
         warn_of(&snapshot.material);
         // From here on nothing can fail.
-        if self.stek.adopt(tickets) == Reloaded::Changed {
+        let tickets_changed = self.stek.adopt(tickets) == Reloaded::Changed;
+        if tickets_changed {
             tracing::info!("session ticket keys changed");
         }
         let name =
             |of: &Snapshot, key| of.listener(key).map(|at| Arc::clone(&of.plan.listeners[at].name));
         let opened = bound.iter();
         let opened = opened.filter_map(|it| Some((name(&snapshot, it.key)?, it.address))).collect();
-        let closed = self.held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
+        let closed = held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
         let closed = closed.filter_map(|(key, _)| name(&before, *key)).collect();
-        self.held.retain(|(key, _)| snapshot.listener(*key).is_some());
-        self.held.extend(bound.iter().map(|bound| (bound.key, bound.address)));
-        for (peer, sockets) in self.peers.iter().zip(by_worker(bound, workers)) {
-            peer.mailbox.order(Order::Take(Arc::clone(&snapshot), sockets));
-        }
+        let staying = held.iter().copied().filter(|(key, _)| snapshot.listener(*key).is_some());
+        self.held.store(Arc::new(staying.collect()));
+        // A worker closes its socket once it has emptied the queue: ours must be gone by then.
+        self.kept.retain(|(key, _)| snapshot.listener(*key).is_some());
+        let sockets = self.hold(bound);
+        self.give(&snapshot, sockets);
         let generation = snapshot.generation;
         self.current.store(snapshot);
         self.former.push(before);
-        Ok(ReloadReport { generation, opened, closed })
+        Ok(ReloadReport { generation, opened, closed, tickets_changed })
     }
 
     /// Snapshots that nobody else holds any more; freeing them may take its time.
@@ -228,9 +244,9 @@ impl Gateway {
     /// Where each listener really listens, in the plan's order.
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let snapshot = self.current.load();
-        let keys = snapshot.listener_keys();
+        let (keys, bound) = (snapshot.listener_keys(), self.held.load());
         let listeners = snapshot.plan.listeners.iter().zip(keys).filter_map(|(listener, key)| {
-            let (_, address) = self.held.iter().find(|(held, _)| held == key)?;
+            let (_, address) = bound.iter().find(|(held, _)| held == key)?;
             Some((Arc::clone(&listener.name), *address))
         });
         listeners.collect()
@@ -239,6 +255,11 @@ impl Gateway {
     /// The snapshot that new connections are served by, for whoever looks at it now and then.
     pub fn current(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.current
+    }
+
+    /// Where each listener really listens, for whoever looks at it now and then.
+    pub fn bound(&self) -> &Arc<ArcSwap<Vec<(ListenerKey, SocketAddr)>>> {
+        &self.held
     }
 
     pub fn peers(&self) -> &Arc<[Peer]> {
@@ -250,9 +271,47 @@ impl Gateway {
         &self.stek
     }
 
+    /// Lets the workers accept.
+    pub fn open(&mut self) {
+        let sockets = std::mem::take(&mut self.waiting);
+        self.give(&self.current.load_full(), sockets);
+    }
+
+    /// What another process needs to accept in the place of this one.
+    pub fn sockets(&self) -> Vec<Held<'_>> {
+        let (snapshot, bound) = (self.current.load(), self.held.load());
+        let held = self.kept.iter().filter_map(|(key, sockets)| {
+            let listener = &snapshot.plan.listeners[snapshot.listener(*key)?];
+            let (_, address) = bound.iter().find(|(held, _)| held == key)?;
+            Some(Held {
+                key: *key,
+                name: Arc::clone(&listener.name),
+                configured: listener.address,
+                address: *address,
+                sockets,
+            })
+        });
+        held.collect()
+    }
+
     /// Begins to drain: see `plan::Drain`.
-    pub fn drain(&self, now: Instant) {
-        self.tell_all(|| Order::Drain(now));
+    pub fn drain(&mut self, now: Instant) {
+        let plan = self.current.load().plan.runtime.drain;
+        let drain = Drain::new(now, plan.grace, plan.spread, plan.deadline);
+        self.drain_by(drain, &Arc::default());
+    }
+
+    /// As `drain`, while another process accepts in the place of this one on the sockets of the
+    /// listeners `passed_on`: there is no grace.
+    pub fn hand_over(&mut self, now: Instant, passed_on: &Arc<[ListenerKey]>) {
+        let plan = self.current.load().plan.runtime.drain;
+        let drain = Drain::new(now, Duration::ZERO, plan.spread, plan.deadline);
+        self.drain_by(drain, passed_on);
+    }
+
+    fn drain_by(&mut self, drain: Drain, passed_on: &Arc<[ListenerKey]>) {
+        self.kept.clear();
+        self.tell_all(|| Order::Drain(drain, Arc::clone(passed_on)));
     }
 
     /// True once a worker has ended, wanted or not.
@@ -265,14 +324,19 @@ impl Gateway {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
+    /// True once this worker has ended.
+    pub fn is_gone(&self, worker: usize) -> bool {
+        self.threads.get(worker).is_none_or(JoinHandle::is_finished)
+    }
+
     /// Ends whatever still runs and says how it went.
-    pub fn stop(self) -> Ended {
+    pub fn stop(&mut self) -> Ended {
         let running = self.threads.iter().any(|thread| !thread.is_finished());
         if running {
             self.tell_all(|| Order::Stop);
         }
         let mut ended = Ended::Clean;
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             match thread.join() {
                 Ok(Ok(Ended::Clean)) => {}
                 Ok(Ok(Ended::Cut)) => ended = Ended::Cut,
@@ -289,10 +353,83 @@ impl Gateway {
         ended
     }
 
+    /// Notes sockets, and returns them by worker.
+    fn hold(&mut self, bound: Vec<Bound>) -> Vec<Vec<(ListenerKey, TcpListener)>> {
+        let mut all: Vec<Vec<_>> = self.peers.iter().map(|_| Vec::new()).collect();
+        let new = bound.iter().map(|bound| (bound.key, bound.address));
+        let held = self.held.load().iter().copied().chain(new).collect();
+        self.held.store(Arc::new(held));
+        for Bound { key, address: _, sockets, kept } in bound {
+            self.kept.push((key, kept));
+            for (worker, sockets) in all.iter_mut().zip(sockets) {
+                worker.extend(sockets.into_iter().map(|socket| (key, socket)));
+            }
+        }
+        all
+    }
+
+    fn give(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<(ListenerKey, TcpListener)>>) {
+        for (peer, sockets) in self.peers.iter().zip(sockets) {
+            peer.mailbox.order(Order::Take(Arc::clone(snapshot), sockets));
+        }
+    }
+
     fn tell_all(&self, order: impl Fn() -> Order) {
         for peer in self.peers.iter() {
             peer.mailbox.order(order());
         }
+    }
+}
+
+impl Loaded {
+    pub fn plan(&self) -> &Plan {
+        &self.snapshot.plan
+    }
+
+    /// Starts the workers. They accept nobody before `Gateway::open`. Reports of ended connections go
+    /// to `reports`.
+    ///
+    /// # Errors
+    /// Nothing is left running.
+    pub fn spawn(self, reports: Option<&Sender<Report>>) -> Result<Gateway, StartError> {
+        let Self { snapshot, stek, bound, workers, cores } = self;
+        let io = snapshot.plan.runtime.io;
+        let peer = || Peer { io, counters: Arc::default(), mailbox: Mailbox::new() };
+        let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
+        let pinned = workers <= cores.len();
+        let mut gateway = Gateway {
+            current: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
+            former: Vec::new(),
+            peers: Arc::clone(&peers),
+            threads: Vec::with_capacity(workers),
+            held: Arc::default(),
+            kept: Vec::new(),
+            waiting: Vec::new(),
+            stek,
+        };
+        gateway.waiting = gateway.hold(bound);
+        let sources = Sources::new(clock::now());
+        for index in 0..workers {
+            let seed = clock::wall().subsec_nanos();
+            let started = worker::spawn(Spawn {
+                index,
+                core: cores.get(index).copied().filter(|_| pinned),
+                snapshot: Arc::clone(&snapshot),
+                peers: Arc::clone(&peers),
+                sources: Arc::clone(&sources),
+                reports: reports.cloned(),
+                seed: (u64::from(seed) << 16)
+                    ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            });
+            match started {
+                Ok(thread) => gateway.threads.push(thread),
+                Err(error) => {
+                    gateway.stop();
+                    return Err(StartError::Thread(error));
+                }
+            }
+        }
+        Ok(gateway)
     }
 }
 
@@ -338,19 +475,8 @@ impl Loader {
 /// What loads and yet needs someone's attention.
 fn warn_of(material: &Material) {
     for warning in material.warnings() {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", warning.one_line());
     }
-}
-
-/// What each worker is to listen with.
-fn by_worker(bound: Vec<Bound>, workers: usize) -> Vec<Vec<(ListenerKey, TcpListener)>> {
-    let mut all: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for Bound { key, address: _, sockets } in bound {
-        for (worker, socket) in all.iter_mut().zip(sockets) {
-            worker.push((key, socket));
-        }
-    }
-    all
 }
 
 /// Raises the descriptor limit, and lowers the connection limit to what it carries: better to refuse
@@ -365,7 +491,8 @@ fn fit_descriptors(plan: &mut Plan, workers: usize) {
         }
     };
     let ready: usize = plan.clusters.iter().map(|one| usize::from(one.pool.ready_max)).sum();
-    let a_worker = PIPES_MAX * PIPE_DESCRIPTORS + ready;
+    let listening = SOCKETS_A_LISTENER * plan.listeners.len();
+    let a_worker = PIPES_MAX * PIPE_DESCRIPTORS + ready + listening;
     let kept = DESCRIPTORS_KEPT + (workers * a_worker) as u64;
     let carried = limit.saturating_sub(kept) / DESCRIPTORS_A_SESSION;
     let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);

@@ -2,15 +2,22 @@
 //!
 //! `gateway` is what `run` and `demo` both start; begin there.
 
+mod admin_client;
 pub mod bind;
 pub mod check;
+pub mod confinement;
+mod control;
 pub mod demo;
 pub mod docs;
 mod driver;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;
+pub mod health;
+mod heartbeat;
+pub mod inherited;
 mod memory;
+mod orders;
 pub mod outlets;
 pub mod pki;
 pub mod problems;
@@ -18,6 +25,8 @@ pub mod reload;
 pub mod run;
 pub mod signals;
 pub mod stek;
+mod supervisor;
+pub mod upgrade;
 mod upkeep;
 
 use std::io;
@@ -38,8 +47,12 @@ pub struct Cli {
 enum Command {
     /// Serve: prints "ready" once every listener is bound
     Run(run::RunCommand),
+    /// Put the program that stands in the place of a running one now in its place, without a gap
+    Upgrade(upgrade::command::UpgradeCommand),
     /// Load everything a configuration names and print every error with its line
     Check(check::CheckCommand),
+    /// Ask a gateway that runs whether it is ready: for health checks of containers
+    Health(health::HealthCommand),
     /// Say which listener and chain take a client, and rule by rule whether it gets in
     Explain(Box<explain::ExplainCommand>),
     /// See it work: makes certificates, starts upstreams and a gateway, drives clients, prints figures
@@ -59,13 +72,16 @@ Examples:
   portcullis pki init && portcullis pki server edge --dns edge.example.com
   portcullis check -c config/minimal.toml
   portcullis explain -c config/minimal.toml --sni edge.example.com --cert pki/alice.crt
-  portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once";
+  portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once
+  portcullis upgrade -c config/minimal.toml    a new program takes over, no client notices";
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(command) => run::run(&command),
+        Command::Upgrade(command) => upgrade::command::upgrade(&command),
         Command::Check(command) => check::check(&command),
+        Command::Health(command) => health::health(&command),
         Command::Explain(command) => explain::explain(&command),
         Command::Demo(command) => demo::demo(&command),
         Command::Docs(command) => docs::docs(&command),

@@ -37,6 +37,21 @@ pub fn fail_with(error: &(dyn Error + 'static)) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Why a process does not start, in one line: the first problems of many.
+pub fn why(error: &RunError) -> String {
+    let problems = match error {
+        RunError::Start(StartError::Problems(found)) => found.as_slice(),
+        RunError::Outlet(problem) => std::slice::from_ref(problem),
+        _ => return chain(error),
+    };
+    let mut text =
+        problems.iter().take(PROBLEMS_MAX).map(Problem::one_line).collect::<Vec<_>>().join("; ");
+    if let Some(more) = problems.len().checked_sub(PROBLEMS_MAX).filter(|more| *more > 0) {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
 /// An error and its causes in one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -47,6 +62,9 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
+
+/// Of many problems the first tell what is wrong; all of them stand on standard error.
+const PROBLEMS_MAX: usize = 3;
 
 fn print(text: &str) {
     // Standard error is all there is to say it on; where it is closed, the exit code remains.

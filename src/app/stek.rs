@@ -154,8 +154,8 @@ impl Init {
         })?;
         Ok(format!(
             "made {path}   readable by you alone\n\
-             Copy it to every node of the fleet, mode 0600, owned by the user that portcullis runs as. \
-             In the configuration:\n\n    \
+             Copy it to every node of the fleet, mode 0600, owned by the user that portcullis runs as \
+             (or root's, with its group and mode 0640). In the configuration:\n\n    \
              [session_tickets]\n    \
              source = {{ root = {toml} }}\n\n\
              To see that all nodes hold the same keys, compare the digest:\n\n    \

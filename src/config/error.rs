@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place in a configuration file. Lines and columns count from 1; columns are characters.
@@ -16,6 +16,13 @@ pub struct Location {
     pub column: u32,
     /// The dotted key, as `tls.downstream.orders.certificates[0].chain`; empty for the whole file.
     pub key: Arc<str>,
+}
+
+impl Location {
+    /// For what is wrong at no place of its own.
+    pub fn whole(file: &Path) -> Self {
+        Self { file: Arc::new(file.to_owned()), line: 1, column: 1, key: Arc::from("") }
+    }
 }
 
 /// One thing that is wrong, where, and what would be right.
@@ -84,6 +91,13 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+impl Problem {
+    /// As `Display`, in one line.
+    pub fn one_line(&self) -> String {
+        self.to_string().replace("\n    help: ", "; help: ")
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -24,6 +25,9 @@ use super::source::Source;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Mistakes in the syntax of one file that are shown; each costs a search for the first of two.
 const SYNTAX_ERRORS_MAX: usize = 100;
+
+/// What the files say, as one digest.
+struct Content(Context);
 
 /// What was looked at while a configuration was read, whether it could be read or not.
 #[derive(Debug, Clone, Copy)]
@@ -79,12 +83,33 @@ fn load_bytes(
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Problems::default();
     let whole = Source::new(path, String::new()).location(0, "");
+    let mut content = Content::new();
+    content.add(&bytes);
     let raw = decode(bytes, path, &mut problems)
-        .and_then(|main| with_included(main, path, seen, &mut problems));
-    let plan = raw.and_then(|raw| convert::plan(&raw, &whole, &mut problems));
+        .and_then(|main| with_included(main, path, seen, &mut content, &mut problems));
+    let digest = content.digest();
+    let plan = raw.and_then(|raw| convert::plan(&raw, digest, &whole, &mut problems));
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
         Some(_) | None => Err(problems.into_sorted()),
+    }
+}
+
+impl Content {
+    fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        // Told apart by their lengths: what moves from one file to another changes the digest.
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn digest(self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.0.finish().as_ref());
+        digest
     }
 }
 
@@ -142,6 +167,7 @@ fn with_included(
     mut main: RawFile,
     path: &Path,
     seen: &mut dyn FnMut(Seen<'_>),
+    content: &mut Content,
     problems: &mut Problems,
 ) -> Option<RawFile> {
     let patterns = main.include.take().map(|include| include.value).unwrap_or_default();
@@ -149,7 +175,10 @@ fn with_included(
     let mut all = Vec::new();
     for (file, at) in include::files(&patterns, path, seen, problems) {
         let included = match read_seen(&file, seen) {
-            Ok(bytes) => decode(bytes, &file, problems),
+            Ok(bytes) => {
+                content.add(&bytes);
+                decode(bytes, &file, problems)
+            }
             Err(error) => {
                 let message = format!("{} cannot be read: {error}", file.display());
                 problems.add(at, message, help_to_read(&error));

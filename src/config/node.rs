@@ -1,7 +1,6 @@
 //! Walks a parsed file: typed values with their places, every mistake noted and none fatal.
 //!
-//! Knows TOML and nothing of gateways. Next: `raw`, the keys of each table; `available`, which of
-//! them may not be used yet.
+//! Knows TOML and nothing of gateways. Next: `raw`, the keys of each table.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::available;
 use super::error::{Location, Problems};
 use super::quantity::{self, QuantityError, Size};
 use super::source::Source;
@@ -18,6 +16,13 @@ use super::suggest;
 
 /// Longest name of a listener, chain, cluster and so on: they become metric labels and log fields.
 pub(super) const NAME_BYTES_MAX: usize = 128;
+
+/// Keys that one may look for where they are not, and why they are not there.
+const LOOKED_FOR: &[(&str, &str)] = &[(
+    "tls.upstream.*.certificate.ocsp",
+    "leave it out: a client's certificate is not stapled, and servers do not ask for it; a staple is for \
+     certificates of `tls.downstream`",
+)];
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -78,10 +83,6 @@ impl<'a> Node<'a> {
         Self { source, key, pattern, key_offset: 0, value: document }
     }
 
-    pub(super) fn pattern(&self) -> &str {
-        &self.pattern
-    }
-
     pub(super) fn value(&self) -> &DeValue<'a> {
         self.value.get_ref()
     }
@@ -119,7 +120,6 @@ impl<'a> Node<'a> {
             key_offset: written.span().start,
             value,
         };
-        available::check(&node, problems);
         node.read(problems)
     }
 
@@ -134,6 +134,11 @@ impl<'a> Node<'a> {
                 continue;
             }
             let at = self.source.location(key.span().start, &join(&self.key, key.get_ref()));
+            let pattern = join(&self.pattern, key.get_ref());
+            if let Some((_, why)) = LOOKED_FOR.iter().find(|(key, _)| *key == pattern) {
+                problems.add(at, "unknown key", *why);
+                continue;
+            }
             let help = suggest::help(key.get_ref(), allowed.iter().copied(), "keys allowed here");
             if let Some(near) = suggest::nearest(key.get_ref(), allowed) {
                 problems.excuse(&join(&self.key, near));

@@ -4,14 +4,18 @@
 //! with it. A plan names files and never opens them: `tls::material` does, and reports against the
 //! same `Location`s.
 
+mod account;
+mod runtime;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::driver::Io;
+pub use self::account::{Account, Sandbox};
+pub use self::runtime::{Drain, Io, Runtime, Workers};
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
 use crate::core::health::Thresholds;
@@ -24,6 +28,8 @@ use crate::core::trust::{Authorize, LeafPolicy, Mode};
 /// A whole configuration. Lists are indexed by the ids below; names are kept for logs and metrics.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// SHA-256 over what the files of the configuration say, in their order, wherever they lie.
+    pub digest: [u8; 32],
     pub runtime: Runtime,
     pub limits: Limits,
     pub admin: Option<Admin>,
@@ -52,36 +58,6 @@ pub struct TrustId(pub u16);
 /// Index into `Plan::clusters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u16);
-
-#[derive(Debug, Clone)]
-pub struct Runtime {
-    pub workers: Workers,
-    pub io: Io,
-    /// Where io_uring is asked for, if it is.
-    pub io_at: Option<Location>,
-    /// Whether a change of a file reloads the configuration.
-    pub watch: bool,
-    pub drain: Drain,
-    /// Whom host names are asked of; empty: whom the system asks.
-    pub resolvers: Vec<SocketAddr>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
-    /// One for each core that this process may use.
-    Auto,
-    Count(NonZeroU16),
-}
-
-/// What SIGTERM sets off: `/readyz` turns red at once, new connections are taken for `grace`, then
-/// sessions are closed at moments spread over `spread`, and whatever is left at `deadline` (counted
-/// from the signal) is reset.
-#[derive(Debug, Clone, Copy)]
-pub struct Drain {
-    pub grace: Duration,
-    pub spread: Duration,
-    pub deadline: Duration,
-}
 
 /// Limits of the whole process; `None` is "off".
 #[derive(Debug, Clone, Copy)]

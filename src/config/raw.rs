@@ -72,7 +72,7 @@ mod trust;
 
 pub(super) use self::cluster::{RawCluster, RawEndpoint, RawHealth};
 pub(super) use self::listener::{RawChain, RawFilter, RawListener, RawMatch, RawWeightedCluster};
-pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawTls, RawUpstreamTls};
+pub(super) use self::tls::{RawCertificate, RawDownstreamTls, RawPair, RawTls, RawUpstreamTls};
 pub(super) use self::trust::{RawIdentity, RawRevocation, RawTrust};
 
 /// A table of the file.
@@ -131,8 +131,22 @@ tables! {
         /// Name servers for clusters with `discovery = "dns"`, as "IP:port", in order of preference.
         /// Default: [], those of /etc/resolv.conf, with its search domains and /etc/hosts.
         resolvers: List<String>,
+        /// Who the process becomes before it serves: a user's name, or number. Files that the
+        /// configuration names must be readable to that user. Takes root to start with. Default: whoever
+        /// started it.
+        user: String,
+        /// The group that goes with `user`: a name, or number. There are no other groups. Default: the
+        /// user's own.
+        group: String,
+        /// Whether the kernel keeps the process from all files but those of its configuration, its
+        /// logs and its program (Landlock): "auto", where the kernel can; "required", or it does not start;
+        /// "off". Default: "auto".
+        sandbox: String,
         /// What SIGTERM sets off.
         drain: RawDrain,
+        /// How long the new process of an upgrade in place may take until it can serve; after that it
+        /// is ended, and the old one serves on. Default: "60s".
+        upgrade_deadline: Duration,
     }
 
     /// `runtime.drain`
@@ -164,8 +178,8 @@ tables! {
     RawAdmin {
         /// "IP:port", or "unix:PATH" relative to this file. Must be written.
         listen: String,
-        /// Whether an address that is not loopback may be listened on. The admin pages ask for no
-        /// password. Default: false.
+        /// Whether an address that is not loopback may be listened on. Other machines then get /livez,
+        /// /readyz and /metrics, and nothing else. Default: false.
         allow_remote: bool,
     }
 
@@ -204,11 +218,11 @@ tables! {
     /// `session_tickets.source`
     RawTicketFiles {
         /// A file of `portcullis stek init`, the same on every node; all derive the same keys from it
-        /// and the clock. Mode 0600, relative to this file.
+        /// and the clock. Mode 0600, or 0640 where it is root's; relative to this file.
         root: String,
         /// Key files of nginx (48 or 80 raw bytes each), the newest first, or one list of HAProxy's
-        /// (base64, the newest last). The second newest seals, all open. Mode 0600, relative to this
-        /// file.
+        /// (base64, the newest last). The second newest seals, all open. Mode 0600, or 0640 where they are
+        /// root's; relative to this file.
         keys: List<String>,
     }
 }

@@ -39,11 +39,20 @@ pub struct ReadyLimits {
     pub age: Duration,
 }
 
+/// A connection, and how long it may be kept; both go with it to the pool of another worker.
 #[derive(Debug)]
-struct Ready<T> {
-    connection: T,
+pub struct Ready<T> {
+    pub connection: T,
     idle_at: Instant,
     age_at: Instant,
+}
+
+impl<T> Ready<T> {
+    /// The same times for what `change` makes of the connection.
+    pub fn try_map<U>(self, change: impl FnOnce(T) -> Option<U>) -> Option<Ready<U>> {
+        let Self { connection, idle_at, age_at } = self;
+        change(connection).map(|connection| Ready { connection, idle_at, age_at })
+    }
 }
 
 /// Arrivals a second, each fading with `FADE`: for a steady rate the mean is that rate.
@@ -77,16 +86,20 @@ impl<T> ReadyPool<T> {
     /// that connections dialled together do not end together. Gives back what has to be closed
     /// because the pool is full: the oldest.
     pub fn put(&mut self, connection: T, now: Instant, random: u64) -> Option<T> {
-        if self.limits.ready_max == 0 {
-            return Some(connection);
-        }
-        let full = self.ready.len() >= self.limits.ready_max;
-        let oldest = if full { self.ready.pop_front() } else { None };
-        let ready = Ready {
+        self.put_back(Ready {
             connection,
             idle_at: now + shortened(self.limits.idle, random),
             age_at: now + shortened(self.limits.age, random.rotate_left(32)),
-        };
+        })
+    }
+
+    /// `put`, for one that was in a pool before: its times go on.
+    pub fn put_back(&mut self, ready: Ready<T>) -> Option<T> {
+        if self.limits.ready_max == 0 {
+            return Some(ready.connection);
+        }
+        let full = self.ready.len() >= self.limits.ready_max;
+        let oldest = if full { self.ready.pop_front() } else { None };
         let first = ready.idle_at.min(ready.age_at);
         self.expire_at = Some(self.expire_at.map_or(first, |at| at.min(first)));
         self.ready.push_back(ready);
@@ -98,8 +111,13 @@ impl<T> ReadyPool<T> {
     /// caller dials.
     pub fn take(&mut self, now: Instant) -> Option<T> {
         self.demand.arrival(now);
+        self.lend(now).map(|ready| ready.connection)
+    }
+
+    /// `take`, for a client of another worker: no sign that more will be needed here.
+    pub fn lend(&mut self, now: Instant) -> Option<Ready<T>> {
         let newest = self.ready.iter().rposition(|ready| ready.age_at > now)?;
-        self.ready.remove(newest).map(|ready| ready.connection)
+        self.ready.remove(newest)
     }
 
     /// Takes out what has to be closed at `now`: the too old, and surplus that was idle too long.
@@ -148,6 +166,11 @@ impl<T> ReadyPool<T> {
         self.backoff = Backoff::None;
         // The weight of RFC 6298 §2 for round-trip times.
         self.dial_time = (self.dial_time * 7 + took.min(DIAL_TIME_MAX)) / 8;
+    }
+
+    /// A dial is none for the pool after all.
+    pub fn dial_left(&mut self) {
+        self.dialing = self.dialing.saturating_sub(1);
     }
 
     /// A dial for the pool failed or timed out. Pauses double from 100 ms to 30 s, each shortened
@@ -299,6 +322,31 @@ mod tests {
         assert_eq!((1..=3).find_map(|i| pool.put(i, now, 0)), None);
         assert_eq!(pool.put(4, now, 0), Some(1));
         assert_eq!([0; 4].map(|_| pool.take(now)), [Some(4), Some(3), Some(2), None]);
+    }
+
+    #[test]
+    fn what_is_lent_keeps_its_times_and_is_no_sign_of_demand() {
+        let now = start();
+        let mut pools = [LIMITS; 2].map(ReadyPool::new);
+        pools[0].put(1, now, 0);
+        let lent = pools[0].lend(now + seconds(50.0)).expect("a connection");
+        assert_eq!((pools[0].len(), pools[0].want(now + seconds(50.0))), (0, 2));
+        assert!(pools[0].lend(now).is_none());
+        let lent = lent.try_map(|it| Some(it + 1)).expect("a connection");
+        assert_eq!(pools[1].put_back(lent), None);
+        assert_eq!(pools[1].next_deadline(now), Some(now + LIMITS.idle), "as it was put first");
+        assert_eq!(pools[1].take(now + LIMITS.age), None);
+        assert_eq!(expired(&mut pools[1], now + LIMITS.age), [2]);
+    }
+
+    #[test]
+    fn a_dial_that_leaves_the_pool_is_missed() {
+        let now = start();
+        let mut pool = ReadyPool::<u8>::new(LIMITS);
+        (0..2).for_each(|_| pool.dial_started());
+        assert_eq!(pool.want(now), 0);
+        pool.dial_left();
+        assert_eq!((pool.want(now), pool.dialing()), (1, 1));
     }
 
     #[test]

@@ -85,6 +85,11 @@ impl Schedule {
         self.asked = true;
     }
 
+    /// Whether somebody has asked, and no load has begun since.
+    pub fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// When to ask `start`, if nothing happens before.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         match self.state {

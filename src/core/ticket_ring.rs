@@ -5,7 +5,10 @@
 //! follows from the one before by a one-way step and no other is kept, so whoever reads the memory
 //! cannot open tickets whose lifetime is over. Roots of a file (`ticket_roots`) give every epoch's key
 //! at once, so nodes with the same file and a clock hold the same keys. It draws no randomness, reads
-//! no file and seals no ticket; the ticketer in `tls` does, and is to be read next.
+//! no file and seals no ticket; the ticketer in `tls` does, and is to be read next. `carried` takes a
+//! chain to another process.
+
+mod carried;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hkdf;
 
+pub use self::carried::RingError;
 use super::ticket_roots::TicketRoots;
 pub use super::ticket_secret::SECRET_BYTES;
 use super::ticket_secret::{Secret, expand, extract};

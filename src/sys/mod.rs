@@ -1,11 +1,17 @@
-//! What the operating system gives: sockets, splice, cores, inotify, and the only clock.
+//! What the operating system gives: sockets, splice, cores, inotify, the sandbox, the way to a process that
+//! takes over, and the only clock.
 //!
-//! Thin and safe (rustix, socket2); no policy. `socket` is the place to start.
+//! Thin and safe (rustix, socket2, nix, landlock); no policy. `socket` is the place to start.
 
+pub mod channel;
 pub mod clock;
 pub mod descriptors;
 pub mod inotify;
+pub mod passed;
+pub mod privileges;
+pub mod program;
 pub mod ring;
+pub mod sandbox;
 pub mod socket;
 pub mod splice;
 pub mod status;

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -36,6 +38,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Makes a listening socket that somebody else has opened like one of `listen`.
+///
+/// # Errors
+/// It does not listen.
+pub fn adopt(listener: &TcpListener) -> io::Result<()> {
+    if !rustix::net::sockopt::socket_acceptconn(listener)? {
+        return Err(io::Error::other("a socket does not listen"));
+    }
+    let socket = SockRef::from(listener);
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)
+}
+
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
 /// one user share a port by mistake and split the clients between them without a word.
 pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
@@ -55,23 +71,50 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
     Ok((socket, peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok())))
 }
 
+/// Why a dial did not even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("it is none of this machine's addresses")]
+    ForeignSource,
+    #[error("every local port of net.ipv4.ip_local_port_range is in use for it")]
+    NoPort,
+    #[error(transparent)]
+    Other(#[from] io::Error),
+}
+
 /// A socket that is connecting to `address`, from `source` if there is one; writable once it is through
 /// (or failed).
-pub fn dial(address: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// It cannot even begin.
+pub fn dial(address: SocketAddr, source: Option<IpAddr>) -> Result<OwnedFd, DialError> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)?;
     if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        // The port is chosen by `connect`, which knows the other end: one port serves for a connection
+        // to each endpoint. Where a kernel does not know the option (gVisor), `bind` takes a port that
+        // serves once.
+        let _is_known = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(|error| match errno(&error) {
+            Some(Errno::ADDRNOTAVAIL) => DialError::ForeignSource,
+            Some(Errno::ADDRINUSE) => DialError::NoPort,
+            _ => DialError::Other(error),
+        })?;
     }
     match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
+        Ok(()) => Ok(socket.into()),
+        Err(error) => match errno(&error) {
+            Some(Errno::INPROGRESS) => Ok(socket.into()),
+            Some(Errno::ADDRNOTAVAIL) => Err(DialError::NoPort),
+            _ => Err(DialError::Other(error)),
+        },
     }
-    Ok(socket.into())
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
 }
 
 /// The pending error of a socket: how a `dial` ended.
@@ -123,7 +166,7 @@ mod tests {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = dial(address, None).and_then(|socket| take_error(&socket)).unwrap_err();
+        let error = take_error(&dial(address, None).unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
@@ -137,6 +180,6 @@ mod tests {
         assert_eq!(local.ip(), ours);
         // TEST-NET-1 (RFC 5737) is no machine's.
         let error = dial(address, Some("192.0.2.1".parse().unwrap())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(matches!(error, DialError::ForeignSource), "{error:?}");
     }
 }

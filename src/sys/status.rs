@@ -1,4 +1,4 @@
-//! What the kernel writes about this process in `/proc/self/status`.
+//! What the kernel writes about processes in `/proc`.
 
 /// One reading; empty where /proc is missing.
 #[derive(Debug, Default)]
@@ -30,9 +30,26 @@ impl Status {
     }
 }
 
+/// When a process started, in ticks since the machine did (proc_pid_stat(5), field 22).
+pub fn started_ticks(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name that may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(STARTED - 3)?.parse().ok()
+}
+
+const STARTED: usize = 22;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_started_after_the_first_one() {
+        let (first, ours) = (started_ticks(1).unwrap(), started_ticks(std::process::id()).unwrap());
+        assert!(first <= ours && ours > 0, "{first} {ours}");
+        assert_eq!(started_ticks(u32::MAX), None);
+    }
 
     #[test]
     fn this_process_has_memory_and_threads() {

@@ -3,6 +3,7 @@
 //! Never makes the caller wait: a line that standard error does not take at once is dropped and
 //! counted. Connections are not logged here but in `access_log`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -16,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
+use super::access_log::is_unsafe;
 use crate::config::plan::{Log, LogFormat, LogLevel};
 use crate::core::timestamp::Timestamp;
 use crate::sys::clock;
@@ -59,12 +61,14 @@ struct WallClock;
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let length = line.len();
+        let line = &*one_line(line);
         // Locked from the question to the answer: no other thread fills the pipe in between.
         let mut stderr = io::stderr().lock();
         if !write_if_ready(&mut stderr, line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(line.len())
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -76,6 +80,28 @@ impl FormatTime for WallClock {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         write!(writer, "{}", Timestamp::new(clock::wall()))
     }
+}
+
+/// The line with everything escaped that a terminal or a reader could take for something else: in text
+/// as in JSON strings, `\u001b`. What peers sent gets into errors of libraries, too. // threat 48
+fn one_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(text) = std::str::from_utf8(line.strip_suffix(b"\n").unwrap_or(line)) else {
+        return Cow::Borrowed(line);
+    };
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(text.len() + 64);
+    for char in text.chars() {
+        if is_unsafe(char) {
+            // All of them are of the basic plane, so that one escape of JSON is enough.
+            escaped.push_str(&format!("\\u{:04x}", u32::from(char)));
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped.push('\n');
+    Cow::Owned(escaped.into_bytes())
 }
 
 /// Writes a line if the sink has room for it now; says whether it did. // threat 43
@@ -141,6 +167,26 @@ mod tests {
         File::from(reader).read_to_end(&mut text).expect("what was written");
         assert_eq!(text.len(), LINE_BYTES_MAX + 1);
         assert_eq!(text.last(), Some(&b'\n'));
+    }
+
+    #[test] // threat 48
+    fn what_peers_sent_stays_in_its_line_in_both_forms() {
+        let hostile = "a\u{1b}[2J\nb\r\u{9b}31m\u{202e}\u{2028}\u{7f}\u{feff}é\"";
+        let text = one_line(format!("warn: {hostile}\n").as_bytes()).into_owned();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(
+            text,
+            "warn: a\\u001b[2J\\u000ab\\u000d\\u009b31m\\u202e\\u2028\\u007f\\ufeffé\"\n"
+        );
+        // As `tracing` writes JSON: serde_json escapes some of them before.
+        let json = serde_json::to_string(hostile).unwrap() + "\n";
+        let json = String::from_utf8(one_line(json.as_bytes()).into_owned()).unwrap();
+        assert_eq!(json.matches('\n').count(), 1);
+        assert!(!json.trim_end().contains(is_unsafe), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile, "nothing is lost");
+        assert!(matches!(one_line(b"plain\n"), Cow::Borrowed(b"plain\n")));
+        // Whoever writes all of a line is done, though more of it went out.
+        assert_eq!(Stderr.write(b"\x1b\n").unwrap(), 2);
     }
 
     #[test]

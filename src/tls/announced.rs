@@ -35,10 +35,6 @@ impl Announced<'_> {
         self.identity.as_deref()
     }
 
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.facts.negotiated.alpn.as_deref()
-    }
-
     /// `with_certificate`: the whole certificate, too.
     pub fn tls(&self, with_certificate: bool) -> Tls<'_> {
         let negotiated = &self.facts.negotiated;

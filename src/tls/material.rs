@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustls::client::Resumption as ClientResumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::CryptoProvider;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
@@ -158,14 +157,13 @@ impl Loader<'_> {
         terms: &DownstreamTls,
         trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<DownstreamFiles> {
-        let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
         let mut keys = Vec::new();
         for files in &terms.certificates {
-            keys.push(self.pair(NoteKind::Server, files, &provider));
+            keys.push(self.pair(NoteKind::Server, files));
         }
         let directory = match &terms.certificate_dir {
             None => None,
-            Some(directory) => Some(self.directory(directory, provider)?),
+            Some(directory) => Some(self.directory(directory)?),
         };
         let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
         let trust = match terms.client_auth {
@@ -178,26 +176,23 @@ impl Loader<'_> {
     }
 
     /// A pair that the configuration names.
-    fn pair(
-        &mut self,
-        kind: NoteKind,
-        files: &CertificateFiles,
-        provider: &CryptoProvider,
-    ) -> Option<Arc<Served>> {
+    fn pair(&mut self, kind: NoteKind, files: &CertificateFiles) -> Option<Arc<Served>> {
         let now = (self.clock)();
-        let served = pem::certified_key(files, provider, now, &mut self.findings);
+        let served = pem::certified_key(files, now, &mut self.findings);
         pem::check_mode(&files.key, &mut self.findings);
         let served = served?;
         let chain = CertificateNote::of_chain(kind, &files.chain, &served.bare().cert);
         let subject = chain.first().map_or_else(String::new, |leaf| leaf.subject.clone());
         self.notes.extend(chain);
         if let (Some(file), Some((this_update, next_update))) = (&files.ocsp, served.staple()) {
+            let staple = served.key(this_update).ocsp.as_deref().unwrap_or_default();
             self.notes.push(CertificateNote {
                 kind: NoteKind::Staple,
                 owner: owner(file),
                 path: file.path.clone(),
                 number: 1,
                 subject,
+                digest: sha256(staple),
                 identity: None,
                 not_before: this_update,
                 not_after: next_update,
@@ -207,11 +202,7 @@ impl Loader<'_> {
         Some(served)
     }
 
-    fn directory(
-        &mut self,
-        file: &FileRef,
-        provider: Arc<CryptoProvider>,
-    ) -> Option<Arc<CertificateDir>> {
+    fn directory(&mut self, file: &FileRef) -> Option<Arc<CertificateDir>> {
         let before = self.previous.map(|material| &material.directories[..]).unwrap_or_default();
         let same = before.iter().find(|directory| directory.path() == file.path);
         let loader = match self.directories.first().or(before.first()) {
@@ -231,7 +222,7 @@ impl Loader<'_> {
         };
         let same = same.map(|directory| &**directory);
         let findings = &mut self.findings;
-        let loaded = CertificateDir::load(file, provider, &loader, self.clock, same, findings)?;
+        let loaded = CertificateDir::load(file, &loader, self.clock, same, findings)?;
         self.directories.push(Arc::clone(&loaded));
         Some(loaded)
     }
@@ -334,10 +325,8 @@ impl Loader<'_> {
         trusts: &[Option<Arc<TrustStore>>],
     ) -> Option<Arc<UpstreamTerms>> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
-        let certificate = terms
-            .certificate
-            .as_ref()
-            .map(|files| self.pair(NoteKind::UpstreamClient, files, &provider));
+        let certificate =
+            terms.certificate.as_ref().map(|files| self.pair(NoteKind::UpstreamClient, files));
         let trust = trust_of(trusts, terms.trust)?;
         let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
         if trust.mode == Mode::Audit {

@@ -35,7 +35,7 @@ mod shown;
 mod standing;
 mod staple;
 pub mod stek;
-mod ticketer;
+pub mod ticketer;
 mod tls12;
 mod tls13;
 pub mod trust;

@@ -24,6 +24,8 @@ pub struct CertificateNote {
     pub number: usize,
     /// Whose it is; of a list its issuer, of a staple the certificate.
     pub subject: String,
+    /// SHA-256 of it in DER.
+    pub digest: [u8; 32],
     /// `None` for lists and staples.
     pub identity: Option<Identity>,
     /// Unix seconds.
@@ -103,6 +105,7 @@ impl CertificateNote {
             path: file.path.clone(),
             number,
             subject: identity.subject.clone(),
+            digest: identity.fingerprint_sha256,
             not_before: identity.not_before,
             not_after: identity.not_after,
             identity: Some(identity),

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{Error as PemError, PemObject};
@@ -57,7 +57,6 @@ impl Findings {
 /// A certificate chain with its key, and with its staple if it has one; `None` after a problem.
 pub(super) fn certified_key(
     files: &CertificateFiles,
-    provider: &CryptoProvider,
     now: u64,
     findings: &mut Findings,
 ) -> Option<Arc<Served>> {
@@ -75,7 +74,8 @@ pub(super) fn certified_key(
     if !sound {
         return None;
     }
-    let signing = match provider.key_provider.load_private_key(key) {
+    // By reference, so that what is read of the file can be wiped.
+    let signing = match any_supported_type(&key) {
         Ok(signing) => signing,
         Err(error) => {
             let path = files.key.path.display();
@@ -330,11 +330,14 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
     }
 }
 
-fn private_key(file: &FileRef, findings: &mut Findings) -> Option<PrivateKeyDer<'static>> {
+fn private_key(
+    file: &FileRef,
+    findings: &mut Findings,
+) -> Option<Zeroizing<PrivateKeyDer<'static>>> {
     let text = read(file, FILE_BYTES_MAX, findings)?;
     let path = file.path.display();
     match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Some(key),
+        Ok(key) => Some(Zeroizing::new(key)),
         // One with a passphrase is no item or no base64, by its kind.
         Err(_) if matches!(Content::of(&text), Content::EncryptedKey) => {
             let message = format!("{path} holds no private key that can be used: it is encrypted");
@@ -426,8 +429,12 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
         );
         return None;
     }
-    let read = File::open(&file.path)
-        .and_then(|opened| opened.take(bytes_max + 1).read_to_end(&mut bytes));
+    let read = File::open(&file.path).and_then(|opened| {
+        // All of it at once: a buffer that grew would leave secrets behind where it was.
+        let length = opened.metadata()?.len().min(bytes_max);
+        bytes.reserve_exact(usize::try_from(length).unwrap_or(0) + SPARE);
+        opened.take(bytes_max + 1).read_to_end(&mut bytes)
+    });
     match read {
         Ok(length) if length as u64 > bytes_max => {
             let message = format!("{path} is longer than {bytes_max} bytes");
@@ -457,6 +464,9 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
         }
     }
 }
+
+/// What a reading to the end needs beyond the end, or the buffer would grow (`Read::read_to_end`).
+const SPARE: usize = 64;
 
 /// Whether all that `text` begins was read: a reader of PEM passes over what it does not know, and one
 /// certificate or list less is found out by the wrong people.

@@ -22,7 +22,9 @@ pub use self::status::{StekEpoch, StekId, StekOrigin, StekRole, StekStatus};
 use crate::config::error::{Location, Problem};
 use crate::config::plan::TicketSource;
 pub(super) use crate::core::ticket_ring::KEY_ID_BYTES;
-use crate::core::ticket_ring::{Advance, Schedule, ScheduleError, TicketKey, TicketRing};
+use crate::core::ticket_ring::{
+    Advance, RingError, Schedule, ScheduleError, TicketKey, TicketRing,
+};
 use crate::core::ticket_secret::SECRET_BYTES;
 
 /// The ticket keys. `rotate` and `reload` are called by control, everything else by anybody.
@@ -153,6 +155,32 @@ impl StekKeys {
         let same = self.keys.load().is_as_before(&next);
         self.keys.store(Arc::new(next));
         if same { Reloaded::Same } else { Reloaded::Changed }
+    }
+
+    /// Keys that are random at start, for the process that takes the place of this one; `None` for
+    /// those that it reads from files itself.
+    pub fn export(&self) -> Option<Zeroizing<Vec<u8>>> {
+        match &self.keys.load().held {
+            Held::Auto(ring) => ring.export(),
+            Held::Root(_) | Held::Files(_) => None,
+        }
+    }
+
+    /// Goes on with the keys that another process has exported, in the times that are configured here.
+    /// Changes nothing where keys are not random at start.
+    ///
+    /// # Errors
+    /// They are no keys.
+    pub fn inherit(&self, exported: &[u8], unix_now: u64) -> Result<(), RingError> {
+        let present = self.keys.load();
+        let Held::Auto(own) = &present.held else { return Ok(()) };
+        let mut ring = TicketRing::import(exported)?;
+        if ring.schedule() != own.schedule() {
+            ring.reschedule(*own.schedule(), unix_now);
+        }
+        self.keys.store(Arc::new(Keys::of(Held::Auto(ring))));
+        self.rotate(unix_now);
+        Ok(())
     }
 
     /// Moves to the epoch of `unix_now`. Keys that are random at start never go back, and are drawn anew

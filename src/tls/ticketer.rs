@@ -21,7 +21,7 @@ use super::trust::TrustStore;
 use crate::core::client_hello::HELLO_BYTES_MAX;
 
 /// Seals and opens the tickets of one scope.
-pub(super) struct Ticketer {
+pub struct Ticketer {
     keys: Arc<StekKeys>,
     scope: Scope,
     /// Whom clients are measured by; `None` where nobody is asked for a certificate.
@@ -36,34 +36,34 @@ pub(super) struct Ticketer {
 
 /// What a ticket is good for, as a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Scope([u8; 32]);
+pub struct Scope([u8; 32]);
 
 /// Builds a scope out of parts; each is length-prefixed, so no two lists of parts are the same bytes.
 #[derive(Debug, Default)]
-pub(super) struct ScopeBuilder(Vec<u8>);
+pub struct ScopeBuilder(Vec<u8>);
 
 /// How a `Ticketer` is to work.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TicketPolicy {
+pub struct TicketPolicy {
     pub lifetime: u32,
     pub generation: u64,
     pub anonymous: bool,
 }
 
 impl ScopeBuilder {
-    pub(super) fn part(mut self, bytes: &[u8]) -> Self {
+    pub fn part(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn finish(self) -> Scope {
+    pub fn finish(self) -> Scope {
         Scope(sha256(&self.0))
     }
 }
 
 impl Ticketer {
-    pub(super) fn new(
+    pub fn new(
         keys: Arc<StekKeys>,
         scope: Scope,
         trust: Option<Arc<TrustStore>>,
@@ -87,8 +87,8 @@ impl Ticketer {
         known.or_else(|| self.anonymous.then(|| Standing::anonymous((self.clock)())))
     }
 
-    fn seal(&self, state: &[u8]) -> Option<Vec<u8>> {
-        let standing = self.standing()?;
+    /// A ticket for whoever `standing` is, with rustls' `state`; `None` where it would be too long.
+    pub fn seal(&self, standing: &Standing, state: &[u8]) -> Option<Vec<u8>> {
         let keys = self.keys.keys();
         let stek = keys.current()?;
         let mut nonce = [0; NONCE_LEN];
@@ -102,7 +102,7 @@ impl Ticketer {
         ticket.push(FORMAT);
         ticket.extend_from_slice(&stek.id);
         ticket.extend_from_slice(&nonce);
-        write_claims(&mut ticket, &standing, self.generation)?;
+        write_claims(&mut ticket, standing, self.generation)?;
         ticket.extend_from_slice(state);
         let tag = stek
             .key
@@ -116,7 +116,8 @@ impl Ticketer {
         Some(ticket)
     }
 
-    fn open(&self, ticket: &[u8]) -> Option<(Standing, Vec<u8>)> {
+    /// Whose ticket this is, and rustls' state; `None` for one that is not of this scope and these keys.
+    pub fn open(&self, ticket: &[u8]) -> Option<(Standing, Vec<u8>)> {
         if ticket.len() > TICKET_BYTES_MAX {
             return None;
         }
@@ -159,7 +160,7 @@ impl ProducesTickets for Ticketer {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.seal(plain)
+        self.seal(&self.standing()?, plain)
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {

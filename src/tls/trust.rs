@@ -212,6 +212,7 @@ fn list_notes(lists: &[(&FileRef, RevocationList)]) -> Vec<CertificateNote> {
             path: file.path.clone(),
             number: before + 1,
             subject: list.issuer_text.clone(),
+            digest: list.digest,
             identity: None,
             not_before: list.this_update,
             not_after: list.next_update,

@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::accept::Arrival;
-use super::flow::Leg;
+use super::census::{Card, Phase};
+use super::flow::{Leg, Legs};
 use super::generation::Entrance;
 use super::hello::HelloNotes;
 use super::limits::Places;
@@ -21,8 +22,9 @@ use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
 use super::socket::Socket;
+use super::tally::Tally;
 use super::upstream::{Cluster, Connected, Purpose, Seeker};
-use super::{ChainCounters, ChainSeries, ListenerSeries, Worker, handshake, stream};
+use super::{ChainCounters, ChainSeries, Worker, handshake, stream};
 use crate::config::plan::HashBy;
 use crate::core::balance::by_weight;
 use crate::core::maglev;
@@ -37,23 +39,22 @@ use crate::tls::{ClientFacts, HelloFacts};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
-    listener: Arc<ListenerSeries>,
-    /// Unique in this process, and what the access log calls it.
-    pub(super) id: u64,
-    /// Who connected, until a PROXY header says for whom.
-    pub(super) source: SocketAddr,
+    /// Its number, listener and source among the rest.
+    pub(super) card: Rc<Card>,
     pub(super) proxied: Option<Box<Proxied>>,
     pub(super) down: Leg,
     pub(super) notes: HelloNotes,
     session: Session,
     limits: Limits,
     route: Option<Route>,
-    pub(super) client: Option<Box<ClientFacts>>,
+    pub(super) client: Option<Arc<ClientFacts>>,
     /// What trusts and filters in audit mode would have refused.
     pub(super) audits: Vec<Refusal>,
     /// Where limits of sources and of filters count it.
     pub(super) places: Places,
     upstream: Option<Connected>,
+    /// What its upstream is told before its first byte, once that is made; until it is connected.
+    ahead: Option<Vec<u8>>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<SocketAddr>>,
     /// While a handshake runs.
@@ -76,7 +77,9 @@ struct Route {
 #[derive(Debug)]
 struct Open {
     worker: Rc<Worker>,
-    listener: Arc<ListenerSeries>,
+    card: Rc<Card>,
+    /// In the census.
+    place: usize,
 }
 
 #[derive(Debug)]
@@ -87,15 +90,17 @@ pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refus
     let listener = Arc::clone(arrival.entrance.counters());
     worker.counters.open.up();
     listener.of(worker.index).open.up();
-    let open = Open { worker: Rc::clone(worker), listener };
+    let card = Card::new(worker.next_id(), arrival.at, canonical(arrival.source), listener);
+    let place = worker.census.enter(&card);
+    let open = Open { worker: Rc::clone(worker), card, place };
     tokio::task::spawn_local(serve(open, arrival, refusal));
 }
 
 async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
     let worker = &open.worker;
     let accepted = clock::wall();
-    let Arrival { stream, source, at, entrance } = arrival;
-    let mut connection = Connection::new(&open, &entrance, source, stream, at);
+    let Arrival { stream, source: _, at, entrance } = arrival;
+    let mut connection = Connection::new(&open, &entrance, stream);
     let ending = match refusal {
         // Closed without a word and without waiting for the client to go: a crowd that is over a
         // limit must not itself hold the limit.
@@ -106,8 +111,8 @@ async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
             connection.run(wish).await
         }
     };
-    connection.count(&ending);
     let duration = clock::now().saturating_duration_since(at);
+    connection.count(&ending, duration);
     let refused = match &ending {
         Ending::Refused(refusal) => Some(refusal.reason),
         Ending::Closed(..) => None,
@@ -116,13 +121,7 @@ async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
 }
 
 impl Connection {
-    fn new(
-        open: &Open,
-        entrance: &Entrance,
-        source: SocketAddr,
-        stream: Socket,
-        accepted: Instant,
-    ) -> Self {
+    fn new(open: &Open, entrance: &Entrance, stream: Socket) -> Self {
         let timeouts = entrance.plan().timeouts;
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
         if let Some(limit) = timeouts.unacknowledged {
@@ -133,19 +132,18 @@ impl Connection {
             handshaking: None,
             open: None,
             worker: Rc::clone(&open.worker),
-            listener: Arc::clone(&open.listener),
-            id: open.worker.next_id(),
-            source: canonical(source),
+            card: Rc::clone(&open.card),
             proxied: None,
             down: Leg::new(stream),
             notes: HelloNotes::default(),
-            session: Session::new(deadlines, accepted),
+            session: Session::new(deadlines, open.card.accepted),
             limits: Limits { idle: timeouts.idle, half_closed: timeouts.half_closed },
             route: None,
             client: None,
             audits: Vec::new(),
             places: Places::new(),
             upstream: None,
+            ahead: None,
             tried: RefCell::new(Vec::new()),
         }
     }
@@ -157,6 +155,7 @@ impl Connection {
         let mut wish = Wish::ReadHello;
         loop {
             let deadline = self.session.deadline();
+            self.card.phase.set(phase(&wish));
             let event = match wish {
                 Wish::ReadHello => timers.until(deadline, self.read_hello(&entrance)).await,
                 Wish::Handshake => timers.until(deadline, self.handshake(&entrance)).await,
@@ -170,6 +169,7 @@ impl Connection {
     /// Wish by wish to the end.
     async fn run(&mut self, mut wish: Wish) -> Ending {
         loop {
+            self.card.phase.set(phase(&wish));
             let event = match wish {
                 Wish::Relay => match self.relay().await {
                     Relayed::Over { outcome, detail, kept } => {
@@ -207,6 +207,10 @@ impl Connection {
         let place = by_weight(weights, self.worker.random()).unwrap_or(0);
         let id = chosen.clusters[place].cluster;
         let cluster = entrance.generation.cluster(id);
+        self.card.learn(|known| {
+            known.server_name = self.notes.server_name.clone();
+            known.chain = Some(Arc::clone(series));
+        });
         self.route = Some(Route {
             generation: snapshot.generation,
             chain: Arc::clone(series),
@@ -243,6 +247,7 @@ impl Connection {
             return Event::Refused(refusal);
         }
         self.handshaking = Some(Handshaking::new(&worker));
+        let began = clock::now();
         let mut shake = terms.start(HelloFacts {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
@@ -253,11 +258,17 @@ impl Connection {
         }
         match shake.finish() {
             Ok((wire, mut facts)) => {
-                self.count_handshake(entrance, &facts);
+                self.count_handshake(
+                    entrance,
+                    &facts,
+                    clock::now().saturating_duration_since(began),
+                );
                 self.down.wire = wire;
                 self.audits.extend(facts.audit.take());
-                self.client = Some(Box::new(facts));
-                match self.pass_filters(&entrance.plan().name, chain) {
+                self.client = Some(Arc::new(facts));
+                let passed = self.pass_filters(&entrance.plan().name, chain);
+                self.card.learn(|known| known.client = self.client.clone());
+                match passed {
                     Err(refusal) => Event::Refused(refusal),
                     Ok(()) => Event::Secured,
                 }
@@ -266,7 +277,12 @@ impl Connection {
         }
     }
 
-    fn count_handshake(&self, entrance: &Entrance, facts: &ClientFacts) {
+    fn count_handshake(&self, entrance: &Entrance, facts: &ClientFacts, took: Duration) {
+        let listener = self.card.listener.of(self.worker.index);
+        match facts.negotiated.resumed {
+            true => listener.resumed_handshake.observe(took),
+            false => listener.full_handshake.observe(took),
+        }
         if let Some(counters) = self.chain_counters() {
             counters.handshakes.count(facts.negotiated.resumed, facts.memo);
         }
@@ -276,39 +292,65 @@ impl Connection {
         }
     }
 
-    /// Finds an upstream connection for the client: one made ahead of need, or a new one.
+    /// Finds an upstream connection for the client.
     async fn connect(&mut self, may_be_ready: bool) -> Event {
         self.upstream = None;
         let Some(cluster) = self.route.as_ref().map(|route| Rc::clone(&route.cluster)) else {
             return Event::Refused(Refusal::new(Reason::Internal, "no chain was chosen"));
         };
-        let worker = Rc::clone(&self.worker);
-        let ahead = self.announcement(cluster.proxy_header());
-        while may_be_ready && let Some(mut ready) = cluster.take_ready(&worker) {
+        // Once for all attempts.
+        if self.ahead.is_none() {
+            self.ahead = Some(self.announcement(cluster.proxy_header()));
+        }
+        match self.find_upstream(&cluster, may_be_ready).await {
+            Ok(upstream) => {
+                self.ahead = None;
+                self.connected(upstream)
+            }
+            Err(event) => event,
+        }
+    }
+
+    /// One made ahead of need, by this worker or by another one, or a new one.
+    async fn find_upstream(
+        &self,
+        cluster: &Rc<Cluster>,
+        may_be_ready: bool,
+    ) -> Result<Connected, Event> {
+        let worker = &self.worker;
+        let ahead = self.ahead.as_deref().unwrap_or_default();
+        while may_be_ready && let Some(mut ready) = cluster.take_ready(worker) {
             // One that does not even take these is as dead as one that has ended.
-            if ready.leg.send_ahead(&worker, &ahead).await.is_ok() {
-                return self.connected(ready);
+            if ready.leg.send_ahead(worker, ahead).await.is_ok() {
+                return Ok(ready);
             }
         }
+        let mut loan = may_be_ready.then(|| cluster.ask(worker)).flatten();
         let hash = cluster.hash_by().map(|by| self.hash(by));
         // Who was let through once is not refused in between.
         let is_first = self.tried.borrow().is_empty();
         let pending = if is_first { cluster.pending() } else { Ok(cluster.wait()) };
-        let _pending = match pending {
-            Ok(pending) => pending,
-            Err(refusal) => return Event::Refused(refusal),
+        let _pending = match (pending, &mut loan) {
+            (Ok(pending), _) => pending,
+            (Err(refusal), None) => return Err(Event::Refused(refusal)),
+            // One that another worker has counts already.
+            (Err(refusal), Some(loan)) => {
+                return loan.comes_soon(worker, ahead).await.ok_or(Event::Refused(refusal));
+            }
         };
         let sni = self.notes.server_name.as_deref();
-        let seeker = Seeker { sni, hash, ahead: &ahead, purpose: Purpose::Client };
-        match cluster.dial(&worker, seeker, &self.tried).await {
-            Ok(connected) => self.connected(connected),
-            Err(refusal) => Event::DialFailed(refusal),
-        }
+        let seeker = Seeker { sni, hash, ahead, purpose: Purpose::Client };
+        let dialled = match loan {
+            Some(loan) => cluster.dial_or_borrow(worker, loan, seeker, &self.tried).await,
+            None => cluster.dial(worker, seeker, &self.tried).await,
+        };
+        dialled.map_err(Event::DialFailed)
     }
 
     fn connected(&mut self, upstream: Connected) -> Event {
         let audit = upstream.facts.as_ref().and_then(|facts| facts.audit.clone());
         self.audits.extend(audit.map(upstream_audit));
+        self.card.learn(|known| known.endpoint = Some(Arc::clone(upstream.endpoint())));
         self.upstream = Some(upstream);
         Event::Connected
     }
@@ -320,7 +362,7 @@ impl Connection {
             HashBy::Client => self.client.as_ref().and_then(|client| client.lasting_name()),
             HashBy::ServerName => self.notes.server_name.as_deref().map(str::to_owned),
         };
-        let name = name.unwrap_or_else(|| self.source.ip().to_string());
+        let name = name.unwrap_or_else(|| self.card.source.get().ip().to_string());
         maglev::hash(name.as_bytes())
     }
 
@@ -333,10 +375,20 @@ impl Connection {
             return Relayed::ReadyDied;
         };
         let (up, ready) = (&mut upstream.leg, upstream.ready);
-        let review =
-            Review::new(&route.chain, self.source, self.client.as_deref(), route.generation);
-        let down = &mut self.down;
-        relay::Session::new(&self.worker, down, up, ready, self.limits, review).run().await
+        let review = Review::new(
+            &route.chain,
+            self.card.source.get(),
+            self.client.as_deref(),
+            route.generation,
+        );
+        let tally = Tally {
+            chain: route.chain.of(self.worker.index),
+            cluster: route.cluster.counters(),
+            card: &self.card,
+            since: clock::now(),
+        };
+        let legs = Legs { down: &mut self.down, up };
+        relay::Session::new(&self.worker, legs, ready, self.limits, review, tally).run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
@@ -377,31 +429,28 @@ impl Connection {
         drop(timers.until(until, goodbye).await);
     }
 
-    fn count(&self, ending: &Ending) {
+    fn count(&self, ending: &Ending, life: Duration) {
+        self.card.listener.of(self.worker.index).life.observe(life);
         let reason = match ending {
             Ending::Refused(refusal) => Some(refusal.reason),
             Ending::Closed(outcome, _) => outcome.reason,
         };
         if let Some(reason) = reason {
-            self.listener.of(self.worker.index).refused(reason);
+            self.card.listener.of(self.worker.index).refused(reason);
         }
         for audit in &self.audits {
-            self.listener.of(self.worker.index).audited(audit.reason);
-        }
-        if let Some(counters) = self.chain_counters() {
-            counters.bytes_received.add(self.down.received);
-            counters.bytes_sent.add(self.sent());
+            self.card.listener.of(self.worker.index).audited(audit.reason);
         }
     }
 
     fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
         let route = self.route.as_ref();
         Report {
-            id: self.id,
+            id: self.card.id,
             accepted,
             duration,
-            listener: Arc::clone(&self.listener.name),
-            source: self.source,
+            listener: Arc::clone(&self.card.listener.name),
+            source: self.card.source.get(),
             proxy: self.proxied.as_ref().map(|proxied| proxied.by),
             local: self.local(),
             chain: route.map(|route| Arc::clone(&route.chain.name.chain)),
@@ -434,6 +483,17 @@ impl Connection {
 
     fn chain_counters(&self) -> Option<&ChainCounters> {
         self.route.as_ref().map(|route| route.chain.of(self.worker.index))
+    }
+}
+
+/// Where a connection stands while it does what is wished.
+fn phase(wish: &Wish) -> Phase {
+    match wish {
+        Wish::ReadHello => Phase::Hello,
+        Wish::Handshake => Phase::Handshake,
+        Wish::Connect { .. } => Phase::Connecting,
+        Wish::Relay => Phase::Relaying,
+        Wish::Refuse(_) => Phase::Refused,
     }
 }
 
@@ -475,7 +535,8 @@ impl Drop for Open {
         handoff.closed();
         self.worker.handoff.set(handoff);
         self.worker.counters.open.down();
-        self.listener.of(self.worker.index).open.down();
+        self.card.listener.of(self.worker.index).open.down();
+        self.worker.census.leave(self.place);
         if std::thread::panicking() {
             self.worker.counters.panics.increment();
         }

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histogram;
 use crate::core::refusal::Reason;
 use crate::tls::Memo;
 
@@ -32,6 +33,10 @@ pub struct WorkerCounters {
     pub handshaking: Gauge,
     /// By the number of the stage, see `core::pressure`.
     pub memory_pressure: Gauge,
+    /// The thread's id, by which the kernel tells what it has used; 0 before it runs.
+    pub thread: Gauge,
+    /// Orders to beat that were carried out: one that stays behind shows a worker that hangs.
+    pub beats: Counter,
 }
 
 /// What a worker counts for one listener.
@@ -39,6 +44,11 @@ pub struct WorkerCounters {
 pub struct ListenerCounters {
     /// Connections now open.
     pub open: Gauge,
+    /// From the whole hello to the client's Finished.
+    pub full_handshake: Histogram,
+    pub resumed_handshake: Histogram,
+    /// From accept to the end, refused ones included.
+    pub life: Histogram,
     /// One a `Reason`, by its index.
     refusals: Box<[Counter]>,
     /// The same for what trusts and filters in audit mode would have refused.
@@ -75,20 +85,22 @@ pub struct ChainCounters {
     pub handshakes: HandshakeCounters,
     pub sessions: Counter,
     pub open: Gauge,
-    /// Payload from clients to upstreams, and back.
+    /// Payload from clients to upstreams, and back, as it passes.
     pub bytes_received: Counter,
     pub bytes_sent: Counter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClusterCounters {
     pub dialled: Counter,
     pub dial_failures: Counter,
     pub handshakes: HandshakeCounters,
     /// Upstreams that a trust in audit mode would have refused.
     pub audits: Counter,
-    /// Sessions that took a connection made ahead of need, and those that had to dial.
+    /// Sessions that took a connection made ahead of need by this worker, by another one, and those
+    /// that had to dial.
     pub ready_hits: Counter,
+    pub ready_stolen: Counter,
     pub ready_misses: Counter,
     /// Ready connections that were found dead, too old or idle too long.
     pub ready_discarded: Counter,
@@ -96,6 +108,8 @@ pub struct ClusterCounters {
     pub active: Gauge,
     /// Clients that wait for a dial.
     pub pending: Gauge,
+    /// From the moment that bytes could flow to the first that the upstream sent.
+    pub first_byte: Histogram,
 }
 
 /// What a worker counts for one endpoint of a cluster.
@@ -180,9 +194,35 @@ impl ListenerCounters {
     }
 }
 
+impl Default for ClusterCounters {
+    fn default() -> Self {
+        Self {
+            dialled: Counter::default(),
+            dial_failures: Counter::default(),
+            handshakes: HandshakeCounters::default(),
+            audits: Counter::default(),
+            ready_hits: Counter::default(),
+            ready_stolen: Counter::default(),
+            ready_misses: Counter::default(),
+            ready_discarded: Counter::default(),
+            ready: Gauge::default(),
+            active: Gauge::default(),
+            pending: Gauge::default(),
+            first_byte: Histogram::of_waits(),
+        }
+    }
+}
+
 impl Default for ListenerCounters {
     fn default() -> Self {
         let reasons = || Reason::ALL.iter().map(|_| Counter::default()).collect();
-        Self { open: Gauge::default(), refusals: reasons(), audits: reasons() }
+        Self {
+            open: Gauge::default(),
+            full_handshake: Histogram::of_waits(),
+            resumed_handshake: Histogram::of_waits(),
+            life: Histogram::of_lives(),
+            refusals: reasons(),
+            audits: reasons(),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! `sources` counts for those that limit.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::connection::Connection;
 use super::sources::prefix;
@@ -32,7 +33,7 @@ impl Connection {
                     self.ask_rate(place, *whose, *rate).map_err(|refusal| by(filter, refusal))?;
                 }
                 FilterKind::Authorize(_) => {
-                    let client = self.client.as_deref_mut();
+                    let client = self.client.as_mut().and_then(Arc::get_mut);
                     match client.and_then(|client| client.take_denial(at)) {
                         None => {}
                         Some(denial) if is_enforced(filter) => return Err(denial),
@@ -58,7 +59,7 @@ impl Connection {
 
     fn ask_rate(&self, place: Place<'_>, whose: RateBy, rate: Rate) -> Result<(), Refusal> {
         let sources = &self.worker.sources;
-        let source = self.source.ip();
+        let source = self.card.source.get().ip();
         let client = match whose {
             RateBy::Client => self.client.as_deref().and_then(ClientFacts::lasting_name),
             RateBy::Chain | RateBy::Source => None,

@@ -1,15 +1,27 @@
 //! One leg of an established session: its socket, its wire, and the few bytes it must keep.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
 use super::Worker;
 use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
 use super::socket::Socket;
 use super::stream;
+use crate::config::plan::Io;
 use crate::core::relay::Side;
 use crate::sys::clock;
 use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
+
+/// A leg on its way from one worker to another: out of the runtime of the one and not yet in that of
+/// the other.
+#[derive(Debug)]
+pub(super) struct LooseLeg {
+    stream: OwnedFd,
+    wire: Wire,
+    partial: Vec<u8>,
+    unread: bool,
+}
 
 /// The client's leg or the upstream's.
 #[derive(Debug)]
@@ -45,6 +57,18 @@ impl Leg {
             receive_max: RECEIVE_BYTES_MIN,
             received: 0,
         }
+    }
+
+    /// Takes the leg out of this worker's runtime, before its relay has begun.
+    pub(super) fn loosen(self) -> io::Result<LooseLeg> {
+        let Self { stream, wire, partial, unread, .. } = self;
+        Ok(LooseLeg { stream: stream.release()?, wire, partial, unread })
+    }
+
+    /// The leg in this worker's runtime.
+    pub(super) fn fasten(io: Io, loose: LooseLeg) -> io::Result<Self> {
+        let LooseLeg { stream, wire, partial, unread } = loose;
+        Ok(Self { wire, partial, unread, ..Self::new(Socket::new(io, stream)?) })
     }
 
     /// Puts what is to be opened at the front of `input`: the kept bytes, and, unless those were

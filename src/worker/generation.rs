@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::series::ListenerSeries;
-use super::snapshot::Snapshot;
+use super::snapshot::{ClusterKey, Snapshot};
 use super::upstream::Cluster;
 use crate::config::plan::{ClusterId, Listener};
 use crate::core::route::Router;
@@ -51,6 +51,12 @@ impl Generation {
 
     pub(super) fn cluster(&self, id: ClusterId) -> &Rc<Cluster> {
         &self.clusters[usize::from(id.0)]
+    }
+
+    /// The cluster with this key, if it is of this generation.
+    pub(super) fn cluster_of(&self, key: ClusterKey) -> Option<&Rc<Cluster>> {
+        let place = self.snapshot.cluster_keys().iter().position(|it| *it == key)?;
+        self.clusters.get(place)
     }
 
     pub(super) fn clusters(&self) -> &[Rc<Cluster>] {

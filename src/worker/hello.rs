@@ -1,5 +1,7 @@
 //! The first bytes of a client: read until the peek has an answer, then the filter chain is chosen.
 
+use std::sync::Arc;
+
 use super::connection::Connection;
 use super::generation::Entrance;
 use super::prelude::Prelude;
@@ -18,7 +20,7 @@ const ALPN_MAX: usize = 32;
 /// What the hello said, kept for the handshake and the log.
 #[derive(Debug, Default)]
 pub(super) struct HelloNotes {
-    pub(super) server_name: Option<Box<str>>,
+    pub(super) server_name: Option<Arc<str>>,
     pub(super) prefers_chacha20: bool,
     /// It shows a ticket of ours, or one that it takes for ours.
     pub(super) offers_resumption: bool,
@@ -108,7 +110,7 @@ impl Connection {
         let query = Query {
             server_name: hello.server_name(),
             alpn: &offered[..count],
-            source: self.source.ip(),
+            source: self.card.source.get().ip(),
             transport: Transport::Tls,
         };
         entrance.router().route(query).ok_or_else(|| {
@@ -134,7 +136,7 @@ impl Connection {
         let query = Query {
             server_name: None,
             alpn: &[],
-            source: self.source.ip(),
+            source: self.card.source.get().ip(),
             transport: Transport::Raw,
         };
         entrance.router().route(query).ok_or_else(|| {

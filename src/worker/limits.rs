@@ -47,11 +47,11 @@ impl Connection {
         let listener = entrance.plan();
         let Some(limit) = listener.connections_per_source else { return Ok(()) };
         let sources = &self.worker.sources;
-        let key = of_source(&self.worker, &listener.name, self.source.ip());
+        let key = of_source(&self.worker, &listener.name, self.card.source.get().ip());
         match sources.enter(key, limit.get()) {
             Some(present) => self.places.push(present),
             None => {
-                let (source, name) = (self.source.ip(), &listener.name);
+                let (source, name) = (self.card.source.get().ip(), &listener.name);
                 let detail = format!(
                     "{source} has listener.{name}.limits.connections_per_source = {limit} open"
                 );
@@ -70,9 +70,9 @@ impl Connection {
     fn over_rates(&self, entrance: &Entrance, chain: &Chain) -> Option<Refusal> {
         let (worker, listener) = (&self.worker, entrance.plan());
         let sources = &worker.sources;
-        let source = || of_source(worker, &listener.name, self.source.ip());
+        let source = || of_source(worker, &listener.name, self.card.source.get().ip());
         self.over_rate(listener.handshakes_per_second_per_source, source, |limit| {
-            let (name, source) = (&listener.name, self.source.ip());
+            let (name, source) = (&listener.name, self.card.source.get().ip());
             format!(
                 "listener.{name}.limits.handshakes_per_second_per_source = {limit}, from {source}"
             )

@@ -1,6 +1,7 @@
 //! The listening sockets of one worker, each with the task that accepts on it.
 //!
-//! `accept` is that task.
+//! A listener has one of them, or several where the process took over from one with more workers:
+//! the kernel has given each socket clients of its own. `accept` is that task.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::{Worker, accept};
 /// What a worker listens on.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
-    sockets: RefCell<BTreeMap<ListenerKey, Accepting>>,
+    sockets: RefCell<BTreeMap<ListenerKey, Vec<Accepting>>>,
     lost: Rc<Notify>,
 }
 
@@ -50,7 +51,7 @@ impl Listening {
         let loss = Loss { lost: Rc::clone(&self.lost), is_wanted: false };
         let run = accept::run(Rc::clone(worker), Rc::clone(&leave), socket, loss);
         let task = tokio::task::spawn_local(run);
-        self.sockets.borrow_mut().insert(key, Accepting { task, leave });
+        self.sockets.borrow_mut().entry(key).or_default().push(Accepting { task, leave });
     }
 
     /// Gives up the sockets of the listeners that are in `before` and not in `after`, once what waits
@@ -59,26 +60,40 @@ impl Listening {
         self.sockets.borrow_mut().retain(|key, accepting| {
             let stays = after.snapshot.listener(*key).is_some();
             if !stays {
-                accepting.leave.under.replace(Some(Rc::clone(before)));
-                accepting.leave.told.notify_one();
+                accepting.iter().for_each(|one| one.leave(before));
             }
             stays
         });
     }
 
-    /// Closes all sockets.
-    pub(super) async fn close(&self) {
+    /// Closes all sockets, and accepts before what waits in the queues of those that are not
+    /// `passed_on`: who waits there would be reset, and in the others it is another process' client.
+    pub(super) async fn close(&self, last: &Rc<Generation>, passed_on: &[ListenerKey]) {
         let sockets = std::mem::take(&mut *self.sockets.borrow_mut());
-        for accepting in sockets.into_values() {
-            accepting.task.abort();
-            // Its end closes the socket.
-            drop(accepting.task.await);
+        for (key, accepting) in sockets {
+            for one in accepting {
+                if passed_on.contains(&key) {
+                    one.task.abort();
+                } else {
+                    one.leave(last);
+                }
+                // Its end closes the socket.
+                drop(one.task.await);
+            }
         }
     }
 
     /// Waits until a socket is lost that nobody gave up.
     pub(super) async fn loss(&self) {
         self.lost.notified().await;
+    }
+}
+
+impl Accepting {
+    /// Ends the task once what waits in the queue of its socket is accepted, under `last`.
+    fn leave(&self, last: &Rc<Generation>) {
+        self.leave.under.replace(Some(Rc::clone(last)));
+        self.leave.told.notify_one();
     }
 }
 

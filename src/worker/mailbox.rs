@@ -1,4 +1,5 @@
-//! What reaches a worker from other threads: sockets handed over by its peers, orders from control.
+//! What reaches a worker from other threads: sockets that its peers hand over, what they ask for, and
+//! orders from control.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -6,19 +7,28 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::snapshot::{ListenerKey, Snapshot};
+use super::census::Listing;
+use super::snapshot::{ClusterKey, ListenerKey, Snapshot};
+use super::upstream::Parcel;
+use crate::core::drain::Drain;
+use crate::core::pool::Ready;
 use crate::core::pressure::Pressure;
 
 /// Accepted sockets that may wait for a worker; a full queue means that it is not lighter after all.
 const SOCKETS_MAX: usize = 1024;
+
+/// Workers that may wait for a ready connection of this one; who finds the queue full dials.
+const ASKS_MAX: usize = 256;
 
 /// One delivery.
 #[derive(Debug)]
 pub enum Mail {
     /// Handed over after accept, before a byte was read.
     Socket(Box<Handed>),
+    /// Another worker has a client and no ready connection for it.
+    Ask(Ask),
     /// From control.
     Order(Order),
 }
@@ -30,10 +40,14 @@ pub enum Order {
     Take(Arc<Snapshot>, Vec<(ListenerKey, TcpListener)>),
     /// Something was found out about endpoints: look at them again.
     Look,
+    /// Say which connections there are.
+    List(Box<Listing>),
     /// How hard memory presses.
     Memory(Pressure),
-    /// Begin to drain; the schedule counts from `Instant`.
-    Drain(Instant),
+    /// Say that you live: see `WorkerCounters::beats`.
+    Beat,
+    /// Begin to drain. Another process goes on with the sockets of these listeners.
+    Drain(Drain, Arc<[ListenerKey]>),
     /// Close everything now.
     Stop,
 }
@@ -50,10 +64,18 @@ pub struct Handed {
     pub(super) listener: usize,
 }
 
+/// For a ready connection of a cluster. Dropped without an answer, it is a no.
+#[derive(Debug)]
+pub struct Ask {
+    pub(super) cluster: ClusterKey,
+    pub(super) answer: oneshot::Sender<Ready<Parcel>>,
+}
+
 /// The mailbox of one worker, shared with everybody.
 #[derive(Debug)]
 pub struct Mailbox {
     sockets: ArrayQueue<Box<Handed>>,
+    asks: ArrayQueue<Ask>,
     /// Without a bound, so that none is lost: control gives few, and waits for nobody.
     orders: SegQueue<Order>,
     arrived: Notify,
@@ -61,8 +83,12 @@ pub struct Mailbox {
 
 impl Mailbox {
     pub fn new() -> Arc<Self> {
-        let sockets = ArrayQueue::new(SOCKETS_MAX);
-        Arc::new(Self { sockets, orders: SegQueue::new(), arrived: Notify::new() })
+        Arc::new(Self {
+            sockets: ArrayQueue::new(SOCKETS_MAX),
+            asks: ArrayQueue::new(ASKS_MAX),
+            orders: SegQueue::new(),
+            arrived: Notify::new(),
+        })
     }
 
     /// # Errors
@@ -71,6 +97,15 @@ impl Mailbox {
         self.sockets.push(handed)?;
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// False where too many ask already.
+    pub(super) fn ask(&self, ask: Ask) -> bool {
+        let is_asked = self.asks.push(ask).is_ok();
+        if is_asked {
+            self.arrived.notify_one();
+        }
+        is_asked
     }
 
     pub fn order(&self, order: Order) {
@@ -84,10 +119,14 @@ impl Mailbox {
     }
 
     /// Waits for the next mail.
-    pub(super) async fn receive(&self) -> Mail {
+    pub async fn receive(&self) -> Mail {
         loop {
             if let Some(order) = self.orders.pop() {
                 return Mail::Order(order);
+            }
+            // Before sockets: an answer takes microseconds, and a client waits for it.
+            if let Some(ask) = self.asks.pop() {
+                return Mail::Ask(ask);
             }
             if let Some(handed) = self.sockets.pop() {
                 return Mail::Socket(handed);

@@ -6,6 +6,7 @@
 
 mod accept;
 mod announce;
+mod census;
 mod connection;
 mod counters;
 mod endpoints;
@@ -14,6 +15,7 @@ mod flow;
 mod generation;
 mod handshake;
 mod hello;
+mod histogram;
 mod limits;
 mod listening;
 mod mailbox;
@@ -33,16 +35,19 @@ mod socket;
 pub mod sources;
 mod spliced;
 mod stream;
+mod tally;
 mod thread;
 mod timers;
 mod upstream;
 
+pub use self::census::{Listed, Listing, Phase, Row};
 pub use self::counters::{
     AnchorCounters, ChainCounters, ClusterCounters, Counter, EndpointCounters, Gauge,
     HandshakeCounters, ListenerCounters, WorkerCounters,
 };
 pub use self::endpoints::{Directory, EndpointHealth, Endpoints, Member};
-pub use self::mailbox::{Handed, Mail, Mailbox, Order};
+pub use self::histogram::Histogram;
+pub use self::mailbox::{Ask, Handed, Mail, Mailbox, Order};
 pub use self::report::{Ending, Report, UpstreamReport};
 pub use self::series::{
     AnchorName, AnchorSeries, ChainName, ChainSeries, ClusterSeries, CounterTable, EndpointSeries,
@@ -59,6 +64,7 @@ use std::time::Instant;
 
 use crossbeam::channel::Sender;
 
+use self::census::Census;
 use self::generation::Generation;
 use self::listening::Listening;
 use self::roster::Roster;
@@ -106,6 +112,7 @@ pub(crate) struct Worker {
     pipes: PipePool,
     timers: Rc<Timers>,
     roster: Rc<Roster>,
+    census: Census,
     pressure: Cell<Pressure>,
     drain: Cell<Option<Drain>>,
     handoff: Cell<Handoff>,

@@ -27,7 +27,7 @@ impl Connection {
     /// When there is no header, or one that cannot be read.
     pub(super) async fn read_proxy_header(&mut self, entrance: &Entrance) -> Result<(), Refusal> {
         let from = &entrance.plan().proxied_from;
-        if !from.iter().any(|prefix| prefix.contains(self.source.ip())) {
+        if !from.iter().any(|prefix| prefix.contains(self.card.source.get().ip())) {
             return Ok(());
         }
         loop {
@@ -50,17 +50,17 @@ impl Connection {
                     self.came_through(header);
                     return Ok(());
                 }
-                Read::Reject(broken) => return Err(refused(broken, self.source)),
+                Read::Reject(broken) => return Err(refused(broken, self.card.source.get())),
             }
         }
     }
 
     fn came_through(&mut self, header: Header) {
         self.down.consume(&self.worker, header.bytes);
-        let by = self.source;
+        let by = self.card.source.get();
         let destination = match header.origin {
             Origin::Client { source, destination } => {
-                self.source = canonical(source);
+                self.card.source.set(canonical(source));
                 Some(canonical(destination))
             }
             Origin::Sender | Origin::Unknown => None,

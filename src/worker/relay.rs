@@ -18,6 +18,7 @@ use super::roster::{DrainPhase, Place};
 use super::scratch::Scratch;
 use super::spliced::Splices;
 use super::stream;
+use super::tally::Tally;
 use super::timers::Alarm;
 use crate::core::drain::Wish as Leave;
 use crate::core::refusal::{Reason, Refusal};
@@ -41,6 +42,7 @@ pub(super) struct Session<'a> {
     alarm: Alarm,
     place: Place,
     review: Review<'a>,
+    tally: Tally<'a>,
     /// When this connection's turn in a drain comes.
     drain_at: Option<Instant>,
     last_moved: Instant,
@@ -76,21 +78,22 @@ impl<'a> Session<'a> {
     /// `ready`: the upstream connection was made ahead of need.
     pub(super) fn new(
         worker: &Rc<Worker>,
-        down: &'a mut Leg,
-        up: &'a mut Leg,
+        legs: Legs<'a>,
         ready: bool,
         limits: Limits,
         review: Review<'a>,
+        tally: Tally<'a>,
     ) -> Self {
         let now = clock::now();
         Self {
             worker: Rc::clone(worker),
-            legs: Legs { down, up },
+            legs,
             relay: Relay::new(limits, now),
             splices: Splices::default(),
             alarm: Alarm::new(&worker.timers),
             place: worker.roster.enter(),
             review,
+            tally,
             drain_at: None,
             last_moved: now,
             replaceable: ready,
@@ -346,6 +349,7 @@ impl<'a> Session<'a> {
             let passed = translate(source, to, scratch, at..filled, now);
             at += passed.transfer.consumed;
             let payload = passed.transfer.payload;
+            self.tally.moved(from, source.received, payload, now);
             source.received += payload;
             if payload > 0 {
                 self.replaceable = false;
@@ -411,7 +415,9 @@ impl<'a> Session<'a> {
                 Turn::Moved
             }
             Poll::Ready(Ok(passed)) => {
-                source.received += passed.received as u64;
+                let payload = passed.received as u64;
+                self.tally.moved(from, source.received, payload, now);
+                source.received += payload;
                 self.last_moved = now;
                 self.relay.moved(from, passed.queued, now);
                 if let Some(error) = passed.refused {

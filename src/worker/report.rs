@@ -25,9 +25,9 @@ pub struct Report {
     /// Who connected, where a PROXY header was required and sent.
     pub proxy: Option<SocketAddr>,
     pub local: Option<SocketAddr>,
-    pub server_name: Option<Box<str>>,
+    pub server_name: Option<Arc<str>>,
     pub chain: Option<Arc<str>>,
-    pub client: Option<Box<ClientFacts>>,
+    pub client: Option<Arc<ClientFacts>>,
     pub marks: Marks,
     /// Where the chain's bytes go; known as soon as the chain is.
     pub cluster: Option<Arc<str>>,

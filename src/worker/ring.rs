@@ -2,7 +2,7 @@
 //!
 //! The kernel is never given memory: what is submitted are polls and cancellations, which hold a
 //! descriptor and no address. So nothing that is dropped, and no order of completions, can let it
-//! write where another connection reads (docs/adr/0009-io-uring-for-readiness.md has the numbers).
+//! write where another connection reads (docs/adr/0011-io-uring-for-readiness.md has the numbers).
 //! `socket` is who uses it.
 
 use std::io;
@@ -62,14 +62,15 @@ impl RingSocket {
         connecting
     }
 
-    /// The descriptor, for whom nothing was asked about.
+    /// The descriptor, for another runtime; another one of the same socket where the kernel was asked
+    /// about this one, which its answer closes.
     ///
     /// # Errors
-    /// Something is in flight.
+    /// There are no more descriptors.
     pub(super) fn release(self) -> io::Result<OwnedFd> {
         let socket = Rc::clone(&self.socket);
         drop(self);
-        Rc::try_unwrap(socket).map_err(|_in_flight| io::ErrorKind::ResourceBusy.into())
+        Rc::try_unwrap(socket).or_else(|asked| asked.try_clone())
     }
 
     /// The next receive is to look for itself, even if it was never asked about.
@@ -343,13 +344,24 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_asked_about_is_not_released() {
-        on_ring(|mut socket, _peer| async move {
+    fn a_socket_that_was_asked_about_is_released_under_another_number() {
+        on_ring(|mut socket, mut peer| async move {
+            let number = socket.as_fd().as_raw_fd();
             let mut context = Context::from_waker(Waker::noop());
             assert!(socket.poll_receive(&mut [0; 4], &mut context).is_pending());
-            assert_eq!(socket.release().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+            let released = socket.release().unwrap();
+            assert_ne!(released.as_raw_fd(), number);
             turn().await;
+            let mut socket = RingSocket::new(released);
+            peer.write_all(b"x").unwrap();
+            assert_eq!(receive(&mut socket, &mut [0; 4]).await.unwrap(), 1);
+            drop(socket);
+            assert_eq!(peer.read(&mut [0; 4]).unwrap(), 0, "nothing else holds it open");
         });
+    }
+
+    #[test]
+    fn a_socket_that_was_not_asked_about_is_released_as_it_is() {
         on_ring(|socket, mut peer| async move {
             let mut socket = RingSocket::new(socket.release().unwrap());
             peer.write_all(b"x").unwrap();

@@ -84,6 +84,11 @@ impl<N, C> Series<N, C> {
 }
 
 impl<N, C> Series<N, C> {
+    /// One worker's after the other's.
+    pub fn each(&self) -> impl Iterator<Item = &C> {
+        self.workers.iter().map(|counters| &**counters)
+    }
+
     /// The greatest of all workers'.
     pub fn max(&self, value: impl Fn(&C) -> u64) -> u64 {
         self.workers.iter().map(|counters| value(counters)).max().unwrap_or(0)

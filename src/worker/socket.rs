@@ -55,7 +55,7 @@ impl Socket {
         }
     }
 
-    /// The descriptor of a socket that was only accepted.
+    /// A descriptor of the socket, for another runtime.
     pub(super) fn release(self) -> io::Result<OwnedFd> {
         match self {
             Self::Epoll(stream) => stream.into_std().map(OwnedFd::from),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::census::Census;
 use super::generation::Generation;
 use super::listening::Listening;
 use super::mailbox::{Mail, Order};
@@ -43,8 +43,6 @@ pub struct Spawn {
     pub peers: Arc<[Peer]>,
     /// The same for all workers.
     pub sources: Arc<Sources>,
-    /// Listening sockets of its own, one a listener.
-    pub sockets: Vec<(ListenerKey, TcpListener)>,
     pub reports: Option<Sender<Report>>,
     /// Seed of balancing and jitter; any number.
     pub seed: u64,
@@ -65,7 +63,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Resets are done in the time that it takes to poll each session once; handshakes are not waited for.
 const CUT_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Starts the thread; it serves until it is told to drain or to stop.
+/// Starts the thread. It accepts on what it is told to, until it is told to drain or to stop.
 ///
 /// # Errors
 /// The system gives no thread.
@@ -96,6 +94,7 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
+    counters.thread.set_to(thread::id());
     let report_limit = report_limit(&spawn.snapshot, spawn.peers.len());
     let worker = Rc::new(Worker {
         index: spawn.index,
@@ -113,6 +112,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         pipes: PipePool::default(),
         timers: Timers::new(now),
         roster: Rc::new(Roster::default()),
+        census: Census::default(),
         pressure: Cell::new(Pressure::default()),
         drain: Cell::new(None),
         handoff: Cell::new(Handoff::default()),
@@ -125,7 +125,6 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     for cluster in worker.generation().clusters() {
         upstream::keep_ready(&worker, cluster);
     }
-    reload::listen(&worker, spawn.sockets);
     // A worker without its timers or with a deaf listener must not look like one that serves: its
     // thread ends, control notices, and the process makes room for a new one.
     let drain = tokio::select! {
@@ -133,9 +132,9 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         Some(_) = timers.join_next() => return Err(lost("its timers")),
         () = worker.listening.loss() => return Err(lost("a listening socket")),
     };
-    let Some(drain) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
+    let Some((drain, passed_on)) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
     tokio::select! {
-        ended = end(&worker, drain) => Ok(ended),
+        ended = end(&worker, drain, &passed_on) => Ok(ended),
         None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
         Some(_) = timers.join_next() => Err(lost("its timers")),
     }
@@ -154,11 +153,12 @@ fn lost(what: &str) -> io::Error {
 }
 
 /// Takes deliveries until control says that it is time to go. `None`: at once.
-async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
+async fn read_mail(worker: &Rc<Worker>) -> Option<(Drain, Arc<[ListenerKey]>)> {
     let mailbox = Arc::clone(&worker.peers[worker.index].mailbox);
     loop {
         match mailbox.receive().await {
             Mail::Socket(handed) => accept::begin_handed(worker, *handed),
+            Mail::Ask(ask) => upstream::answer(worker, ask),
             Mail::Order(Order::Take(snapshot, sockets)) => {
                 reload::take(worker, snapshot);
                 reload::listen(worker, sockets);
@@ -166,13 +166,13 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
             Mail::Order(Order::Look) => {
                 worker.generation().clusters().iter().for_each(|cluster| cluster.look());
             }
+            Mail::Order(Order::List(listing)) => worker.census.tell(*listing, clock::now()),
             Mail::Order(Order::Memory(pressure)) => memory::press(worker, pressure),
-            Mail::Order(Order::Drain(from)) => {
-                let plan = worker.generation().snapshot.plan.runtime.drain;
+            Mail::Order(Order::Beat) => worker.counters.beats.increment(),
+            Mail::Order(Order::Drain(drain, passed_on)) => {
                 if worker.drain.get().is_none() {
-                    let drain = Drain::new(from, plan.grace, plan.spread, plan.deadline);
                     worker.drain.set(Some(drain));
-                    return Some(drain);
+                    return Some((drain, passed_on));
                 }
             }
             Mail::Order(Order::Stop) => return None,
@@ -181,9 +181,9 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<Drain> {
 }
 
 /// Grace, then no new connections; sessions end one by one; what is left at the deadline is cut.
-async fn end(worker: &Rc<Worker>, drain: Drain) -> Ended {
+async fn end(worker: &Rc<Worker>, drain: Drain, passed_on: &[ListenerKey]) -> Ended {
     worker.timers.sleep_until(drain.accept_until()).await;
-    worker.listening.close().await;
+    worker.listening.close(&worker.generation(), passed_on).await;
     for cluster in worker.generation().clusters() {
         cluster.retire();
     }

@@ -10,6 +10,7 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod admin_page;
 mod curl;
 mod database;
 mod front;
@@ -23,6 +24,7 @@ mod openssl;
 mod postgres;
 mod probes;
 mod program;
+mod prometheus;
 mod proxy_protocol;
 mod psql;
 mod python;

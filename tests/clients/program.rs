@@ -169,9 +169,17 @@ impl Running {
     ///
     /// # Panics
     /// When it has not ended within `PATIENCE`.
-    pub(crate) fn finish(mut self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
+        self.finish_within(PATIENCE)
+    }
+
+    /// As `finish`, for a program that takes longer.
+    ///
+    /// # Panics
+    /// When it has not ended within `limit`.
+    pub(crate) fn finish_within(mut self, limit: Duration) -> Finished {
         drop(self.stdin.take());
-        assert!(self.ends_within(PATIENCE), "{} does not end:\n{}", self.name, self.text());
+        assert!(self.ends_within(limit), "{} does not end:\n{}", self.name, self.text());
         let status = self.child.wait().expect("our child");
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader does not panic");

@@ -11,7 +11,7 @@ use portcullis_kit::{
 };
 use rustls::AlertDescription;
 
-use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME, closed_port};
+use crate::support::{BlackHole, ClosedPort, Config, NAME, Pki, UPSTREAM_NAME};
 
 /// Mutual TLS with clients, plain TCP to these endpoints, each as it is written in the list.
 fn over(pki: &Pki, endpoints: &str, keys: &str) -> Gateway {
@@ -131,8 +131,8 @@ fn clients_of_one_name_meet_at_one_endpoint() {
 fn an_endpoint_that_is_down_costs_its_own_clients_a_dial_and_nobody_else() {
     let pki = Pki::new();
     let all = servers::<3>();
-    let down = closed_port();
-    let endpoints = format!("\"{down}\", {}", list(&all));
+    let down = ClosedPort::new();
+    let endpoints = format!("\"{}\", {}", down.address, list(&all));
     let gateway = over(&pki, &endpoints, "balance = \"maglev\"\nhash_by = \"client\"");
     for at in 0..12 {
         let client = pki.ca.client(&ClientSpec::new(&format!("client {at}")));
@@ -141,7 +141,7 @@ fn an_endpoint_that_is_down_costs_its_own_clients_a_dial_and_nobody_else() {
     let metrics = gateway.settled();
     assert_eq!(metrics.sum("portcullis_sessions_total", &[]), 12);
     let failures = metrics.sum("portcullis_endpoint_dial_failures_total", &[]);
-    assert_eq!(failures, dials(&metrics, down));
+    assert_eq!(failures, dials(&metrics, down.address));
 }
 
 #[test]
@@ -298,8 +298,8 @@ fn an_endpoint_that_refuses_is_left_alone_and_tried_again_later() {
 #[test]
 fn the_only_endpoint_is_dialled_though_it_fails() {
     let pki = Pki::new();
-    let nobody = closed_port();
-    let endpoints = format!("\"{nobody}\"");
+    let nobody = ClosedPort::new();
+    let endpoints = format!("\"{}\"", nobody.address);
     let keys = "ejection = { failures = 1, percent_max = 100 }\nconnect = { attempts = 2 }";
     let gateway = over(&pki, &endpoints, keys);
     for _ in 0..2 {
@@ -308,7 +308,7 @@ fn the_only_endpoint_is_dialled_though_it_fails() {
     }
     let metrics = gateway.settled();
     assert_eq!(metrics.refusals("upstream_connect"), 2);
-    assert_eq!(dials(&metrics, nobody), 4);
+    assert_eq!(dials(&metrics, nobody.address), 4);
     assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 1);
 }
 

@@ -9,7 +9,7 @@ use portcullis_kit::{
     eventually, read_to_end, round_trip,
 };
 
-use crate::support::{BlackHole, Config, Pki, UPSTREAM_NAME, closed_port};
+use crate::support::{BlackHole, ClosedPort, Config, Pki, UPSTREAM_NAME};
 
 /// `health` of this kind, often enough for a test.
 fn health(keys: &str) -> String {
@@ -58,7 +58,8 @@ fn use_once(mut stream: TlsStream) {
 fn an_endpoint_that_is_down_gets_no_client_until_it_is_up_again() {
     let pki = Pki::new();
     let upstream = PlainEcho::start();
-    let flapping = closed_port();
+    let closed = ClosedPort::new();
+    let flapping = closed.address;
     let gateway = config(&pki, &[flapping, upstream.address()], &health("type = \"tcp\"")).start();
     found(&gateway, flapping, false);
     let line = gateway.wait_log(&["unhealthy", &flapping.to_string()]);
@@ -70,7 +71,7 @@ fn an_endpoint_that_is_down_gets_no_client_until_it_is_up_again() {
     let metrics = gateway.settled();
     assert_eq!(of(&metrics, "portcullis_endpoint_dials_total", flapping), before);
     // Probes come and go there, and then a client, who sends.
-    let back = TcpListener::bind(flapping).unwrap();
+    let back = closed.open();
     let (says, came) = mpsc::channel();
     thread::spawn(move || {
         for socket in back.incoming() {
@@ -188,7 +189,8 @@ fn ready_connections_to_an_endpoint_that_became_unhealthy_are_closed() {
 #[test]
 fn what_is_known_of_an_endpoint_outlives_a_reload() {
     let pki = Pki::new();
-    let (nobody, upstream) = (closed_port(), PlainEcho::start());
+    let (closed, upstream) = (ClosedPort::new(), PlainEcho::start());
+    let nobody = closed.address;
     let endpoints = [nobody, upstream.address()];
     let probes = health("type = \"tcp\"");
     let gateway = config(&pki, &endpoints, &probes).start();

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, Scripted, TlsStream, close_write, connect_plain, connect_tls,
-    eventually, monotonic_now, read_to_end, round_trip, within,
+    eventually, handshake, monotonic_now, read_to_end, round_trip, within,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -113,11 +115,15 @@ fn draining_ends_idle_sessions_politely_within_the_spread() {
     held.iter_mut().for_each(talk);
     let began = monotonic_now();
     gateway.signal(Signal::TERM);
-    for mut stream in held {
-        // close_notify, not a cut.
-        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
-        close_write(&mut stream).unwrap();
-    }
+    // Each answers at once, whichever comes first: one that does not within two seconds is cut.
+    let clients = held.into_iter().map(|mut stream| {
+        thread::spawn(move || {
+            // close_notify, not a cut.
+            assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+            close_write(&mut stream).unwrap();
+        })
+    });
+    clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
     println!("six idle sessions drained in {:?}", began.elapsed());
     let log = gateway.access_log();
@@ -198,35 +204,57 @@ fn a_second_signal_ends_everything_at_once() {
     }
 }
 
-#[test] // threat 37
-fn signals_that_are_not_available_are_answered_and_change_nothing() {
-    let (pki, echoes) = (Pki::new(), PlainEcho::start());
-    let drain = r#"{ grace = "60s", spread = "0s", deadline = "120s" }"#;
-    let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
-    let mut stream = pki.connect(&gateway);
-    let names = [
-        (Signal::USR1, "SIGUSR1", "reopening logs"),
-        (Signal::USR2, "SIGUSR2", "upgrade in place"),
-    ];
-    let answered = |times: usize| {
-        for (signal, name, what) in names {
-            gateway.signal(signal);
-            let line = format!("{name} changed nothing: {what} is not available yet");
-            eventually(PATIENCE, &line, || {
-                (gateway.other_output().matches(&line).count() == times).then_some(())
-            });
-        }
+#[test]
+fn the_access_log_is_opened_anew_when_its_file_was_renamed() {
+    let (pki, echoes, directory) = (Pki::new(), PlainEcho::start(), TempDir::new().unwrap());
+    let logs = directory.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let (file, rotated) = (logs.join("access"), logs.join("access.1"));
+    let tables = format!("[access_log]\npath = \"{}\"", file.display());
+    let mut gateway = mutual(Config::new(1).table(&tables), &pki, &echoes);
+    let lines = |path: &Path| fs::read_to_string(path).unwrap_or_default().lines().count();
+    let session = |written: &Path, count| {
+        let mut stream = pki.connect(&gateway);
+        talk(&mut stream);
+        close_write(&mut stream).unwrap();
+        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+        eventually(PATIENCE, "the line", || (lines(written) == count).then_some(()));
     };
-    answered(1);
-    assert_eq!(gateway.admin_get("/readyz").0, 200);
-    talk(&mut stream);
+    session(&file, 1);
+    fs::rename(&file, &rotated).unwrap();
+    session(&rotated, 2);
+    gateway.signal(Signal::USR1);
+    gateway.wait_log(&["the access log was opened anew"]);
+    session(&file, 1);
+    // Where it cannot be opened the log goes on as it was.
+    fs::rename(&logs, directory.path().join("moved")).unwrap();
+    let moved = directory.path().join("moved/access");
+    gateway.signal(Signal::USR1);
+    gateway.wait_log(&["ERROR", "could not be opened anew", "written on"]);
+    session(&moved, 2);
+    assert_eq!((lines(&moved), lines(&directory.path().join("moved/access.1"))), (2, 2));
     gateway.signal(Signal::TERM);
-    not_ready(&gateway);
-    // Not a second signal to end: the drain goes on, and the session with it.
-    answered(2);
-    talk(&mut stream);
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
+}
+
+#[test] // threat 37
+fn who_waits_in_a_queue_when_the_drain_begins_is_served() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let drain = r#"{ grace = "0s", spread = "5s", deadline = "15s" }"#;
+    let mut gateway = mutual(Config::with_drain(1, drain), &pki, &echoes);
+    // The process stands still: what comes now waits in the queue, and so does the signal.
+    gateway.signal(Signal::STOP);
+    let waiting: Vec<_> = (0..20).map(|_| connect_plain(gateway.addr("edge")).unwrap()).collect();
     gateway.signal(Signal::TERM);
-    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+    gateway.signal(Signal::CONT);
+    let client = pki.client().build();
+    for socket in waiting {
+        let mut stream = handshake(socket, NAME, &client).unwrap();
+        talk(&mut stream);
+        close_write(&mut stream).unwrap();
+        assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+    }
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
 }
 
 #[test] // threat 43

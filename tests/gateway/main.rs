@@ -9,14 +9,17 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod admin;
 mod certificates;
 mod cluster;
 mod commands;
+mod confinement;
 mod dns;
 mod drivers;
 mod ends;
 mod explain;
 mod health;
+mod health_command;
 mod hello;
 mod life;
 mod limits;
@@ -33,7 +36,10 @@ mod relay;
 mod reload;
 mod reload_files;
 mod samples;
+mod soak;
 mod stek;
+mod supervised;
 mod support;
 mod termination;
+mod upgrade;
 mod upstream;

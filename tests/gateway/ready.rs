@@ -1,17 +1,17 @@
-//! Connections made ahead of need: taken, replaced when they died, and used by one client only.
+//! Connections made ahead of need: taken, replaced when they died, given to other workers, and used by
+//! one client only.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, close_write, eventually, read_to_end,
-    round_trip,
+    Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, read_to_end, round_trip,
 };
 
-use crate::support::{Config, Pki};
+use crate::support::{ClosedPort, Config, Pki};
 
 const POOL: &str = "pool = { ready_min = 3, ready_max = 3 }";
 
@@ -55,9 +55,8 @@ fn clients_take_connections_that_were_made_ahead_of_need() {
 #[test] // threat 28
 fn an_outage_is_in_the_log_once_before_a_client_meets_it() {
     let pki = Pki::new();
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let closed = ClosedPort::new();
+    let address = closed.address;
     let gateway = Config::new(1)
         .listener("edge", "")
         .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
@@ -231,20 +230,131 @@ fn a_ready_connection_that_dies_before_the_clients_first_byte_is_replaced() {
 #[test]
 fn an_upstream_that_comes_back_is_dialled_ahead_again() {
     let pki = Pki::new();
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = held.local_addr().unwrap();
-    drop(held);
+    let closed = ClosedPort::new();
     let gateway = Config::new(1)
         .listener("edge", "")
         .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
         .mutual(&pki, "")
-        .cluster("app", &[address, PlainEcho::start().address()], POOL)
+        .cluster("app", &[closed.address], POOL)
         .start();
     eventually(PATIENCE, "a dial that failed", || {
         let failures = gateway.metrics().sum("portcullis_upstream_dial_failures_total", &[]);
         (failures >= 1).then_some(())
     });
-    let _listener = TcpListener::bind(address).unwrap();
+    let _listener = closed.open();
     ready(&gateway, 3);
     gateway.settled();
+}
+
+/// What stands before an upstream and lets new connections through, or not.
+struct Gate {
+    address: SocketAddr,
+    door: Arc<(Mutex<Door>, Condvar)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Who comes waits until it is open.
+    Closed,
+    /// Who comes is reset.
+    Forbidden,
+}
+
+impl Gate {
+    fn before(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let door = Arc::new((Mutex::new(Door::Open), Condvar::new()));
+        let guarded = Arc::clone(&door);
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (socket, door) = (socket.unwrap(), Arc::clone(&guarded));
+                thread::spawn(move || pass(socket, &door, upstream));
+            }
+        });
+        Self { address, door }
+    }
+
+    fn set(&self, door: Door) {
+        *self.door.0.lock().unwrap() = door;
+        self.door.1.notify_all();
+    }
+}
+
+fn pass(socket: TcpStream, door: &(Mutex<Door>, Condvar), upstream: SocketAddr) {
+    let (state, changed) = door;
+    let found = changed.wait_while(state.lock().unwrap(), |door| *door == Door::Closed).unwrap();
+    if *found == Door::Forbidden {
+        return portcullis_kit::reset(socket);
+    }
+    drop(found);
+    let there = TcpStream::connect(upstream).unwrap();
+    let (mut from, mut to) = (socket.try_clone().unwrap(), there.try_clone().unwrap());
+    let forth = thread::spawn(move || {
+        drop(std::io::copy(&mut from, &mut to));
+        drop(to.shutdown(std::net::Shutdown::Write));
+    });
+    let (mut from, mut to) = (there, socket);
+    drop(std::io::copy(&mut from, &mut to));
+    drop(to.shutdown(std::net::Shutdown::Write));
+    forth.join().unwrap();
+}
+
+/// Four ready connections on two workers, four clients one after another, and no way to a fifth: all are
+/// served, wherever the kernel puts them.
+fn four_clients_of_four_connections(door: Door) {
+    let pki = Pki::new();
+    let upstream = TlsEcho::start(ServerTls::new(&pki.upstream).build());
+    let gate = Gate::before(upstream.address());
+    let gateway = Config::new(2)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(&pki, "")
+        .upstream("db", "")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", &[gate.address], "tls = \"db\"\npool = { ready_min = 2, ready_max = 2 }")
+        .start();
+    let mut clients = 0;
+    // In three of eight rounds the kernel happens to give each worker as many as it has.
+    for _ in 0..60 {
+        gate.set(Door::Open);
+        ready(&gateway, 4);
+        gate.set(door);
+        for _ in 0..4 {
+            let mut stream = pki.connect(&gateway);
+            assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello");
+            close_write(&mut stream).unwrap();
+            assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+            clients += 1;
+        }
+        if gateway.metrics().sum("portcullis_upstream_ready_stolen_total", &[]) > 0 {
+            break;
+        }
+    }
+    gate.set(Door::Open);
+    ready(&gateway, 4);
+    let metrics = gateway.settled();
+    let stolen = metrics.sum("portcullis_upstream_ready_stolen_total", &[]);
+    let hits = metrics.sum("portcullis_upstream_ready_hits_total", &[]);
+    assert!(stolen > 0, "no worker was ever without one");
+    assert_eq!(hits + stolen, clients);
+    assert_eq!(metrics.sum("portcullis_upstream_ready_misses_total", &[]), 0);
+    assert!(gateway.access_log().iter().all(|line| line["upstream_ready"] == true));
+    // Each is counted where it is: once no dial is on its way, those that are ready are all that are open.
+    eventually(PATIENCE, "the counts of what is open", || {
+        let metrics = gateway.metrics();
+        let open = ["portcullis_upstream_active", "portcullis_endpoint_active"];
+        (open.map(|gauge| metrics.sum(gauge, &[])) == [4, 4]).then_some(())
+    });
+}
+
+#[test]
+fn a_worker_that_has_none_ready_takes_one_of_another_while_its_dial_hangs() {
+    four_clients_of_four_connections(Door::Closed);
+}
+
+#[test]
+fn a_worker_that_has_none_ready_takes_one_of_another_when_its_dial_fails() {
+    four_clients_of_four_connections(Door::Forbidden);
 }

@@ -233,7 +233,7 @@ fn unsound_key_files_are_told_with_all_else_that_is_wrong() {
     let fleet = Fleet::new();
     fleet.stek("stek init", "stek.root");
     let path = fleet.path("stek.root");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let gone = fleet.path("gone.crt");
     let ca = fleet.pki.ca.ca_path().display().to_string();
     let config = fleet.config(&root(&path)).to_string().replace(&ca, gone.to_str().unwrap());
@@ -243,7 +243,7 @@ fn unsound_key_files_are_told_with_all_else_that_is_wrong() {
         let (ok, said) = portcullis(command, &file);
         assert!(!ok);
         assert!(said.contains("session_tickets.source.root: "), "{said}");
-        assert!(said.contains("has mode 0640") && said.contains("chmod 0600"), "{said}");
+        assert!(said.contains("has mode 0644") && said.contains("chmod 0600"), "{said}");
         assert!(said.contains("gone.crt") && said.contains("2 problems found"), "{said}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use portcullis_kit::{Authority, ClientSpec, ClientTls, Gateway, Identity, TlsStream, connect_tls};
 
@@ -150,9 +151,46 @@ pub(crate) fn assert_same(left: &[u8], right: &[u8], what: &str) {
     }
 }
 
-/// A port on which nobody listens, as far as anybody can know.
-pub(crate) fn closed_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// A port that refuses connections and is kept for a test meanwhile: a socket that is bound and does not
+/// listen. One that is only found free is somebody else's a moment later, a client's on its way out most
+/// often.
+pub(crate) struct ClosedPort {
+    pub(crate) address: SocketAddr,
+    socket: socket2::Socket,
+}
+
+impl ClosedPort {
+    pub(crate) fn new() -> Self {
+        let (socket, address) = bound();
+        Self { address, socket }
+    }
+
+    /// From now on it accepts.
+    pub(crate) fn open(self) -> TcpListener {
+        self.socket.listen(128).unwrap();
+        self.socket.into()
+    }
+}
+
+/// An address that is about to be listened on: free now, and not among the ports that the system gives out
+/// by itself, so that nobody takes it meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = 20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+}
+
+/// A socket of 127.0.0.1 with a port of its own.
+fn bound() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
@@ -164,11 +202,8 @@ pub(crate) struct BlackHole {
 
 impl BlackHole {
     pub(crate) fn new() -> Self {
-        let listener =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let (listener, address) = bound();
         listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
         let limit = std::time::Duration::from_millis(200);
         while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {

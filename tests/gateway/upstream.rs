@@ -11,7 +11,7 @@ use portcullis_kit::{
 use rustls::AlertDescription;
 use serde_json::Value;
 
-use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME, closed_port};
+use crate::support::{BlackHole, ClosedPort, Config, NAME, Pki, UPSTREAM_NAME};
 
 fn plain(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
     Config::new(1)
@@ -56,7 +56,8 @@ fn use_once(mut stream: TlsStream) {
 #[test] // threat 28
 fn an_upstream_that_refuses_is_named_and_its_client_gets_an_alert() {
     let pki = Pki::new();
-    let nobody = closed_port();
+    let closed = ClosedPort::new();
+    let nobody = closed.address;
     for client in [pki.client().only_tls13(), pki.client().only_tls12()] {
         let gateway = plain(&pki, &[nobody], "connect = { attempts = 3 }");
         let line = unserved(&gateway, client);
@@ -131,7 +132,8 @@ fn attempts_go_on_to_the_next_endpoint() {
     let pki = Pki::new();
     let upstream = PlainEcho::start();
     for balance in ["round_robin", "least_connections"] {
-        let endpoints = [closed_port(), upstream.address(), closed_port()];
+        let closed = [ClosedPort::new(), ClosedPort::new()];
+        let endpoints = [closed[0].address, upstream.address(), closed[1].address];
         let gateway = plain(&pki, &endpoints, &format!("balance = \"{balance}\""));
         for _ in 0..6 {
             use_once(pki.connect(&gateway));

@@ -59,13 +59,17 @@ impl World {
             chains: Vec::new(),
         };
         let plan = Plan {
+            digest: [0; 32],
             runtime: Runtime {
                 io: Io::Epoll,
                 io_at: None,
                 watch: false,
                 resolvers: Vec::new(),
+                account: None,
+                sandbox: Sandbox::Auto,
                 workers: Workers::Auto,
                 drain: Drain { grace: seconds(0), spread: seconds(0), deadline: seconds(1) },
+                upgrade_deadline: seconds(1),
             },
             limits: Limits {
                 connections: None,

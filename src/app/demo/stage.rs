@@ -134,7 +134,7 @@ impl Stage {
     }
 
     /// Ends everything; the folder stays if it is to be kept.
-    pub(crate) fn strike(self, keep: bool) {
+    pub(crate) fn strike(mut self, keep: bool) {
         self.gateway.stop();
         if keep {
             // From here on it is the user's folder.

@@ -4,6 +4,7 @@
 //! `core::reload` says when, `gateway` makes it live, `worker::reload` is what a worker does with it.
 //! Next: `watch` and `files`.
 
+mod changes;
 mod files;
 mod watch;
 
@@ -11,14 +12,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::files::{Files, Fingerprint, Reading, read};
 use self::watch::Watch;
+pub use self::watch::{Ways, ways};
+use super::confinement::Confinement;
 use super::gateway::{Gateway, Loader, Prepared, StartError};
-use super::upkeep;
-use crate::config::error::Problem;
-use crate::config::plan::{AccessLogSink, AdminAddress, Io, LogFormat, Plan, Workers};
+use super::{orders, upkeep};
+use crate::admin::Told;
+use crate::config::error::{Location, Problem};
+use crate::config::plan::{AccessLogSink, AdminAddress, Io, LogFormat, Plan, Sandbox, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
 use crate::sys::clock;
 use crate::telemetry::log::LogVolume;
@@ -36,7 +42,12 @@ pub struct Reloads {
     /// Of what was told to be wrong, and need not be told again until it changes.
     told: Option<Fingerprint>,
     fixed: Fixed,
+    /// What the process may read.
+    confinement: Arc<Confinement>,
     loading: Option<JoinHandle<Loaded>>,
+    /// Who asked for the load that comes next, and for the one that runs, and waits for its result.
+    asking: Vec<oneshot::Sender<Told>>,
+    answering: Vec<oneshot::Sender<Told>>,
     counts: Arc<ReloadCounts>,
     volume: LogVolume,
 }
@@ -46,6 +57,16 @@ pub struct Reloads {
 pub enum Work {
     Due,
     Loaded(Result<Loaded, JoinError>),
+}
+
+/// What `act` has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A load has begun that somebody asked for.
+    Asked,
+    /// A load is over, well or not.
+    Over,
+    Other,
 }
 
 /// What came of loading.
@@ -74,6 +95,8 @@ struct Fixed {
     admin: Option<AdminAddress>,
     access_log: (AccessLogSink, LogFormat),
     log_format: LogFormat,
+    account: Option<(String, Option<String>)>,
+    sandbox: Sandbox,
 }
 
 impl Reloads {
@@ -93,7 +116,10 @@ impl Reloads {
             fingerprint,
             told: None,
             fixed: Fixed::of(plan),
+            confinement: Arc::default(),
             loading: None,
+            asking: Vec::new(),
+            answering: Vec::new(),
             counts,
             volume,
         };
@@ -101,9 +127,28 @@ impl Reloads {
         reloads
     }
 
+    /// For a process that may read no more than this.
+    #[must_use]
+    pub fn within(mut self, confinement: Confinement) -> Self {
+        self.confinement = Arc::new(confinement);
+        self
+    }
+
     /// Somebody wants the configuration loaded now.
     pub fn ask(&mut self) {
         self.schedule.ask();
+    }
+
+    /// Tells whoever waits that nothing is loaded any more.
+    pub fn dismiss(&mut self) {
+        self.answering.append(&mut self.asking);
+        self.answer(&Told::refused("the process drains and ends: nothing is loaded"));
+    }
+
+    /// As `ask`, for somebody who waits for what comes of it.
+    pub fn ask_for(&mut self, answer: oneshot::Sender<Told>) {
+        self.schedule.ask();
+        self.asking.push(answer);
     }
 
     /// Notes what has changed among the files. To be asked often: it costs a system call.
@@ -127,14 +172,26 @@ impl Reloads {
         }
     }
 
+    /// Whether somebody wants the configuration loaded, and nothing has been begun since.
+    pub fn is_asked(&self) -> bool {
+        self.schedule.is_asked()
+    }
+
+    /// Whether what stands in the files is known not to be what runs.
+    pub fn has_failed(&self) -> bool {
+        self.counts.has_failed()
+    }
+
     /// Does what `next` has found.
-    pub fn act(&mut self, work: Work, gateway: &mut Gateway) {
+    pub fn act(&mut self, work: Work, gateway: &mut Gateway) -> Progress {
         match work {
-            Work::Due => {
-                if let Some(cause) = self.schedule.start(clock::now()) {
+            Work::Due => match self.schedule.start(clock::now()) {
+                Some(cause) => {
                     self.begin(cause, gateway.loader());
+                    if cause == Cause::Asked { Progress::Asked } else { Progress::Other }
                 }
-            }
+                None => Progress::Other,
+            },
             Work::Loaded(loaded) => {
                 self.loading = None;
                 match loaded {
@@ -143,8 +200,11 @@ impl Reloads {
                         tracing::error!(%panic, "please report this with what stands above");
                         self.schedule.done(false, clock::now());
                         self.counts.failed();
+                        let why = "it broke off, which is a fault of portcullis: see the log";
+                        self.answer(&Told::wrong(json!({ "error": why })));
                     }
                 }
+                Progress::Over
             }
         }
     }
@@ -154,14 +214,20 @@ impl Reloads {
         let file = self.file.clone();
         let known = match cause {
             // Whoever asks gets a new generation, whatever is in the files.
-            Cause::Asked => (None, None),
+            Cause::Asked => {
+                self.answering = std::mem::take(&mut self.asking);
+                (None, None)
+            }
             Cause::Changed => (Some(self.fingerprint), self.told),
         };
-        self.loading = Some(tokio::task::spawn_blocking(move || load(&file, &loader, known)));
+        let confinement = Arc::clone(&self.confinement);
+        let load = move || load(&file, &loader, known, &confinement);
+        self.loading = Some(tokio::task::spawn_blocking(load));
     }
 
     fn finish(&mut self, loaded: Loaded, gateway: &mut Gateway) {
         let Loaded { files, fingerprint, outcome } = loaded;
+        let before = gateway.current().load_full();
         let result = match outcome {
             Outcome::Unchanged => {
                 self.counts.unchanged();
@@ -187,7 +253,8 @@ impl Reloads {
                 self.told = None;
                 self.counts.succeeded(clock::wall());
                 self.volume.set(snapshot.plan.log.level);
-                for key in self.fixed.differs(&snapshot.plan) {
+                let fixed = self.fixed.differs(&snapshot.plan);
+                for key in &fixed {
                     tracing::warn!("{key} has changed: this takes effect with the next start only");
                 }
                 for (listener, address) in &report.opened {
@@ -197,6 +264,10 @@ impl Reloads {
                     tracing::info!(%listener, "listening no more where it did");
                 }
                 tracing::info!(generation = report.generation, "configuration reloaded");
+                if !self.answering.is_empty() {
+                    let changes = changes::between(&before, &snapshot);
+                    self.answer(&orders::reloaded(&report, &fixed, &changes));
+                }
             }
             Err(error) => {
                 if next == Next::Failed {
@@ -208,7 +279,7 @@ impl Reloads {
     }
 
     /// Says what keeps a configuration from being loaded.
-    fn tell(&self, error: &StartError, next: Next, gateway: &Gateway) {
+    fn tell(&mut self, error: &StartError, next: Next, gateway: &Gateway) {
         let whole;
         let problems = match error {
             StartError::Problems(problems) => problems.as_slice(),
@@ -217,14 +288,17 @@ impl Reloads {
                 &whole
             }
         };
+        self.answer(&orders::not_reloaded(problems, gateway.current().load().generation));
         if let Next::Again(pause) = next {
             for problem in problems {
+                let problem = problem.one_line();
                 tracing::info!("not loaded yet, once more in {pause:?}: {problem}");
             }
             return;
         }
         self.counts.failed();
         for problem in problems {
+            let problem = problem.one_line();
             tracing::error!("not reloaded: {problem}");
         }
         tracing::error!(
@@ -234,14 +308,16 @@ impl Reloads {
         );
     }
 
+    fn answer(&mut self, told: &Told) {
+        for waiting in self.answering.drain(..) {
+            // Whoever asked may have gone.
+            drop(waiting.send(told.clone()));
+        }
+    }
+
     /// What has no place of its own has the whole file's.
     fn problem(&self, error: &StartError) -> Problem {
-        let at = crate::config::error::Location {
-            file: Arc::new(self.file.clone()),
-            line: 1,
-            column: 1,
-            key: Arc::from(""),
-        };
+        let at = Location::whole(&self.file);
         Problem { at, message: super::problems::chain(error), help: String::new() }
     }
 
@@ -270,9 +346,14 @@ fn load(
     file: &Path,
     loader: &Loader,
     (running, told): (Option<Fingerprint>, Option<Fingerprint>),
+    confinement: &Confinement,
 ) -> Loaded {
     let Reading { plan, files, fingerprint } = read(file);
+    let beyond = confinement.problems(file, &files);
     let outcome = match plan {
+        _ if !beyond.is_empty() && told != Some(fingerprint) => {
+            Outcome::Failed(StartError::Problems(beyond))
+        }
         Ok(_) if running == Some(fingerprint) => Outcome::Unchanged,
         _ if told == Some(fingerprint) => Outcome::Told,
         Err(problems) => Outcome::Failed(StartError::Problems(problems)),
@@ -315,12 +396,17 @@ impl Fixed {
             admin: plan.admin.as_ref().map(|admin| admin.address.clone()),
             access_log: (plan.access_log.sink.clone(), plan.access_log.format),
             log_format: plan.log.format,
+            account: plan.runtime.account.as_ref().map(|account| {
+                let group = account.group.as_ref().map(|(group, _)| group.clone());
+                (account.user.clone(), group)
+            }),
+            sandbox: plan.runtime.sandbox,
         }
     }
 
     /// The keys that `plan` has otherwise.
     fn differs(&self, plan: &Plan) -> Vec<&'static str> {
-        let Self { workers, io, admin, access_log, log_format } = Self::of(plan);
+        let Self { workers, io, admin, access_log, log_format, account, sandbox } = Self::of(plan);
         let keys = [
             ("runtime.workers", self.workers != workers),
             ("runtime.io", self.io != io),
@@ -328,6 +414,8 @@ impl Fixed {
             ("access_log.path", self.access_log.0 != access_log.0),
             ("access_log.format", self.access_log.1 != access_log.1),
             ("log.format", self.log_format != log_format),
+            ("runtime.user", self.account != account),
+            ("runtime.sandbox", self.sandbox != sandbox),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

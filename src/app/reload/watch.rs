@@ -30,6 +30,21 @@ struct Names {
     whole: BTreeSet<PathBuf>,
 }
 
+/// Where the names stand that lead to files.
+#[derive(Debug, Default)]
+pub struct Ways {
+    /// Directories that hold one of the names, or of which every entry counts; without links.
+    pub directories: BTreeSet<PathBuf>,
+    /// The names themselves, links and what is missing among them.
+    pub entries: BTreeSet<PathBuf>,
+}
+
+/// The ways to `files`, as they are now.
+pub fn ways(files: &Files) -> Ways {
+    let Names { directories, entries, whole: _ } = Names::of(files);
+    Ways { directories, entries }
+}
+
 impl Watch {
     /// Nothing is watched yet.
     pub(super) fn new() -> io::Result<Self> {

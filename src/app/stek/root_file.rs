@@ -18,7 +18,8 @@ pub(super) fn create(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Puts `text` in the place of what is in `path`. Where that is a link, the file changes that it leads
-/// to. The owner stays: a file of the gateway's that root has changed must not become root's.
+/// to. The owner stays: a file of the gateway's that root has changed must not become root's. So does the
+/// group's right to read one of root's: the gateway may have no other.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let old = fs::metadata(&path)?;
@@ -26,6 +27,9 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = staged.as_file().metadata()?;
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
         fchown(staged.as_file(), Some(old.uid()), Some(old.gid()))?;
+    }
+    if old.uid() == 0 && old.mode() & 0o077 == 0o040 {
+        staged.as_file().set_permissions(Permissions::from_mode(0o640))?;
     }
     staged.persist(&path).map_err(|error| error.error)?;
     sync_folder(&path)

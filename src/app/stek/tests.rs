@@ -1,7 +1,7 @@
 //! What `portcullis stek` writes, shows and refuses.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -174,6 +174,24 @@ fn a_rotation_comes_into_force_in_time_and_keeps_the_old_tickets() {
     let error = folder.run("rotate {}/stek.root --in 10m", NOW).unwrap_err();
     assert!(error.to_string().contains("2027-01-15T09:00:00Z"), "{error}");
     folder.run("rotate {}/stek.root --in 2h", NOW).unwrap();
+}
+
+/// The service that reads it may have no other right to it.
+#[test]
+fn a_rotation_keeps_that_the_group_reads_a_file_of_roots() {
+    let folder = Folder::new();
+    folder.run("init {}/stek.root", NOW).unwrap();
+    let path = folder.path("stek.root");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let rotated = folder.run("rotate {}/stek.root", NOW);
+    if fs::metadata(&path).unwrap().uid() == 0 {
+        rotated.unwrap();
+        assert_eq!(folder.mode("stek.root"), 0o640);
+    } else {
+        // Of everybody else it is a mistake.
+        let error = rotated.unwrap_err();
+        assert!(error.to_string().contains("has mode 0640"), "{error}");
+    }
 }
 
 #[test]

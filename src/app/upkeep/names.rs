@@ -189,12 +189,13 @@ impl Names {
             }
         };
         if step.has_changed {
-            let addresses = discovery.addresses();
-            tracing::info!(%cluster, %name, ?addresses, "the name has other addresses");
             self.directory.publish(&self.cluster, |host| {
                 known.get(host).map_or_else(Vec::new, |it| it.addresses().to_vec())
             });
             tell_all(&self.peers);
+            // Behind it: whoever reads the line may count on it.
+            let addresses = known.get(host).map_or(&[][..], |it| it.addresses());
+            tracing::info!(%cluster, %name, ?addresses, "the name has other addresses");
         }
         step.pause
     }

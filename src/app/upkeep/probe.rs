@@ -169,7 +169,8 @@ impl Peer {
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(socket::dial(address, source)?.into())?;
+    let socket = socket::dial(address, source).map_err(io::Error::other)?;
+    let stream = TcpStream::from_std(socket.into())?;
     stream.writable().await?;
     socket::take_error(&stream)?;
     Ok(stream)

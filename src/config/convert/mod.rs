@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::tls::{group_name, suite_name};
 use super::error::{Location, Problems};
 use super::node::{At, Entry, Named};
 use super::plan::{FileRef, Plan};
@@ -29,7 +30,14 @@ use super::suggest;
 use crate::core::prelude::Prelude;
 
 /// A plan, if nothing is wrong; else `None`, and at least one problem is added.
-pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> Option<Plan> {
+///
+/// `digest` is that of the files.
+pub(super) fn plan(
+    raw: &RawFile,
+    digest: [u8; 32],
+    whole: &Location,
+    problems: &mut Problems,
+) -> Option<Plan> {
     let tls = raw.tls.as_ref();
     let downstream = entries(tls.and_then(|tls| tls.value.downstream.as_ref()));
     let upstream = entries(tls.and_then(|tls| tls.value.upstream.as_ref()));
@@ -53,6 +61,7 @@ pub(super) fn plan(raw: &RawFile, whole: &Location, problems: &mut Problems) -> 
     let trusts = all(trusts, |entry| trust::trust(entry, problems));
     let clusters = all(clusters, |entry| cluster::cluster(entry, &names, problems));
     let plan = Plan {
+        digest,
         runtime: runtime?,
         limits: process::limits(raw),
         admin: admin?,

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::super::error::Problems;
 use super::super::node::At;
 use super::super::plan::{
-    AccessLog, AccessLogSink, Admin, AdminAddress, Drain, Io, Limits, Log, LogFormat, LogLevel,
-    Runtime, SessionTickets, TicketSource, Workers,
+    AccessLog, AccessLogSink, Account, Admin, AdminAddress, Drain, Io, Limits, Log, LogFormat,
+    LogLevel, Runtime, Sandbox, SessionTickets, TicketSource, Workers,
 };
-use super::super::raw::{RawFile, RawTicketFiles, RawTicketSource, RawWorkers};
+use super::super::raw::{RawFile, RawRuntime, RawTicketFiles, RawTicketSource, RawWorkers};
 use super::{all, choice, file, filled, number, plain, positive, required, shown};
 
 /// More cores than any one machine has; a typing error beyond it.
@@ -34,8 +34,62 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let drain = drain(raw, problems);
     let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
     let resolvers = resolvers(table.and_then(|table| table.resolvers.as_ref()), problems);
+    let account = account(table, problems);
+    let sandbox = sandbox(table.and_then(|table| table.sandbox.as_ref()), problems);
+    let deadline = table.and_then(|table| table.upgrade_deadline.as_ref());
+    let upgrade_deadline = positive(deadline, Duration::from_secs(60), problems);
     let (workers, io, drain, resolvers) = (workers?, io?, drain?, resolvers?);
-    Some(Runtime { workers, io, io_at, watch, drain, resolvers })
+    let (account, sandbox, upgrade_deadline) = (account?, sandbox?, upgrade_deadline?);
+    Some(Runtime {
+        workers,
+        io,
+        io_at,
+        watch,
+        drain,
+        upgrade_deadline,
+        resolvers,
+        account,
+        sandbox,
+    })
+}
+
+/// `Some(None)`: nobody is named.
+fn account(table: Option<&RawRuntime>, problems: &mut Problems) -> Option<Option<Account>> {
+    let Some(table) = table else { return Some(None) };
+    let user = match &table.user {
+        Some(written) => Some(named(written, problems)?),
+        None => None,
+    };
+    let group = match &table.group {
+        Some(written) => Some(named(written, problems)?),
+        None => None,
+    };
+    match (user, group) {
+        (Some(user), group) => Some(Some(Account {
+            user: user.value.clone(),
+            user_at: user.at.clone(),
+            group: group.map(|group| (group.value.clone(), group.at.clone())),
+        })),
+        (None, Some(group)) => {
+            let help = "write runtime.user as well, or leave this key out";
+            problems.add(group.at.clone(), "a group without a user", help);
+            None
+        }
+        (None, None) => Some(None),
+    }
+}
+
+fn named<'a>(written: &'a At<String>, problems: &mut Problems) -> Option<&'a At<String>> {
+    if written.value.is_empty() {
+        problems.add(written.at.clone(), "may not be empty", "write a name or a number");
+        return None;
+    }
+    Some(written)
+}
+
+fn sandbox(written: Option<&At<String>>, problems: &mut Problems) -> Option<Sandbox> {
+    let choices = [("auto", Sandbox::Auto), ("required", Sandbox::Required), ("off", Sandbox::Off)];
+    choice(written, Sandbox::Auto, &choices, problems)
 }
 
 fn resolvers(
@@ -137,8 +191,8 @@ pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Adm
         && !plain(table.value.allow_remote.as_ref(), false)
     {
         let message = format!("{address} can be reached from other machines");
-        let help = "the admin pages ask for no password: listen on 127.0.0.1 or \"unix:PATH\", \
-                    or write allow_remote = true";
+        let help = "the admin pages ask for no password: listen on 127.0.0.1 or \"unix:PATH\", or write \
+                    allow_remote = true to show /livez, /readyz and /metrics, and nothing else, to others";
         problems.add(listen.at.clone(), message, help);
         return None;
     }

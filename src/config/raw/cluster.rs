@@ -44,7 +44,8 @@ tables! {
         /// The PROXY protocol header that endpoints are sent, before each client's bytes. Left out: none.
         proxy_protocol: RawProxyProtocolOut,
         /// Local addresses to dial from, in turn: "10.0.0.5". Each has the local ports of
-        /// net.ipv4.ip_local_port_range once, over all endpoints. Default: [], whichever the kernel takes.
+        /// net.ipv4.ip_local_port_range once for each endpoint; one that has none left is passed over.
+        /// Default: [], whichever the kernel takes.
         sources: List<String>,
     }
 

@@ -54,6 +54,14 @@ tables! {
         ocsp: String,
     }
 
+    /// A certificate to show to upstreams and its key.
+    RawPair {
+        /// PEM file, leaf first, relative to this file. Must be written.
+        chain: String,
+        /// PEM file of the private key, relative to this file. Must be written.
+        key: String,
+    }
+
     /// `[tls.upstream.NAME]`
     RawUpstreamTls {
         /// The name to ask for and to find in the upstream's certificate: a DNS name, an IP
@@ -62,7 +70,7 @@ tables! {
         /// A `[trust.NAME]`. Must be written.
         trust: String,
         /// What the gateway shows of itself. Left out: no client certificate.
-        certificate: RawCertificate,
+        certificate: RawPair,
         /// ALPN protocols to offer, most preferred first. Default: [].
         alpn: List<String>,
         /// "1.2" and "1.3". Default: both.

@@ -8,7 +8,6 @@ mod trust;
 
 use std::path::Path;
 
-use super::available::UNAVAILABLE;
 use super::error::Problem;
 use super::load_text;
 use super::plan::{ClientAuth, Io, Plan, TrustId, Workers};
@@ -50,22 +49,6 @@ fn mistakes_are_explained_as_recorded() {
 }
 
 #[test]
-fn each_unavailable_key_is_refused_at_its_place() {
-    for key in UNAVAILABLE {
-        let (text, line) = text_for(key);
-        let problems = problems(&text);
-        let refused: Vec<&Problem> =
-            problems.iter().filter(|problem| problem.message == "not available yet").collect();
-        let [problem] = refused.as_slice() else { panic!("{key}: {problems:#?}\n{text}") };
-        assert_eq!(problem.at.line, line, "{key}: {problem}");
-        let name = key.rsplit('.').next().unwrap_or_default();
-        assert!(problem.at.key.ends_with(name), "{key}: {problem}");
-        assert!(!problem.help.is_empty(), "{key}");
-        assert_eq!(problems.len(), 1, "{key}: {problems:#?}");
-    }
-}
-
-#[test]
 fn values_that_say_the_default_are_taken() {
     let plan = plan(
         r#"
@@ -87,13 +70,9 @@ fn values_that_say_the_default_are_taken() {
 }
 
 #[test]
-fn every_key_is_documented_and_every_unavailable_one_is_a_key() {
-    let keys = super::keys();
-    for key in &keys {
+fn every_key_is_documented() {
+    for key in super::keys() {
         assert!(!key.doc.is_empty(), "{} has no comment", key.key);
-    }
-    for refused in UNAVAILABLE {
-        assert!(keys.iter().any(|key| key.key == *refused), "{refused} is no key");
     }
 }
 
@@ -201,19 +180,6 @@ fn a_hundred_thousand_names_on_one_line_load() {
          match = {{ server_names = [{names}] }}\ncluster = \"echo\"\n"
     ));
     assert_eq!(plan.listeners[0].chains[0].matches.server_names.len(), 100_000);
-}
-
-/// A text that uses an unavailable key, and the line of it.
-fn text_for(key: &str) -> (String, u32) {
-    match key {
-        // Within lists.
-        "tls.upstream.*.certificate.ocsp" => {
-            let pair = "{ chain = \"a.crt\", key = \"a.key\", ocsp = \"a.ocsp\" }";
-            let terms = "[tls.upstream.x]\ntrust = \"clients\"\nserver_name = \"a\"";
-            (format!("{terms}\ncertificate = {pair}\n"), 4)
-        }
-        other => panic!("write a text for {other}"),
-    }
 }
 
 /// The text of a whole configuration: `text`, and what it lacks.

@@ -51,9 +51,15 @@ pub struct AccessLogCounts {
 #[error("the access log's sink did not take all records within {0:?}")]
 pub struct Unfinished(pub Duration);
 
+/// Has the log open its file anew.
+#[derive(Debug, Clone)]
+pub struct Reopen(Arc<Shared>);
+
 #[derive(Debug, Default)]
 struct Shared {
     finishing: AtomicBool,
+    /// Somebody wants the file opened anew.
+    reopening: AtomicBool,
     counts: Arc<AccessLogCounts>,
 }
 
@@ -70,7 +76,7 @@ impl AccessLog {
         match sink {
             AccessLogSink::Off => Ok((None, AccessLogGuard::off())),
             AccessLogSink::Stdout | AccessLogSink::File(_) => {
-                let (sender, guard) = start(Sink::open(sink)?, format)?;
+                let (sender, guard) = start(Sink::open(sink)?, sink.clone(), format)?;
                 Ok((Some(sender), guard))
             }
         }
@@ -85,6 +91,11 @@ impl AccessLogGuard {
     /// The sink is blocked, and `patience` is over. The process can end regardless.
     pub fn finish(mut self, patience: Duration) -> Result<(), Unfinished> {
         self.end(patience)
+    }
+
+    /// For whoever is told that the file was renamed.
+    pub fn reopener(&self) -> Reopen {
+        Reopen(Arc::clone(&self.shared))
     }
 
     /// For `metrics`.
@@ -114,6 +125,14 @@ impl Drop for AccessLogGuard {
     }
 }
 
+impl Reopen {
+    /// From the next line on the log goes to what stands under its name then. What comes of it is
+    /// told in the log of the process, within 20 ms and what the present file takes.
+    pub fn reopen(&self) {
+        self.0.reopening.store(true, Ordering::Release);
+    }
+}
+
 impl AccessLogCounts {
     /// Lines that the sink took.
     pub fn written(&self) -> u64 {
@@ -126,11 +145,16 @@ impl AccessLogCounts {
     }
 }
 
-fn start(sink: Sink, format: LogFormat) -> io::Result<(Sender<Report>, AccessLogGuard)> {
+fn start(
+    sink: Sink,
+    target: AccessLogSink,
+    format: LogFormat,
+) -> io::Result<(Sender<Report>, AccessLogGuard)> {
     let (sender, reports) = channel::bounded(QUEUE_MAX);
     let (end, ended) = channel::bounded(0);
     let shared = Arc::<Shared>::default();
-    let writer = Writer { reports, shared: Arc::clone(&shared), sink, format, batch: Vec::new() };
+    let shared_too = Arc::clone(&shared);
+    let writer = Writer { reports, shared: shared_too, sink, target, format, batch: Vec::new() };
     let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
         writer.run();
         drop(end);
@@ -142,6 +166,7 @@ struct Writer {
     reports: Receiver<Report>,
     shared: Arc<Shared>,
     sink: Sink,
+    target: AccessLogSink,
     format: LogFormat,
     /// Whole lines, written together.
     batch: Vec<u8>,
@@ -153,6 +178,9 @@ impl Writer {
             // Read before the queue: what was sent before `finish` is then in it.
             let is_finishing = self.shared.finishing.load(Ordering::Acquire);
             let is_last = self.drain() || is_finishing;
+            if self.shared.reopening.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
             if is_last {
                 return;
             }
@@ -179,6 +207,26 @@ impl Writer {
         };
         self.write(lines);
         is_over
+    }
+
+    /// What was asked before this is written; what cannot be opened leaves the present file.
+    fn reopen(&mut self) {
+        match &self.target {
+            AccessLogSink::Off | AccessLogSink::Stdout => {
+                tracing::info!("the access log has no file to open anew");
+            }
+            AccessLogSink::File(path) => match Sink::open(&self.target) {
+                Ok(sink) => {
+                    self.sink = sink;
+                    tracing::info!(path = %path.display(), "the access log was opened anew");
+                }
+                Err(error) => tracing::error!(
+                    %error, path = %path.display(),
+                    "the access log could not be opened anew, the file that was open is written on: \
+                     mend the directory and ask again"
+                ),
+            },
+        }
     }
 
     fn format(&mut self, report: &Report) {

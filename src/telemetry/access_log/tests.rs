@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
 
 use crossbeam::channel::TrySendError;
 use portcullis_kit::{PATIENCE, eventually, within};
@@ -69,7 +70,7 @@ fn served() -> Report {
         local: Some("192.0.2.1:8443".parse().expect("an address")),
         server_name: Some("orders.example.com".into()),
         chain: Some("orders".into()),
-        client: Some(Box::new(client)),
+        client: Some(Arc::new(client)),
         marks: Marks {
             hello: Some(Duration::from_micros(210)),
             handshake: Some(Duration::from_micros(1_480)),
@@ -243,11 +244,12 @@ proptest! {
         let mut report = served();
         report.server_name = Some(name.clone().into());
         let mut client = report.client.take().expect("a client");
+        let facts = Arc::get_mut(&mut client).expect("nobody else has it");
         let identity = Identity {
             subject: subject.clone(), sans: vec![name.clone()], ..identity()
         };
         let identities = Identities { client: Some(identity) };
-        client.negotiated.alpn = Some(name.clone().into_bytes());
+        facts.negotiated.alpn = Some(name.clone().into_bytes());
         report.client = Some(client);
         report.ending = Ending::Refused(Refusal::new(Reason::NotTls, detail.clone()));
         let cut = |text: &str, max| text.chars().take(max).collect::<String>();
@@ -277,7 +279,7 @@ proptest! {
     #[test]
     fn bytes_that_are_no_utf_8_are_logged_as_far_as_they_are(alpn in any::<Vec<u8>>()) {
         let mut report = served();
-        let client = report.client.as_mut().expect("a client");
+        let client = report.client.as_mut().and_then(Arc::get_mut).expect("a client");
         client.negotiated.alpn = Some(alpn.clone());
         let parsed: Value = serde_json::from_str(&line(&report, LogFormat::Json)).expect("JSON");
         let expected: String =
@@ -341,7 +343,9 @@ fn records_are_written_soon_though_nobody_wakes_the_log() {
 fn a_sink_that_nobody_reads_costs_records_and_no_time() {
     // threat 43
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
-    let (sender, guard) = start(Sink::new(File::from(writer)), LogFormat::Json).expect("a log");
+    let (sender, guard) =
+        start(Sink::new(File::from(writer)), AccessLogSink::Stdout, LogFormat::Json)
+            .expect("a log");
     let (sent, guard) = within(PATIENCE, "sending to a blocked log", move || {
         let mut sent = 0_u64;
         // More than the queue, one batch and the pipe hold together.
@@ -372,7 +376,9 @@ fn a_sink_whose_reader_is_gone_is_counted() {
     // threat 43
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     drop(reader);
-    let (sender, guard) = start(Sink::new(File::from(writer)), LogFormat::Text).expect("a log");
+    let (sender, guard) =
+        start(Sink::new(File::from(writer)), AccessLogSink::Stdout, LogFormat::Text)
+            .expect("a log");
     let counts = guard.counts();
     for _ in 0..10 {
         sender.send(refused()).expect("the log runs");

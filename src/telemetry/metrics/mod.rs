@@ -6,12 +6,15 @@
 
 mod anchors;
 mod certificates;
+mod content;
 mod encode;
 mod endpoints;
 mod process;
 mod reloads;
 #[cfg(test)]
 mod tests;
+mod times;
+mod workers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use super::log;
 use crate::config::plan::Io;
 use crate::core::refusal::Reason;
 use crate::sys::clock;
+use crate::tls::StekKeys;
 use crate::worker::{
     ChainCounters, ClusterCounters, CounterTable, ListenerCounters, Peer, Snapshot, WorkerCounters,
 };
@@ -39,10 +43,11 @@ pub fn registry(
     current: Arc<ArcSwap<Snapshot>>,
     access_log: Arc<AccessLogCounts>,
     reloads: Arc<ReloadCounts>,
+    stek: Arc<StekKeys>,
 ) -> Registry {
     let mut registry = Registry::default();
     let started = clock::wall();
-    let gateway = Gateway { peers, current, access_log, reloads, started };
+    let gateway = Gateway { peers, current, access_log, reloads, stek, started };
     registry.register_collector(Box::new(gateway));
     registry
 }
@@ -53,6 +58,7 @@ struct Gateway {
     current: Arc<ArcSwap<Snapshot>>,
     access_log: Arc<AccessLogCounts>,
     reloads: Arc<ReloadCounts>,
+    stek: Arc<StekKeys>,
     started: Duration,
 }
 
@@ -62,12 +68,15 @@ impl Collector for Gateway {
         let snapshot = self.current.load();
         let counters = &snapshot.counters;
         self.connections(counters, &mut families)?;
+        workers::encode(&self.peers, &mut families)?;
         refusals(counters, &mut families)?;
         sessions(counters, &mut families)?;
         upstreams(counters, &mut families)?;
+        times::encode(counters, &mut families)?;
         endpoints::encode(&snapshot, &mut families)?;
         anchors::encode(counters, &mut families)?;
         certificates::encode(&snapshot.material, clock::unix_now(), &mut families)?;
+        content::encode(&snapshot, &self.stek, &mut families)?;
         self.reloads.encode(snapshot.generation, &mut families)?;
         self.logs(&mut families)?;
         process::encode(self.started, &mut families)
@@ -86,13 +95,6 @@ impl Gateway {
             let name = Name::new(&series.name);
             let count = series.sum(|counters| counters.open.value());
             open.sample(&[("listener", name.as_str())], count)?;
-        }
-        let mut open = families.gauge(
-            "portcullis_worker_connections_open",
-            "Client connections open now, by worker",
-        )?;
-        for (at, peer) in self.peers.iter().enumerate() {
-            open.sample(&[("worker", &at.to_string())], peer.counters.open.value())?;
         }
         let mut workers = families.gauge("portcullis_workers", "Worker threads, by driver")?;
         for io in [Io::Epoll, Io::IoUring] {
@@ -194,8 +196,7 @@ fn sessions(counters: &CounterTable, families: &mut Families<'_, '_>) -> fmt::Re
     by_chain(counters, |chain, sum| sessions.sample(&chain.labels(), sum(|c| c.sessions.value())))?;
     let mut open = families.gauge("portcullis_sessions_open", "Sessions open now")?;
     by_chain(counters, |chain, sum| open.sample(&chain.labels(), sum(|c| c.open.value())))?;
-    let mut bytes = families
-        .counter("portcullis_bytes", "Payload bytes of ended sessions, as clients see them")?;
+    let mut bytes = families.counter("portcullis_bytes", "Payload bytes, as clients see them")?;
     by_chain(counters, |chain, sum| {
         bytes.sample(&chain.with("direction", "received"), sum(|c| c.bytes_received.value()))?;
         bytes.sample(&chain.with("direction", "sent"), sum(|c| c.bytes_sent.value()))
@@ -283,6 +284,11 @@ const CLUSTER_COUNTERS: &[ClusterFamily] = &[
         "portcullis_upstream_audits",
         "Upstreams that a trust in audit mode would have refused",
         |c| c.audits.value(),
+    ),
+    (
+        "portcullis_upstream_ready_stolen",
+        "Sessions that got a ready upstream connection of another worker",
+        |c| c.ready_stolen.value(),
     ),
     ("portcullis_upstream_ready_misses", "Sessions that had to dial", |c| c.ready_misses.value()),
     ("portcullis_upstream_ready_discarded", "Ready connections found dead or too old", |c| {

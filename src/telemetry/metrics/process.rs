@@ -12,7 +12,9 @@ use super::encode::Families;
 use crate::sys::status::Status;
 
 pub(super) fn encode(started: Duration, families: &mut Families<'_, '_>) -> fmt::Result {
-    families.info("portcullis_build", "This build", ("version", env!("CARGO_PKG_VERSION")))?;
+    families
+        .info("portcullis_build", "This build")?
+        .sample(&[("version", env!("CARGO_PKG_VERSION"))])?;
     families
         .gauge("portcullis_process_start_time_seconds", "Unix time of the start")?
         .sample(&[], started.as_secs_f64())?;

@@ -43,6 +43,11 @@ impl ReloadCounts {
         self.is_current.store(true, Ordering::Relaxed);
     }
 
+    /// What the files say is known not to be what runs.
+    pub fn has_failed(&self) -> bool {
+        !self.is_current.load(Ordering::Relaxed)
+    }
+
     pub(super) fn encode(&self, generation: u64, families: &mut Families<'_, '_>) -> fmt::Result {
         families
             .gauge("portcullis_configuration_generation", "Which configuration runs, from 1")?

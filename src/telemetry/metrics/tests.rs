@@ -52,7 +52,9 @@ fn gateway_with(tables: &str) -> (Arc<[Peer]>, Arc<Snapshot>) {
 fn scrape(peers: &Arc<[Peer]>, snapshot: &Arc<Snapshot>) -> String {
     let current = Arc::new(ArcSwap::new(Arc::clone(snapshot)));
     let reloads = Arc::new(ReloadCounts::new(Duration::from_secs(1)));
-    let registry = registry(Arc::clone(peers), current, Arc::default(), reloads);
+    let lifetime = Duration::from_secs(3_600);
+    let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
+    let registry = registry(Arc::clone(peers), current, Arc::default(), reloads, Arc::new(stek));
     let mut page = String::new();
     text::encode(&mut page, &registry).expect("text");
     page
@@ -70,6 +72,7 @@ fn full_scrape() -> String {
          anchors = [\"{anchors}\", \"{anchors}\"]\n",
         directory.path().display()
     ));
+    peers[0].counters.thread.set_to(crate::sys::thread::id());
     let listener = snapshot.counters.listeners[0].of(0);
     listener.refused(Reason::NotTls);
     listener.audited(Reason::SanNotAllowed);
@@ -93,6 +96,11 @@ fn workers_are_summed_and_shown_apart() {
         peer.counters.reports_dropped.add(count);
     }
     peers[1].counters.open.up();
+    for (worker, milliseconds) in [(0, 2), (1, 2), (1, 30_000)] {
+        let time = Duration::from_millis(milliseconds);
+        counters.listeners[1].of(worker).full_handshake.observe(time);
+        counters.clusters[1].of(worker).first_byte.observe(time);
+    }
     counters.chains[0].of(0).handshakes.resumed.increment();
     let page = scrape(&peers, &snapshot);
     has(&page, "portcullis_connections_accepted_total 7");
@@ -106,7 +114,56 @@ fn workers_are_summed_and_shown_apart() {
     has(&page, r#"portcullis_upstream_dials_total{cluster="echo"} 7"#);
     has(&page, r#"portcullis_upstream_dials_total{cluster="db"} 0"#);
     has(&page, r#"portcullis_access_log_dropped_total{cause="queue_full"} 7"#);
+    for (bound, count) in [("0.001", 0), ("0.0025", 2), ("10.0", 2), ("+Inf", 3)] {
+        let labels = format!("le=\"{bound}\",listener=\"side\",resumed=\"false\"");
+        has(&page, &format!("portcullis_handshake_seconds_bucket{{{labels}}} {count}"));
+    }
+    has(&page, r#"portcullis_handshake_seconds_count{listener="side",resumed="true"} 0"#);
+    has(&page, r#"portcullis_upstream_first_byte_seconds_sum{cluster="echo"} 30.004"#);
     assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn workers_show_what_their_threads_have_had_of_the_cores() {
+    let (peers, snapshot) = gateway();
+    assert!(!scrape(&peers, &snapshot).contains("portcullis_worker_cpu_seconds_total{"));
+    // In the place of a worker's thread.
+    peers[1].counters.thread.set_to(crate::sys::thread::id());
+    let page = scrape(&peers, &snapshot);
+    for name in ["cpu", "wait"] {
+        let series = format!("portcullis_worker_{name}_seconds_total{{worker=\"1\"}} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&series));
+        assert!(value.is_some_and(|value| value.parse::<f64>().is_ok()), "{name}: {value:?}");
+    }
+}
+
+/// The digests of one kind, by name.
+fn digests(page: &str, kind: &str) -> Vec<String> {
+    let start = format!("portcullis_content_info{{kind=\"{kind}\"");
+    page.lines().filter(|line| line.starts_with(&start)).map(str::to_owned).collect()
+}
+
+#[test]
+fn nodes_that_run_on_the_same_show_the_same_digests_and_others_do_not() {
+    let (ca, other) = (Authority::new("CA"), Authority::new("Other"));
+    let trust = |anchors: &[&Authority]| {
+        let paths: Vec<_> =
+            anchors.iter().map(|ca| format!("{:?}", ca.ca_path().display().to_string())).collect();
+        let anchors = paths.join(", ");
+        let (peers, snapshot) = gateway_with(&format!("[trust.clients]\nanchors = [{anchors}]\n"));
+        scrape(&peers, &snapshot)
+    };
+    let (one, same, more) = (trust(&[&ca]), trust(&[&ca]), trust(&[&ca, &other]));
+    for (kind, count) in [("configuration", 1), ("client_ca", 1), ("trust", 1)] {
+        assert_eq!(digests(&one, kind), digests(&same, kind), "{kind}");
+        assert_eq!(digests(&one, kind).len(), count, "{kind} in {one}");
+    }
+    assert_ne!(digests(&one, "configuration"), digests(&more, "configuration"));
+    assert_ne!(digests(&one, "trust"), digests(&more, "trust"));
+    assert_eq!(digests(&more, "client_ca")[0], digests(&one, "client_ca")[0], "the same file");
+    // Keys that are random at start are no node's but its own.
+    assert!(digests(&one, "ticket_keys").is_empty());
+    assert!(one.contains("role=\"seals\",source=\"auto\""), "{one}");
 }
 
 #[test]
@@ -187,6 +244,11 @@ fn the_page_describes_exactly_what_a_scrape_shows() {
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let pairs = labels.trim_end_matches('}').split(',').filter(|pair| !pair.is_empty());
         let keys = pairs.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.to_owned());
+        // A histogram is described as one, and its bounds are no label of ours.
+        let keys = keys.filter(|key| key != "le");
+        let parts = ["_bucket", "_sum", "_count"];
+        let base = parts.iter().find_map(|part| name.strip_suffix(part));
+        let name = base.filter(|_| kind == "histogram").unwrap_or(name);
         shown.insert(name.to_owned(), (kind.to_owned(), keys.collect()));
     }
     let described: BTreeMap<_, _> = include_str!("../../../docs/metrics.md")

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustls::crypto::CryptoProvider;
 use tokio::sync::oneshot;
 
 use self::cache::{Cache, Held};
@@ -36,7 +35,6 @@ pub(super) struct CertificateDir {
     directory: FileRef,
     index: Index,
     cache: Cache,
-    provider: Arc<CryptoProvider>,
     loader: Arc<Loader>,
     clock: UnixClock,
     loads: AtomicU64,
@@ -72,7 +70,6 @@ impl CertificateDir {
     /// `None` after a problem.
     pub(super) fn load(
         directory: &FileRef,
-        provider: Arc<CryptoProvider>,
         loader: &Arc<Loader>,
         clock: UnixClock,
         previous: Option<&Self>,
@@ -115,7 +112,6 @@ impl CertificateDir {
             directory: directory.clone(),
             cache: Cache::new(index.pairs().len(), LOADED_MAX),
             index,
-            provider,
             loader: Arc::clone(loader),
             clock,
             loads: AtomicU64::new(loads),
@@ -165,7 +161,7 @@ impl CertificateDir {
             return Err(Refusal::new(Reason::Internal, "a pair that is in no list"));
         };
         let (held, warnings) = self.read(pair);
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        warnings.iter().for_each(|warning| tracing::warn!("{}", warning.one_line()));
         if let Err(why) = &held.outcome
             && before.as_ref().and_then(|held| held.outcome.as_ref().err()) != Some(why)
         {
@@ -196,7 +192,7 @@ impl CertificateDir {
             ocsp: has_staple.then(|| file(files.ocsp)),
         };
         let mut findings = Findings::default();
-        let served = pem::certified_key(&files, &self.provider, now, &mut findings);
+        let served = pem::certified_key(&files, now, &mut findings);
         let Findings { problems, mut warnings } = findings;
         let outcome = served.ok_or_else(|| {
             let told: Vec<String> = problems.iter().map(sentence).collect();

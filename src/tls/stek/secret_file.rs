@@ -1,7 +1,8 @@
 //! Files with secrets of the process: read whole, and only if nobody else on the machine can.
 //!
 //! Whoever can read a ticket key can pass for any client, so a mode that lets others read is an error
-//! and no warning. A link is followed and the file that it leads to is judged, once it is open: nobody
+//! and no warning. The one exception is a file of root's that its group may read: that is how a service
+//! without rights is given a secret that it cannot change, and how Kubernetes mounts one. A link is followed and the file that it leads to is judged, once it is open: nobody
 //! can put another in its place between the look and the reading. `source` says what is in them.
 
 use std::fs::File;
@@ -48,8 +49,8 @@ impl SecretFileError {
             },
             Self::NotAFile => "write the path of a file",
             Self::Exposed(_) => {
-                "whoever reads it can pass for any client: chmod 0600, and if others may have read \
-                 it, put new keys in its place (docs/tickets.md)"
+                "whoever reads it can pass for any client: chmod 0600 (0640 only where it is root's), and \
+                 if others may have read it, put new keys in its place (docs/tickets.md)"
             }
             Self::TooLong => "is this the right file?",
         }
@@ -70,7 +71,7 @@ pub fn read(path: &Path, exposure: Exposure) -> Result<Zeroizing<Vec<u8>>, Secre
         return Err(SecretFileError::NotAFile);
     }
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 && exposure == Exposure::Refused {
+    if is_exposed(mode, metadata.uid()) && exposure == Exposure::Refused {
         return Err(SecretFileError::Exposed(mode));
     }
     if metadata.len() > BYTES_MAX as u64 {
@@ -81,6 +82,15 @@ pub fn read(path: &Path, exposure: Exposure) -> Result<Zeroizing<Vec<u8>>, Secre
     file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(SecretFileError::Read)?;
     if bytes.len() > BYTES_MAX { Err(SecretFileError::TooLong) } else { Ok(bytes) }
 }
+
+/// Whether a file of this mode and owner is open to more than its owner, or, where that is root, to more
+/// than the reading of its group.
+fn is_exposed(mode: u32, owner: u32) -> bool {
+    let others = if owner == ROOT { 0o037 } else { 0o077 };
+    mode & others != 0
+}
+
+const ROOT: u32 = 0;
 
 /// Sixty-four keys of HAProxy with comments are eight.
 const BYTES_MAX: usize = 64 * 1024;
@@ -107,12 +117,24 @@ mod tests {
             let (_folder, path) = file(mode);
             assert_eq!(&read(&path, Exposure::Refused).unwrap()[..], b"secret");
         }
-        for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777] {
+        for mode in [0o660, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777] {
             let (_folder, path) = file(mode);
             let error = read(&path, Exposure::Refused).unwrap_err();
             assert!(matches!(error, SecretFileError::Exposed(found) if found == mode));
             assert!(error.help().contains("chmod 0600"));
             assert_eq!(&read(&path, Exposure::Accepted).unwrap()[..], b"secret");
+        }
+    }
+
+    // threat 21
+    #[test]
+    fn only_root_may_let_the_group_read_and_nobody_lets_it_write() {
+        for mode in [0o600, 0o400, 0o640, 0o440] {
+            assert!(!is_exposed(mode, ROOT), "{mode:o}");
+            assert_eq!(is_exposed(mode, 1000), mode & 0o040 != 0, "{mode:o}");
+        }
+        for mode in [0o660, 0o650, 0o460, 0o604, 0o642, 0o644, 0o444] {
+            assert!(is_exposed(mode, ROOT) && is_exposed(mode, 1000), "{mode:o}");
         }
     }
 

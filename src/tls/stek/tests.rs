@@ -256,14 +256,14 @@ fn a_key_that_is_there_twice_is_refused() {
 
 // threat 21
 #[test]
-fn a_file_that_the_group_can_read_is_refused_whatever_the_source() {
+fn a_file_that_the_group_can_write_is_refused_whatever_the_source() {
     let folder = Folder::new();
     let key: [u8; 48] = fresh();
     for source in [folder.root("file", &fresh()), folder.keys(&[("file", &key)])] {
         let path = folder.path("file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
         let found = problems(&source);
-        assert!(found[0].message.contains("has mode 0640"), "{}", found[0]);
+        assert!(found[0].message.contains("has mode 0660"), "{}", found[0]);
         assert!(found[0].help.contains("chmod 0600"), "{}", found[0]);
     }
 }

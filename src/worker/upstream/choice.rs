@@ -41,7 +41,7 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<EndpointTls>,
     /// Instead of the one of the terms.
-    server_name: Option<Arc<str>>,
+    pub(super) server_name: Option<Arc<str>>,
     /// Among them the open connections of this worker to it, ready ones and dials in flight included;
     /// those of a cluster of the same name before a reload, too.
     series: Arc<EndpointSeries>,
@@ -183,6 +183,22 @@ impl Chooser {
         endpoint.health.opinion() != Opinion::Unhealthy || !self.is_any_healthy()
     }
 
+    /// The endpoint of a connection that another worker has made ahead of need, if it may be used
+    /// here.
+    pub(super) fn endpoint_of(
+        &mut self,
+        address: SocketAddr,
+        server_name: Option<&str>,
+        now: Instant,
+    ) -> Option<Rc<Endpoint>> {
+        self.refresh();
+        let at = self.endpoints.iter().position(|it| it.address == address)?;
+        let endpoint = &self.endpoints[at];
+        let is_ejected = self.ejection.as_ref().is_some_and(|it| it.is_ejected(at, now));
+        let is_same = endpoint.server_name.as_deref() == server_name;
+        (is_same && !is_ejected && self.is_good(endpoint)).then(|| Rc::clone(endpoint))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
@@ -234,6 +250,10 @@ impl Chooser {
 }
 
 impl Endpoint {
+    pub(super) fn series(&self) -> &Arc<EndpointSeries> {
+        &self.series
+    }
+
     fn new(member: &Member, worker: usize, terms: Option<&Terms>) -> Self {
         let (series, health) = (Arc::clone(&member.series), Arc::clone(&member.health));
         let server_name = member.server_name.clone();

@@ -2,41 +2,52 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need.
+//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need, `lend` moves them from
+//! worker to worker.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::Notify;
 
 mod choice;
+mod lend;
 mod ready;
 mod sources;
 
 use self::choice::{Chooser, Endpoint, Terms};
+pub(super) use self::lend::{Parcel, answer};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
 use super::socket::{Socket, Way};
-use super::{AnchorSeries, ClusterCounters, ClusterSeries, Snapshot, Worker, handshake, prelude};
+use super::{
+    AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
+    prelude,
+};
 use crate::config::plan::{
     Balance, ClusterLimits, HashBy, HeaderPlace, Io, ProxyHeader, UpstreamServerName,
 };
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
+use crate::sys::socket::DialError;
 use crate::sys::{clock, socket};
 use crate::tls::{Dialler, UpstreamFacts};
+use crate::worker::snapshot::ClusterKey;
 
 /// One cluster: its endpoints, their use by this worker, and the connections made ahead of need.
 #[derive(Debug)]
 pub(super) struct Cluster {
+    key: ClusterKey,
     /// Its place in the series of its name.
     worker: usize,
     series: Arc<ClusterSeries>,
@@ -54,6 +65,8 @@ pub(super) struct Cluster {
     is_named: bool,
     chooser: RefCell<Chooser>,
     ready: RefCell<ReadyPool<Connected>>,
+    /// Ready connections of other workers that were asked for and have not come.
+    asked: Cell<u64>,
     /// Dials for the pool whose tasks have not begun: nothing else counts them yet.
     starting: Cell<usize>,
     /// The pool was used: it may want to dial.
@@ -151,6 +164,7 @@ impl Cluster {
         let is_named = needs_no_name || cluster.endpoints.iter().all(|it| it.server_name.is_some());
         let chooser = Chooser::new(worker, cluster, &snapshot.directories()[index], terms);
         Self {
+            key: snapshot.cluster_keys()[index],
             worker,
             series: Arc::clone(&snapshot.counters.clusters[index]),
             anchors: anchors.unwrap_or_default(),
@@ -165,6 +179,7 @@ impl Cluster {
             is_named,
             chooser: RefCell::new(chooser),
             ready: RefCell::new(ReadyPool::new(limits)),
+            asked: Cell::new(0),
             starting: Cell::new(0),
             used: Notify::new(),
             retired: Cell::new(false),
@@ -179,7 +194,7 @@ impl Cluster {
         }
     }
 
-    fn counters(&self) -> &ClusterCounters {
+    pub(super) fn counters(&self) -> &ClusterCounters {
         self.series.of(self.worker)
     }
 
@@ -202,7 +217,7 @@ impl Cluster {
         self.used.notify_one();
     }
 
-    /// A connection that was made ahead of need and is still alive.
+    /// A connection that this worker has made ahead of need and is still alive.
     pub(super) fn take_ready(&self, worker: &Worker) -> Option<Connected> {
         if self.retired.get() || !self.can_be_ready() {
             return None;
@@ -212,10 +227,7 @@ impl Cluster {
         loop {
             let taken = self.ready.borrow_mut().take(clock::now());
             counters.ready.set(self.ready.borrow().len());
-            let Some(mut connected) = taken else {
-                counters.ready_misses.increment();
-                return None;
-            };
+            let mut connected = taken?;
             let is_good = self.chooser.borrow().is_good(&connected.active.endpoint);
             if is_good && connected.is_alive(worker) {
                 counters.ready_hits.increment();
@@ -237,6 +249,16 @@ impl Cluster {
         tried: &RefCell<Vec<SocketAddr>>,
     ) -> Result<Connected, Refusal> {
         let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
+        self.dial_to(worker, seeker, endpoint).await
+    }
+
+    /// `dial`, to this endpoint.
+    async fn dial_to(
+        self: &Rc<Self>,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        endpoint: Rc<Endpoint>,
+    ) -> Result<Connected, Refusal> {
         let counters = self.counters();
         counters.dialled.increment();
         endpoint.counters().dialled.increment();
@@ -275,8 +297,8 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let endpoint = &active.endpoint;
         let address = endpoint.address;
-        let mut leg = Leg::new(connect(worker.io, address, self.sources.next(address)).await?);
-        let failed = |error: std::io::Error| dial_failure(&error, address, None);
+        let mut leg = Leg::new(connect(worker.io, address, &self.sources).await?);
+        let failed = |error: std::io::Error| dial_failure(&error, address);
         if let Some(limit) = self.unacknowledged {
             socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
         }
@@ -428,6 +450,10 @@ impl Seeker<'_> {
 }
 
 impl Connected {
+    pub(super) fn endpoint(&self) -> &Arc<EndpointSeries> {
+        self.active.endpoint.series()
+    }
+
     /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {
@@ -480,25 +506,37 @@ impl Drop for Active {
 }
 
 /// A TCP connection to `address`.
-async fn connect(io: Io, address: SocketAddr, source: Option<IpAddr>) -> Result<Socket, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address, source);
-    let socket = socket::dial(address, source).map_err(failed)?;
-    let mut stream = Socket::connecting(io, socket).map_err(failed)?;
+async fn connect(io: Io, address: SocketAddr, sources: &Sources) -> Result<Socket, Refusal> {
+    let failed = |error: std::io::Error| dial_failure(&error, address);
+    let mut stream = Socket::connecting(io, begin(address, sources)?).map_err(failed)?;
     poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
     socket::take_error(&stream).map_err(failed)?;
     Ok(stream)
 }
 
-fn dial_failure(error: &std::io::Error, address: SocketAddr, source: Option<IpAddr>) -> Refusal {
-    use rustix::io::Errno;
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    // EADDRINUSE is what `bind` says when a source has no port left.
-    let of_source = source.map(|_| Errno::ADDRINUSE);
-    let mut local = local.iter().chain(&of_source);
-    let is_local = local.any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+/// A socket that is connecting, from the next source that has a port for it.
+fn begin(address: SocketAddr, sources: &Sources) -> Result<OwnedFd, Refusal> {
+    let mut left = sources.count(address);
+    loop {
+        let source = sources.next(address);
+        let error = match socket::dial(address, source) {
+            Ok(socket) => return Ok(socket),
+            Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
+            Err(error) => error,
+        };
+        left = left.saturating_sub(1);
+        if left == 0 || matches!(error, DialError::ForeignSource) {
+            let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+            return Err(Refusal::new(Reason::LocalResources, format!("{address}{from}: {error}")));
+        }
+    }
+}
+
+fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let is_local = Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno));
     let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
-    Refusal::new(reason, format!("{address}{from}: {error}"))
+    Refusal::new(reason, format!("{address}: {error}"))
 }
 
 fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {

@@ -2,11 +2,14 @@
 //!
 //! When, and how many, is `core::pool`'s to say.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Cluster, Seeker};
+use tokio::sync::oneshot;
+
+use super::choice::Endpoint;
+use super::{Cluster, Connected, Seeker};
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::clock;
 use crate::worker::Worker;
@@ -67,7 +70,7 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
             None
         }
         Ok(Err(refusal)) => Some(refusal),
-        Err(_elapsed) => Some(Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")),
+        Err(_elapsed) => Some(over_time()),
     };
     if let Some(refusal) = failed {
         // Nobody else would say it before the first client is refused.
@@ -80,6 +83,43 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     cluster.counters().ready.set(pool.len());
     drop(pool);
     cluster.used.notify_one();
+}
+
+/// A dial for a client that may get a connection of another worker before it is through; then it is one
+/// for the pool, in whose dials it counts as long as `counts`.
+pub(super) async fn dial_beside(
+    worker: Rc<Worker>,
+    cluster: Rc<Cluster>,
+    endpoint: Rc<Endpoint>,
+    counts: Rc<Cell<bool>>,
+    client: oneshot::Sender<Result<Connected, Refusal>>,
+) {
+    let began = clock::now();
+    let dial = cluster.dial_to(&worker, Seeker::NOBODY, endpoint);
+    let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
+    let dialled = dialled.unwrap_or_else(|_elapsed| Err(over_time()));
+    let now = clock::now();
+    let unwanted = client.send(dialled);
+    if counts.replace(false) {
+        let mut pool = cluster.ready.borrow_mut();
+        match &unwanted {
+            Err(Ok(_)) => pool.dial_done(now.saturating_duration_since(began)),
+            Ok(()) | Err(Err(_)) => pool.dial_left(),
+        }
+    }
+    if let Err(Ok(mut connected)) = unwanted
+        && !cluster.retired.get()
+        && worker.has_memory_to_spare()
+    {
+        connected.ready = true;
+        drop(cluster.ready.borrow_mut().put(connected, now, worker.random()));
+        cluster.counters().ready.set(cluster.ready.borrow().len());
+    }
+    cluster.used.notify_one();
+}
+
+fn over_time() -> Refusal {
+    Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")
 }
 
 /// How often a pool that its cluster's limit keeps small looks whether there is room again.

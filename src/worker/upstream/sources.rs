@@ -18,12 +18,21 @@ impl Sources {
         Self { v4: of(true), v6: of(false), turn: Cell::new(first) }
     }
 
+    /// How many there are for dials to `address`.
+    pub(super) fn count(&self, address: SocketAddr) -> usize {
+        self.of(address).len()
+    }
+
     /// The next one for a dial to `address`; `None` leaves it to the kernel.
     pub(super) fn next(&self, address: SocketAddr) -> Option<IpAddr> {
-        let sources = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        let sources = self.of(address);
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         sources.get(turn.checked_rem(sources.len())?).copied()
+    }
+
+    fn of(&self, address: SocketAddr) -> &[IpAddr] {
+        if address.is_ipv4() { &self.v4 } else { &self.v6 }
     }
 }
 

@@ -65,10 +65,21 @@ pub fn connect_tls(
     server_name: &str,
     config: &Arc<ClientConfig>,
 ) -> io::Result<TlsStream> {
+    handshake(connect_plain(address)?, server_name, config)
+}
+
+/// `connect_tls` on a socket that is connected.
+///
+/// # Errors
+/// As `connect_tls`.
+pub fn handshake(
+    mut socket: TcpStream,
+    server_name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<TlsStream> {
     let name = ServerName::try_from(server_name.to_owned()).map_err(io::Error::other)?;
     let mut connection =
         ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-    let mut socket = connect_plain(address)?;
     while connection.is_handshaking() {
         if connection.complete_io(&mut socket)? == (0, 0) {
             return Err(ErrorKind::UnexpectedEof.into());

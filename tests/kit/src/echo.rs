@@ -343,6 +343,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         shared.changed.notify_all();
         let shared = Arc::clone(shared);
+        // One that has ended keeps its stack until somebody lets go of it.
+        threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
         threads.push(thread::spawn(move || {
             // How a connection failed is the peer's to assert; here it only ends.
             drop(shared.serve(socket));

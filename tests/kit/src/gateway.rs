@@ -1,23 +1,31 @@
 //! The gateway binary under test: started with a configuration, watched until it is ready, read
 //! line by line, ended by signal; killed when dropped. It knows the binary only from outside.
 //!
+//! A process that takes its place is the gateway from then on (`upgrade`).
+//!
 //! What it relies on: `run -c FILE`; one line `ready listener.NAME=ADDRESS … admin=ADDRESS` on
 //! standard output; access-log lines there that start with `{`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, kill_process_group, pidfd_open,
+    set_child_subreaper, waitpid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -29,14 +37,23 @@ use crate::metrics::Metrics;
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    child: Child,
-    /// Readable once the process has ended.
-    pidfd: OwnedFd,
+    process: Process,
+    /// Of all its processes.
+    group: Pid,
     status: Option<ExitStatus>,
     output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
     addresses: HashMap<String, String>,
     directory: TempDir,
+}
+
+/// One process of a gateway. Killed when dropped, unless its end was waited for.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    /// Readable once the process has ended.
+    pidfd: OwnedFd,
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,25 +88,45 @@ impl Gateway {
     ///
     /// # Panics
     /// As `start`.
-    pub fn start_as(mut command: Command, directory: TempDir, config: &str) -> Self {
+    pub fn start_as(command: Command, directory: TempDir, config: &str) -> Self {
+        Self::start_given(command, directory, config, &[])
+    }
+
+    /// `start_as`, with descriptors that the command inherits under the numbers that they have here,
+    /// and that no gateway of another test does.
+    ///
+    /// # Panics
+    /// As `start`.
+    #[expect(clippy::zombie_processes, reason = "`Process` waits for it, by its number")]
+    pub fn start_given(
+        mut command: Command,
+        directory: TempDir,
+        config: &str,
+        given: &[OwnedFd],
+    ) -> Self {
+        // Children of children become ours when their parents end.
+        set_child_subreaper(Some(getpid())).expect("a process that inherits orphans");
         let file = directory.path().join(CONFIG);
         fs::write(&file, driven(config).as_bytes()).expect("the temporary directory takes a file");
-        let mut child = command
+        command
             .args(["run".as_ref(), "-c".as_ref(), file.as_os_str()])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("our child");
+            // One of its own, so that nothing that it started outlives the test.
+            .process_group(0);
+        let mut child =
+            spawn(&mut command, given).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let group = Pid::from_child(&child);
+        let process = Process::new(group);
         let output = Arc::new(Output::default());
         let stdout = child.stdout.take().expect("standard output is a pipe");
         let stderr = child.stderr.take().expect("standard error is a pipe");
         let readers = vec![output.read_stdout(stdout), output.read_stderr(stderr)];
         let addresses = HashMap::new();
         let mut gateway =
-            Self { child, pidfd, status: None, output, readers, addresses, directory };
+            Self { process, group, status: None, output, readers, addresses, directory };
         gateway.addresses = gateway.wait_ready();
         gateway
     }
@@ -179,7 +216,45 @@ impl Gateway {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
+    }
+
+    /// Has another process take the place of this one, by SIGUSR2; returns the old one, which drains
+    /// or has ended, once the new one serves.
+    ///
+    /// # Panics
+    /// When no other one serves within `PATIENCE`.
+    pub fn upgrade(&mut self) -> Process {
+        self.signal(Signal::USR2);
+        self.changed()
+    }
+
+    /// Waits until another process serves than the one that this knows, and returns that one.
+    ///
+    /// # Panics
+    /// When it does not within `PATIENCE`.
+    pub fn changed(&mut self) -> Process {
+        let before = self.pid();
+        let deadline = Deadline::after(PATIENCE);
+        let after = loop {
+            let now = self.page("/process")["process"].as_u64().expect("a number");
+            if now != u64::from(before) {
+                break i32::try_from(now).ok().and_then(Pid::from_raw).expect("a process");
+            }
+            assert!(!deadline.is_over(), "process {before} serves on{}", self.report());
+            thread::park_timeout(POLL);
+        };
+        std::mem::replace(&mut self.process, Process::new(after))
+    }
+
+    /// A page of the admin listener that is JSON.
+    ///
+    /// # Panics
+    /// When it does not answer with one.
+    pub fn page(&self, path: &str) -> Value {
+        let (status, page) = self.admin_get(path);
+        assert_eq!(status, 200, "{path}: {page}");
+        serde_json::from_str(&page).expect("a page of JSON")
     }
 
     /// `GET path` on the admin listener: status and body.
@@ -192,12 +267,21 @@ impl Gateway {
     /// # Panics
     /// When there is no answer that looks like HTTP.
     pub fn admin_request(&self, method: &str, path: &str) -> (u16, String) {
-        let mut socket = connect_plain(self.admin()).expect("the admin listener is open");
+        self.admin_request_with(method, path, "")
+    }
+
+    /// An order to the admin listener, as `/reload`: status and body of the answer.
+    pub fn admin_order(&self, path: &str) -> (u16, String) {
+        self.admin_request_with("POST", path, "X-Portcullis-Admin: 1\r\n")
+    }
+
+    fn admin_request_with(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         // HTTP/1.0: the answer is neither chunked nor followed by another.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        socket.write_all(request.as_bytes()).expect("the admin listener reads");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("the admin listener answers");
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n");
+        let answer = match self.addresses.get("admin").and_then(|it| it.strip_prefix("unix:")) {
+            Some(path) => ask(UnixStream::connect(path), &request),
+            None => ask(connect_plain(self.admin()), &request),
+        };
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("a status line"), body.to_owned())
@@ -266,7 +350,7 @@ impl Gateway {
     /// # Panics
     /// When the process is gone already.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the gateway runs");
+        self.process.signal(signal);
     }
 
     /// SIGTERM, and the exit status it leads to.
@@ -281,13 +365,26 @@ impl Gateway {
     /// # Panics
     /// When it does not end by itself within `limit`.
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
-        let timeout = Timespec::try_from(limit).expect("a limit that fits");
-        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let ended = poll(&mut watched, Some(&timeout)).expect("a pidfd can be polled");
-        assert!(ended == 1, "the gateway did not end within {limit:?}{}", self.report());
-        let status = self.child.wait().expect("our child");
+        let status = self.process.end_within(limit);
+        let Some(status) = status else {
+            panic!("the gateway did not end within {limit:?}{}", self.report());
+        };
         self.status = Some(status);
+        // What it said last may still be in the pipes.
+        self.wait(limit, "the end of its output", |seen| (seen.ended == 2).then_some(()));
         status
+    }
+
+    /// The address of a listener as the process that serves now has it in its ready line.
+    ///
+    /// # Panics
+    /// When it names no such listener within `PATIENCE`.
+    pub fn ready_address(&self, listener: &str) -> SocketAddr {
+        let name = format!("listener.{listener}=");
+        self.wait(PATIENCE, &name, |seen| {
+            let ready = seen.ready.as_ref()?;
+            ready.split_whitespace().find_map(|word| word.strip_prefix(&name)?.parse().ok())
+        })
     }
 
     fn wait_ready(&self) -> HashMap<String, String> {
@@ -334,16 +431,101 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if self.status.is_none() {
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
+        self.process.kill();
+        let _is_empty = kill_process_group(self.group, Signal::KILL);
         for reader in self.readers.drain(..) {
             drop(reader.join());
         }
         if thread::panicking() {
             show(&self.report());
         }
+    }
+}
+
+/// What a child inherits is a matter of the whole process: alone where there is something.
+fn spawn(command: &mut Command, given: &[OwnedFd]) -> io::Result<Child> {
+    if given.is_empty() {
+        let _with_others = SPAWNING.read().unwrap_or_else(PoisonError::into_inner);
+        return command.spawn();
+    }
+    let _alone = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
+    for descriptor in given {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    let child = command.spawn();
+    for descriptor in given {
+        fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+    }
+    child
+}
+
+static SPAWNING: RwLock<()> = RwLock::new(());
+
+/// A request and its answer.
+fn ask<S: Read + Write>(socket: io::Result<S>, request: &str) -> String {
+    let mut socket = socket.expect("the admin listener is open");
+    socket.write_all(request.as_bytes()).expect("the admin listener reads");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("the admin listener answers");
+    answer
+}
+
+impl Process {
+    fn new(pid: Pid) -> Self {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("the process runs");
+        Self { pid, pidfd, is_over: false }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// # Panics
+    /// When the process is gone already.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the process runs");
+    }
+
+    /// # Panics
+    /// When it does not end by itself within `limit`.
+    pub fn wait_exit(mut self, limit: Duration) -> ExitStatus {
+        let status = self.end_within(limit);
+        status.unwrap_or_else(|| panic!("process {} did not end within {limit:?}", self.id()))
+    }
+
+    fn end_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let timeout = Timespec::try_from(limit).expect("a limit that fits");
+        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let ended = poll(&mut watched, Some(&timeout)).expect("a pidfd can be polled");
+        (ended == 1).then(|| self.reap())
+    }
+
+    fn reap(&mut self) -> ExitStatus {
+        self.is_over = true;
+        // One whose parent drains becomes our child when that ends.
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return ExitStatus::from_raw(status.as_raw()),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(Errno::CHILD) if !deadline.is_over() => thread::park_timeout(POLL),
+                Err(error) => panic!("process {} is nobody's: {error}", self.id()),
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        if !self.is_over {
+            let _is_gone = kill_process(self.pid, Signal::KILL);
+            self.is_over = true;
+            let _is_reaped = waitpid(Some(self.pid), WaitOptions::empty());
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

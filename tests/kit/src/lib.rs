@@ -26,14 +26,14 @@ pub mod unbuffered;
 pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 pub use clock::{monotonic_now, wall_now};
 pub use connect::{
-    Refusal, TlsStream, close_write, connect_plain, connect_plain_from, connect_tls, read_to_end,
-    refusal, reset, round_trip,
+    Refusal, TlsStream, close_write, connect_plain, connect_plain_from, connect_tls, handshake,
+    read_to_end, refusal, reset, round_trip,
 };
 pub use deadline::{Deadline, PATIENCE, eventually, within};
 pub use dns::{DnsAnswer, StubDns};
 pub use driver::has_io_uring;
 pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Process};
 pub use metrics::Metrics;
 pub use scripted::Scripted;
 pub use skip::missing;

@@ -1,0 +1,144 @@
+//! `portcullis health`: asks a gateway that runs whether it is ready, at the admin address of its
+//! configuration, for supervisors that can only run a program.
+//!
+//! It reads nothing but the configuration, and never starts or changes anything. `admin` answers.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::problems;
+use crate::config;
+use crate::config::plan::AdminAddress;
+
+/// `portcullis health`
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct HealthCommand {
+    /// The configuration file of the gateway that is asked
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Whether it lives (/livez), drained or not, instead of whether it takes clients (/readyz)
+    #[arg(long)]
+    live: bool,
+}
+
+const AFTER_HELP: &str = "\
+For containers without a shell and for supervisors: asks at the address that [admin] listen names, for
+at most 3 s, and prints the answer.
+
+Exit codes:
+  0  yes     1  no, or nobody answers     2  wrong usage";
+
+/// Longer than a gateway that works ever takes; shorter than the patience of those who ask.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The answers are one word.
+const ANSWER_BYTES_MAX: usize = 1024;
+
+/// Why there is no yes.
+#[derive(Debug, thiserror::Error)]
+enum HealthError {
+    #[error("{} has no [admin] table: write one, with `listen`, and nobody else can be asked", .0.display())]
+    NoAdmin(PathBuf),
+    #[error("nobody answers at {at}: is the gateway running, with this configuration?")]
+    Connect { at: String, source: io::Error },
+    #[error("no answer from {at} within {} s: the process is stopped, or far too busy", PATIENCE.as_secs())]
+    Silent { at: String },
+    #[error("what answers at {at} is no gateway's admin endpoint: {why}")]
+    Answer { at: String, why: String },
+    #[error("{0}")]
+    No(String),
+    #[error("the question could not be asked")]
+    Runtime(#[source] io::Error),
+}
+
+/// 0: it says yes; 1: it says no, or says nothing.
+pub fn health(command: &HealthCommand) -> ExitCode {
+    let plan = match config::load(&command.config) {
+        Ok(plan) => plan,
+        Err(found) => return problems::fail(&found),
+    };
+    let Some(admin) = plan.admin else {
+        return problems::fail_with(&HealthError::NoAdmin(command.config.clone()));
+    };
+    let path = if command.live { "/livez" } else { "/readyz" };
+    match ask(&admin.address, path) {
+        Ok(answer) => {
+            // A closed standard output changes nothing about the answer, which is the exit code.
+            drop(writeln!(io::stdout().lock(), "{answer}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => problems::fail_with(&error),
+    }
+}
+
+fn ask(address: &AdminAddress, path: &'static str) -> Result<String, HealthError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(HealthError::Runtime)?;
+    let at = match address {
+        AdminAddress::Tcp(address) => reachable(*address).to_string(),
+        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let asked = async {
+        let failed = |source| HealthError::Connect { at: at.clone(), source };
+        match address {
+            AdminAddress::Tcp(address) => {
+                let stream = TcpStream::connect(reachable(*address)).await.map_err(failed)?;
+                converse(stream, path, &at).await
+            }
+            AdminAddress::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(failed)?;
+                converse(stream, path, &at).await
+            }
+        }
+    };
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, asked).await })
+        .unwrap_or_else(|_elapsed| Err(HealthError::Silent { at: at.clone() }))
+}
+
+async fn converse<S>(stream: S, path: &'static str, at: &str) -> Result<String, HealthError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let strange = |error: &(dyn std::error::Error + 'static)| HealthError::Answer {
+        at: at.to_owned(),
+        why: problems::chain(error),
+    };
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| strange(&error))?;
+    tokio::spawn(connection);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = Uri::from_static(path);
+    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+    let response = sender.send_request(request).await.map_err(|error| strange(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| strange(&*error))?.to_bytes();
+    let answer = String::from_utf8_lossy(&body).trim().to_owned();
+    if status.is_success() { Ok(answer) } else { Err(HealthError::No(answer)) }
+}
+
+/// Where a listener on all addresses is reached from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,148 @@
+//! What `config/` has beside samples, for packages, containers and clusters, fits the gateway: its
+//! configurations load, and its limits in time and memory agree with each other.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test fails like the test: by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use portcullis::config::plan::{AdminAddress, Plan};
+use portcullis::config::{self, Style};
+
+#[test]
+fn the_configuration_of_the_package_loads_and_is_for_this_machine_alone() {
+    let plan = load(&root().join("config/debian/portcullis.toml"));
+    for listener in &plan.listeners {
+        assert!(listener.address.ip().is_loopback(), "{}", listener.name);
+    }
+    let admin = plan.admin.expect("is there").address;
+    assert_eq!(admin, AdminAddress::Unix("/run/portcullis/admin.sock".into()));
+}
+
+/// Mutual TLS, which the file has in comments, is what it is for.
+#[test]
+fn the_commented_part_of_the_package_s_configuration_loads() {
+    let text = read("config/debian/portcullis.toml");
+    let (before, after) = text.split_once("# [listener.edge.chain.default]").expect("is there");
+    let (kept, rest) = before.split_once("[listener.edge.chain.example]").expect("is there");
+    let cluster = rest.split_once("[cluster.service]").expect("is there").1;
+    let cluster = cluster.split_once("\n\n").expect("is followed").0;
+    let mutual = after.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>();
+    let plan = load_text(&format!(
+        "{kept}[listener.edge.chain.default]{}\n[cluster.service]{cluster}\n",
+        mutual.join("\n").replace("\n#\n", "\n\n")
+    ));
+    assert_eq!((plan.downstream_tls.len(), plan.trusts.len()), (1, 1));
+}
+
+#[test]
+fn the_configuration_in_the_config_map_loads_and_fits_the_pod() {
+    let plan = load_text(&config_map());
+    let ports: Vec<_> = plan.listeners.iter().map(|listener| listener.address.port()).collect();
+    let admin = match plan.admin.as_ref().expect("is there").address {
+        AdminAddress::Tcp(address) => Some(address.port()),
+        AdminAddress::Unix(_) => None,
+    };
+    let admin = admin.expect("the kubelet asks by TCP");
+    for file in ["deployment.yaml", "daemonset.yaml"] {
+        let pod = read(&format!("config/kubernetes/{file}"));
+        for port in ports.iter().chain([&admin]) {
+            assert!(pod.contains(&format!("containerPort: {port}\n")), "{file}: {port}");
+        }
+        let patience = number(&pod, "terminationGracePeriodSeconds: ");
+        assert!(plan.runtime.drain.deadline < Duration::from_secs(patience), "{file}");
+        let memory = number(&pod, "limits:\n              memory: ") << 20;
+        assert!(plan.limits.memory.expect("is set").get() < memory, "{file}");
+        // Whatever the configuration names is mounted.
+        for folder in ["config", "edge", "clients", "stek"] {
+            let mount = format!("mountPath: /etc/portcullis/{folder}\n");
+            assert!(pod.contains(&mount), "{file}: {folder}");
+        }
+    }
+}
+
+#[test]
+fn the_unit_waits_longer_than_a_drain_takes() {
+    let unit = read("config/systemd/portcullis.service");
+    let plan = load(&root().join("config/debian/portcullis.toml"));
+    let patience = number(&unit, "TimeoutStopSec=");
+    assert!(plan.runtime.drain.deadline < Duration::from_secs(patience));
+}
+
+#[test]
+fn scripts_of_the_package_are_shell() {
+    for script in ["postinst", "prerm", "postrm"] {
+        let path = root().join("config/debian").join(script);
+        let checked = Command::new("sh").arg("-n").arg(&path).output().expect("sh is there");
+        assert!(checked.status.success(), "{script}: {checked:?}");
+    }
+}
+
+#[test]
+fn the_package_s_copyright_is_that_of_the_workspace() {
+    let copyright = read("config/debian/copyright");
+    assert!(read("Cargo.toml").contains("license = \"Apache-2.0 OR MIT\"\n"));
+    // Debian calls the MIT licence of this text Expat.
+    assert!(copyright.contains("\nLicense: Apache-2.0 or Expat\n"));
+    let licence = read("LICENSE-MIT");
+    let mut lines = licence.lines().skip_while(|line| !line.starts_with("Copyright "));
+    let holder = lines.next().expect("is there").replace("Copyright (c)", "Copyright:");
+    assert!(copyright.contains(&format!("\n{holder}\n")), "{holder}");
+    for line in lines.filter(|line| !line.is_empty()) {
+        assert!(copyright.contains(&format!("\n {line}\n")), "{line}");
+    }
+}
+
+#[test]
+fn the_container_is_built_by_a_compiler_that_is_new_enough() {
+    let wanted = read("Cargo.toml");
+    let wanted = wanted.split("rust-version = \"").nth(1).expect("is there");
+    let wanted = wanted.split('"').next().expect("ends");
+    let file = read("config/container/Containerfile");
+    assert!(file.contains(&format!("FROM rust:{wanted}-")), "not of Rust {wanted}");
+}
+
+/// The text below `portcullis.toml: |`, without its indentation.
+fn config_map() -> String {
+    let text = read("config/kubernetes/portcullis.yaml");
+    let block = text.split_once("\n  portcullis.toml: |\n").expect("is there").1;
+    let block = block.split("\n---\n").next().expect("ends");
+    block
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn number(text: &str, before: &str) -> u64 {
+    let after = text.split(before).nth(1).unwrap_or_default();
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|error| panic!("a number after {before:?}: {error}"))
+}
+
+fn load_text(text: &str) -> Plan {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("portcullis.toml");
+    fs::write(&file, text).expect("can be written");
+    load(&file)
+}
+
+fn load(path: &Path) -> Plan {
+    config::load(path).unwrap_or_else(|problems| {
+        panic!("{}:\n{}", path.display(), config::render(&problems, Style::Plain))
+    })
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
