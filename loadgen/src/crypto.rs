@@ -144,6 +144,7 @@ impl Bench {
         let tickets = Arc::new(TicketPool::default());
         let terms = TlsTerms {
             groups: groups.to_owned(),
+            cipher_suites: vec![SUITE.to_owned()],
             alpn: Vec::new(),
             roots: (!cheap).then_some(roots),
             cheap,
@@ -243,6 +244,8 @@ fn issue(authority: &Authority, key_type: &str) -> Result<Issued> {
     Ok((vec![certificate.der().clone()], key))
 }
 
+/// What a server that may choose takes.
+const SUITE: &str = "TLS_AES_128_GCM_SHA256";
 const NAME: &str = "bench.test";
 /// A handshake takes three; a HelloRetryRequest one more.
 const TURNS_MAX: u32 = 8;

@@ -85,6 +85,9 @@ pub struct LoadFlags {
     /// Key-exchange groups, the preferred one first
     #[arg(long, default_value = "x25519,secp256r1,secp384r1")]
     pub groups: String,
+    /// Cipher suites to offer, by their IANA names; all of a TLS version of which none is named
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub cipher_suites: Vec<String>,
     /// Application protocols to offer
     #[arg(long, value_delimiter = ',')]
     pub alpn: Vec<String>,
@@ -193,6 +196,7 @@ impl LoadFlags {
             population: Arc::new(population),
             terms: TlsTerms {
                 groups: self.groups.clone(),
+                cipher_suites: self.cipher_suites.clone(),
                 alpn: self.alpn.clone(),
                 roots: self.ca.as_deref().map(server_trust::roots).transpose()?,
                 cheap: self.cheap_client,

@@ -33,6 +33,10 @@ pub struct Hold {
     /// Connections to hold
     #[arg(long, default_value_t = 1000)]
     pub conns: u32,
+    /// So many more are there before memory is measured: a server's first connections also pay for
+    /// what it keeps
+    #[arg(long, default_value_t = 0)]
+    pub base: u32,
     /// How long they stay idle
     #[arg(long, default_value = "5s", value_parser = quantity::duration)]
     pub idle: Duration,
@@ -69,7 +73,7 @@ pub struct HoldResult {
     pub survived: u64,
     /// Time that connecting all took, seconds.
     pub connect_seconds: f64,
-    /// Growth of the server's resident memory per held connection.
+    /// Growth of the server's resident memory per connection beyond those of `--base`.
     pub server_bytes_per_connection: Option<f64>,
     /// CPU share of the server while all were idle.
     pub server_idle_cpu_share: Option<f64>,
@@ -103,11 +107,9 @@ impl Hold {
     /// Usage; nobody at the target; not enough descriptors.
     pub fn execute(&self) -> Result<Exit> {
         let descriptors = environment::raise_descriptor_limit();
-        if u64::from(self.conns) + 64 > descriptors {
-            bail!(
-                "{} connections need more than the {descriptors} descriptors allowed",
-                self.conns
-            );
+        let wanted = u64::from(self.conns) + u64::from(self.base);
+        if wanted + 64 > descriptors {
+            bail!("{wanted} connections need more than the {descriptors} descriptors allowed");
         }
         let peer = Rc::new(self.peer.peer()?);
         let local = tokio::task::LocalSet::new();
@@ -117,7 +119,6 @@ impl Hold {
             std::fs::write(path, serde_json::to_string(&result)?)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let wanted = u64::from(self.conns);
         let settled = result.storm.as_ref().is_none_or(|storm| storm.recovered == wanted);
         let all = result.held == wanted && result.survived == wanted && settled;
         Ok(if all { Exit::Met } else { Exit::Missed })
@@ -126,9 +127,11 @@ impl Hold {
     async fn run(&self, peer: &Rc<Peer>) -> Result<HoldResult> {
         let sample = || self.peer.server_pid.map(ProcessSample::take).transpose();
         let mut result = HoldResult { schema: "hold/1".to_owned(), ..HoldResult::default() };
+        let mut held = self.connect(peer, self.base, &mut result).await;
+        let based = held.len() as u64;
         let empty = sample()?;
         let start = clock::now();
-        let mut held = self.connect_all(peer, &mut result).await;
+        held.extend(self.connect(peer, self.conns, &mut result).await);
         result.connect_seconds = clock::now().duration_since(start).as_secs_f64();
         result.held = held.len() as u64;
         if held.is_empty() {
@@ -139,7 +142,7 @@ impl Hold {
         let idle_end = sample()?;
         if let (Some(empty), Some(before), Some(after)) = (empty, idle_start, idle_end) {
             let growth = float(after.rss) - float(empty.rss);
-            result.server_bytes_per_connection = Some(growth / float(result.held));
+            result.server_bytes_per_connection = Some(growth / float((result.held - based).max(1)));
             let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
             result.server_idle_cpu_share = Some(cpu / self.idle.as_secs_f64().max(1e-9));
         }
@@ -150,10 +153,15 @@ impl Hold {
         Ok(result)
     }
 
-    async fn connect_all(&self, peer: &Rc<Peer>, result: &mut HoldResult) -> Vec<Connection> {
+    async fn connect(
+        &self,
+        peer: &Rc<Peer>,
+        count: u32,
+        result: &mut HoldResult,
+    ) -> Vec<Connection> {
         let gate = Rc::new(Semaphore::new(self.concurrency.max(1) as usize));
         let mut running = tokio::task::JoinSet::new();
-        for _ in 0..self.conns {
+        for _ in 0..count {
             let (peer, gate, timeout) = (Rc::clone(peer), Rc::clone(&gate), self.timeout);
             running.spawn_local(async move {
                 let _pass = gate.acquire().await;

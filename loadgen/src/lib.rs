@@ -6,6 +6,7 @@ pub mod ab;
 pub mod arrivals;
 pub mod attack;
 pub mod attempt;
+pub mod cipher_suites;
 pub mod cli;
 pub mod clients;
 pub mod clock;

@@ -12,6 +12,8 @@ use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::exit::Exit;
 use crate::peer::{Peer, PeerFlags, runtime};
@@ -45,6 +47,9 @@ pub struct Stream {
     /// A connection that makes no progress for this long has failed
     #[arg(long, default_value = "30s", value_parser = quantity::duration)]
     pub timeout: Duration,
+    /// A FIN without close_notify is an end too: the bytes have their own counts and checksums
+    #[arg(long)]
+    pub unclean_end_ok: bool,
     /// Write the result as JSON (stream/1)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -79,17 +84,19 @@ pub struct StreamResult {
     pub bytes_up: u64,
     /// Payload bytes from the server.
     pub bytes_down: u64,
-    /// From the first connection to the last FIN.
+    /// From the first byte, when the first connections stand, to the last FIN.
     pub seconds: f64,
     /// Both directions together, payload.
     pub bytes_per_second: f64,
     /// Round trips of ping-pong, microseconds.
     pub round_trip_us: Option<Quantiles>,
-    /// CPU of the server per payload byte (each direction counts), nanoseconds.
+    /// CPU of the server in that time per payload byte (each direction counts), nanoseconds.
     pub server_cpu_ns_per_byte: Option<f64>,
     /// Resident bytes of the server at the end.
     pub server_rss: Option<u64>,
 }
+
+type Connection = TlsStream<TcpStream>;
 
 #[derive(Debug)]
 struct Session {
@@ -106,9 +113,11 @@ impl Stream {
     pub fn execute(&self) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
         let peer = Arc::new(self.peer.peer()?);
+        let runtime = runtime()?;
+        let first = runtime.block_on(Box::pin(self.connect(&peer)));
         let before = self.peer.server_pid.map(ProcessSample::take).transpose()?;
         let start = clock::now();
-        let result = runtime()?.block_on(self.run(&peer));
+        let result = runtime.block_on(self.run(&peer, first));
         let seconds = clock::now().duration_since(start).as_secs_f64();
         let after = self.peer.server_pid.and_then(|pid| ProcessSample::take(pid).ok());
         let mut result = StreamResult { schema: "stream/1".to_owned(), seconds, ..result };
@@ -127,7 +136,17 @@ impl Stream {
         Ok(if result.broken == 0 { Exit::Met } else { Exit::Missed })
     }
 
-    async fn run(&self, peer: &Arc<Peer>) -> StreamResult {
+    /// The connections that begin together, before anything is measured.
+    async fn connect(&self, peer: &Peer) -> Vec<io::Result<Connection>> {
+        let mut connections = Vec::new();
+        for _ in 0..self.streams.max(1) {
+            connections.push(peer.tls(self.timeout).await);
+        }
+        connections
+    }
+
+    async fn run(&self, peer: &Arc<Peer>, first: Vec<io::Result<Connection>>) -> StreamResult {
+        let mut first = first.into_iter();
         let sessions = self.sessions.max(self.streams).max(1);
         let mut running = tokio::task::JoinSet::new();
         let local = tokio::task::LocalSet::new();
@@ -139,7 +158,14 @@ impl Stream {
                 while started < sessions || !running.is_empty() {
                     while started < sessions && running.len() < self.streams.max(1) as usize {
                         let (flags, peer) = (self.clone(), Arc::clone(peer));
-                        running.spawn_local(async move { Box::pin(flags.session(&peer)).await });
+                        let connected = first.next();
+                        running.spawn_local(async move {
+                            let stream = match connected {
+                                Some(connected) => connected?,
+                                None => peer.tls(flags.timeout).await?,
+                            };
+                            Box::pin(flags.session(stream)).await
+                        });
                         started += 1;
                     }
                     match running.join_next().await {
@@ -167,8 +193,7 @@ impl Stream {
         result
     }
 
-    async fn session(&self, peer: &Peer) -> io::Result<Session> {
-        let stream = peer.tls(self.timeout).await?;
+    async fn session(&self, stream: Connection) -> io::Result<Session> {
         let (read, write) = tokio::io::split(stream);
         match self.direction {
             Direction::Up => self.up(read, write).await,
@@ -180,8 +205,13 @@ impl Stream {
 
     async fn up(&self, mut read: impl Reader, write: impl Writer) -> io::Result<Session> {
         let checksum = self.send_all(write).await?;
-        let mut receipt = Vec::new();
-        self.within((&mut read).take(64).read_to_end(&mut receipt)).await?;
+        let (mut receipt, mut part) = (Vec::new(), [0; 64]);
+        while receipt.len() < part.len() {
+            match self.receive(&mut read, &mut part).await? {
+                0 => break,
+                count => receipt.extend_from_slice(&part[..count]),
+            }
+        }
         let mut wanted = self.bytes.to_le_bytes().to_vec();
         wanted.extend_from_slice(&u64::from(checksum).to_le_bytes());
         if receipt != wanted {
@@ -259,7 +289,7 @@ impl Stream {
         let mut buffer = vec![0; 64 * 1024];
         let mut position = 0;
         loop {
-            let count = self.within(read.read(&mut buffer)).await?;
+            let count = self.receive(read, &mut buffer).await?;
             if count == 0 {
                 break;
             }
@@ -277,10 +307,20 @@ impl Stream {
 
     async fn expect_end(&self, read: &mut impl Reader) -> io::Result<()> {
         let mut more = [0; 1];
-        if self.within(read.read(&mut more)).await? == 0 {
+        if self.receive(read, &mut more).await? == 0 {
             return Ok(());
         }
         Err(broken("more bytes came back than were sent".to_owned()))
+    }
+
+    /// What one read brings; 0 at an end.
+    async fn receive(&self, read: &mut impl Reader, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.within(read.read(buffer)).await {
+            Err(error) if self.unclean_end_ok && error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(0)
+            }
+            received => received,
+        }
     }
 
     async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

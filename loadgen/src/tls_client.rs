@@ -11,13 +11,15 @@ use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 
 use crate::identity::Identity;
 use crate::ticket_pool::TicketPool;
-use crate::{key_exchange, server_trust};
+use crate::{cipher_suites, key_exchange, server_trust};
 
 /// What all connections of a run have in common.
 #[derive(Debug, Clone)]
 pub struct TlsTerms {
     /// Key-exchange groups, the preferred one first.
     pub groups: String,
+    /// Cipher suites by name; empty for all.
+    pub cipher_suites: Vec<String>,
     /// Protocols to offer, in order.
     pub alpn: Vec<String>,
     /// Verify the server against these CAs; `None` believes any certificate.
@@ -65,6 +67,7 @@ impl TlsClients {
     ) -> Result<Self> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.kx_groups = key_exchange::groups(&terms.groups, terms.cheap)?;
+        provider.cipher_suites = cipher_suites::chosen(&terms.cipher_suites, &provider)?;
         let provider = Arc::new(provider);
         let verifier = match &terms.roots {
             Some(roots) => server_trust::verified(roots, &provider)?,

@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 fn load() -> Command {
@@ -51,8 +55,13 @@ struct Peer {
 
 impl Peer {
     fn start(pki: &Pki, mode: &str) -> Self {
+        Self::start_with(pki, mode, &[])
+    }
+
+    fn start_with(pki: &Pki, mode: &str, flags: &[&str]) -> Self {
         let mut child = load()
             .args(["upstream", "--mode", mode])
+            .args(flags)
             .arg("--cert")
             .arg(pki.file("pki/t0.test/server.crt"))
             .arg("--key")
@@ -169,6 +178,89 @@ fn lost_and_changed_bytes_are_found() {
         let ran = pki.run(&peer, &["stream", "--bytes", "100k", "--timeout", "5s"]);
         assert_eq!(ran.status.code(), Some(2), "{mode}: {ran:?}");
     }
+}
+
+#[test]
+fn an_end_without_close_notify_is_one_only_where_that_is_said() {
+    let pki = Pki::new();
+    let address = truncating_echo(&pki, 2).to_string();
+    let stream = ["stream", "--direction", "ping-pong", "--bytes", "1k", "--write", "64"];
+    for (flags, code) in [(&[][..], 2), (&["--unclean-end-ok"], 0)] {
+        let ran = load().args(stream).args(flags).args(["--target", &address]).output().unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{ran:?}");
+    }
+}
+
+/// A TLS echo for so many connections, which ends each with FIN alone, as some servers do.
+fn truncating_echo(pki: &Pki, connections: usize) -> SocketAddr {
+    let chain = CertificateDer::pem_file_iter(pki.file("pki/t0.test/server.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(pki.file("pki/t0.test/server.key")).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..connections {
+            let (socket, _) = listener.accept().unwrap();
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, socket);
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                stream.write_all(&buffer[..count]).unwrap();
+            }
+            stream.sock.shutdown(Shutdown::Both).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn idle_connections_beyond_a_base_are_measured() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("base.json");
+    let pid = peer.child.id().to_string();
+    let hold = ["hold", "--base", "20", "--conns", "30", "--idle", "0s", "--server-pid", &pid];
+    let ran = pki.run(&peer, &[&hold[..], &["--out", path(&out)]].concat());
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("base.json");
+    assert_eq!((&result["held"], &result["survived"]), (&50.into(), &50.into()));
+    assert!(result["server_bytes_per_connection"].is_number(), "{result}");
+}
+
+#[test]
+fn both_ends_can_be_held_to_a_suite_and_a_group() {
+    let pki = Pki::new();
+    let suites = ["--cipher-suites", "TLS_CHACHA20_POLY1305_SHA256", "--groups", "secp256r1"];
+    let peer = Peer::start_with(&pki, "echo", &suites);
+    let out = pki.file("suite.json");
+    let short = ["run", "--quiet", "--conns", "1", "--warmup", "0s", "--duration", "200ms"];
+    let ran = pki.run(&peer, &[&short[..], &["--out", path(&out)]].concat());
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("suite.json");
+    let agreed: Vec<_> = result["negotiated"].as_object().unwrap().keys().collect();
+    assert_eq!(agreed, ["TLSv1_3 TLS13_CHACHA20_POLY1305_SHA256 secp256r1"]);
+    let other = ["--cipher-suites", "TLS_AES_128_GCM_SHA256", "--out", path(&out)];
+    pki.run(&peer, &[&short[..], &other].concat());
+    assert_eq!(pki.json("suite.json")["counts"]["confirmed"], 0);
+}
+
+#[test]
+fn counts_are_served_where_the_ready_line_says() {
+    let pki = Pki::new();
+    let peer = Peer::start_with(&pki, "echo", &["--counts", "127.0.0.1:0"]);
+    let (address, counts) = peer.address.split_once(" counts=").unwrap();
+    let at = ["stream", "--bytes", "1k", "--target", address];
+    assert!(load().args(at).output().unwrap().status.code() == Some(2), "no certificate");
+    let mut stream = TcpStream::connect(counts).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let counts: Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&counts["accepted"], &counts["handshakes_failed"]), (&1.into(), &1.into()));
 }
 
 #[test]

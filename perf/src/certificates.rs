@@ -1,17 +1,17 @@
 //! A gateway with a directory of many certificates: how long it takes to start, what it holds in memory,
 //! and what a handshake costs whose certificate must be read first.
 //!
-//! A thousand real pairs, each under many names by hard links. `stage` starts processes.
+//! A thousand real pairs, each under many names by hard links. `process` starts the programs.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::stage::{Process, Programs, run};
+use crate::process::{Process, Programs, monotonic, run};
 
 /// Prints the figures for `pairs` pairs, and beside them those for one.
 pub(crate) fn measure(programs: &Programs, pairs: u32, seconds: u32) -> Result<String> {
@@ -63,7 +63,7 @@ impl Run {
         let began = monotonic();
         let mut gateway = Command::new(&programs.gateway);
         gateway.args(["run", "-c"]).arg(&config);
-        let (gateway, line) = Process::start_with_line(&mut gateway, "ready ")?;
+        let (gateway, line) = Process::start(&mut gateway, "ready ")?;
         let start = monotonic().saturating_duration_since(began);
         let word = |key: &str| {
             let mut words = line.split_whitespace();
@@ -128,11 +128,6 @@ fn loads(admin: &str) -> Result<u64> {
     let value = line.rsplit(' ').next().context("no value")?;
     ensure!(!value.is_empty(), "{line}");
     Ok(value.parse()?)
-}
-
-#[expect(clippy::disallowed_methods, reason = "how long a start takes is what is measured")]
-fn monotonic() -> Instant {
-    Instant::now()
 }
 
 /// Hard links to one file share its place in the page cache, and its content: more would cost minutes.

@@ -1,50 +1,35 @@
-//! The processes that are measured and those that serve them: one gateway with one worker, an echo
-//! over plain TCP and one over mTLS, with certificates of their own in a folder that goes again.
+//! Owns what is around a gateway: a folder with certificates, and the upstreams, on their core.
+//! `gateway` starts the gateways between it and the load.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
+use serde_json::Value;
 use tempfile::TempDir;
 
-/// The programs under test.
-#[derive(Debug)]
-pub(crate) struct Programs {
-    pub(crate) gateway: PathBuf,
-    pub(crate) load: PathBuf,
-}
+use crate::process::{Process, Programs, run};
+use crate::way::{Mode, Way};
 
-/// Everything that runs for one work.
+/// Everything around the gateways.
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: TempDir,
-    gateway: Process,
-    pub(crate) address: String,
-    _upstreams: [Process; 2],
+    upstreams: BTreeMap<(bool, Mode), Upstream>,
 }
 
-/// A child that ends with its owner.
 #[derive(Debug)]
-pub(crate) struct Process(Child);
-
-impl Programs {
-    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
-        let program = |name: &str| {
-            let path = folder.join(name);
-            ensure!(
-                path.is_file(),
-                "{} is not there: cargo build --release -p portcullis -p portcullis-load",
-                path.display()
-            );
-            Ok(path)
-        };
-        Ok(Self { gateway: program("portcullis")?, load: program("portcullis-load")? })
-    }
+struct Upstream {
+    process: Process,
+    address: SocketAddr,
+    counts: SocketAddr,
 }
 
 impl Stage {
+    /// Makes certificates and starts the upstreams, where the calling thread is.
     pub(crate) fn set_up(programs: &Programs) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("portcullis-perf-").tempdir()?;
         for line in PKI {
@@ -52,23 +37,61 @@ impl Stage {
             pki.arg("pki").args(line.split_whitespace());
             run(pki.current_dir(folder.path()))?;
         }
-        let mut upstream = Command::new(&programs.load);
-        upstream.args(["upstream", "--mode", "echo"]).current_dir(folder.path());
-        let (plain, plain_address) = Process::start(&mut upstream, "ready ")?;
-        upstream.args(["--cert", "pki/upstream.test.crt", "--key", "pki/upstream.test.key"]);
-        upstream.args(["--client-ca", "pki/ca.crt"]);
-        let (mtls, mtls_address) = Process::start(&mut upstream, "ready ")?;
-        let config = folder.path().join("portcullis.toml");
-        fs::write(&config, configuration(&plain_address, &mtls_address))?;
-        let mut gateway = Command::new(&programs.gateway);
-        gateway.args(["run", "-c"]).arg(&config);
-        let (gateway, address) = Process::start(&mut gateway, "ready listener.edge=")?;
-        Ok(Self { folder, gateway, address, _upstreams: [plain, mtls] })
+        std::fs::create_dir(folder.path().join("clients"))?;
+        for name in CLIENTS {
+            for end in ["crt", "key"] {
+                let file = format!("{name}.{end}");
+                let from = folder.path().join("pki").join(&file);
+                std::fs::copy(from, folder.path().join("clients").join(file))?;
+            }
+        }
+        let mut stage = Self { folder, upstreams: BTreeMap::new() };
+        for mode in Mode::ALL {
+            for is_tls in [false, true] {
+                let upstream = stage.start_upstream(programs, mode, is_tls)?;
+                stage.upstreams.insert((is_tls, mode), upstream);
+            }
+        }
+        Ok(stage)
     }
 
-    /// The gateway's process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.gateway.id()
+    fn start_upstream(&self, programs: &Programs, mode: Mode, is_tls: bool) -> Result<Upstream> {
+        let mut command = Command::new(&programs.load);
+        command.args(["upstream", "--mode", mode.name(), "--counts", "127.0.0.1:0"]);
+        if is_tls {
+            command.args(["--cert", "pki/upstream.test.crt", "--key", "pki/upstream.test.key"]);
+            command.args(["--client-ca", "pki/ca.crt", "--cipher-suites", SUITES]);
+            command.args(["--groups", crate::row::CLASSICAL]);
+        }
+        let (process, line) = Process::start(command.current_dir(self.folder.path()), "ready ")?;
+        let (address, counts) = line.split_once(" counts=").context("no address of counts")?;
+        Ok(Upstream { process, address: address.parse()?, counts: counts.parse()? })
+    }
+
+    pub(crate) fn upstream(&self, way: Way) -> Result<SocketAddr> {
+        Ok(self.behind(way)?.address)
+    }
+
+    /// Handshakes that an upstream has had so far, and how many of them were resumed.
+    pub(crate) fn handshakes(&self, way: Way) -> Result<(u64, u64)> {
+        let mut stream = TcpStream::connect(self.behind(way)?.counts)?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let (_, body) = page.split_once("\r\n\r\n").context("no counts")?;
+        let counts: Value = serde_json::from_str(body)?;
+        let count = |key: &str| counts.get(key).and_then(Value::as_u64).context("no such count");
+        Ok((count("handshakes")?, count("resumed")?))
+    }
+
+    fn behind(&self, way: Way) -> Result<&Upstream> {
+        let key = (way.is_tls_upstream(), way.mode);
+        self.upstreams.get(&key).context("no such upstream")
+    }
+
+    /// The upstreams' processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.upstreams.values().map(|upstream| upstream.process.id()).collect()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -76,101 +99,19 @@ impl Stage {
     }
 }
 
-impl Process {
-    /// Starts a program and waits for a line that begins with `ready`; returns its next word.
-    pub(crate) fn start(command: &mut Command, ready: &str) -> Result<(Self, String)> {
-        let (process, rest) = Self::start_with_line(command, ready)?;
-        let word = rest.split_whitespace().next().unwrap_or_default().to_owned();
-        Ok((process, word))
-    }
-
-    /// As `start`; returns the rest of the line.
-    pub(crate) fn start_with_line(command: &mut Command, ready: &str) -> Result<(Self, String)> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("{command:?}"))?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let process = Self(child);
-        for line in BufReader::new(stdout).lines() {
-            let line = line?;
-            if let Some(rest) = line.strip_prefix(ready) {
-                return Ok((process, rest.to_owned()));
-            }
-        }
-        bail!("{command:?} ended before it was ready");
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {errors}");
-    Ok(())
-}
-
-const PKI: [&str; 5] = [
+const PKI: [&str; 7] = [
     "init",
-    "server plain.test --dns mtls.test --out-name edge",
+    "server edge.test *.edge.test",
     "server upstream.test",
     "client gateway",
     "client alice",
+    "client bob",
+    "client carol",
 ];
+/// A load of one client only would flatter whoever remembers clients.
+const CLIENTS: [&str; 3] = ["alice", "bob", "carol"];
 
-/// One worker, no access log: what is left is the work itself.
-fn configuration(plain: &str, mtls: &str) -> String {
-    format!(
-        r#"[runtime]
-workers = 1
-
-[access_log]
-path = "off"
-
-[listener.edge]
-address = "127.0.0.1:0"
-
-[listener.edge.chain.plain]
-match   = {{ server_names = ["plain.test"] }}
-tls     = "edge"
-cluster = "plain"
-
-[listener.edge.chain.mtls]
-match   = {{ server_names = ["mtls.test"] }}
-tls     = "edge"
-cluster = "mtls"
-
-[tls.downstream.edge]
-certificates = [{{ chain = "pki/edge.crt", key = "pki/edge.key" }}]
-trust        = "perf"
-
-[tls.upstream.mtls]
-server_name = "upstream.test"
-trust       = "perf"
-certificate = {{ chain = "pki/gateway.crt", key = "pki/gateway.key" }}
-
-[trust.perf]
-anchors = ["pki/ca.crt"]
-
-[cluster.plain]
-endpoints = ["{plain}"]
-
-[cluster.mtls]
-endpoints = ["{mtls}"]
-tls       = "mtls"
-pool      = {{ ready_min = 4, ready_max = 64 }}
-"#
-    )
-}
+/// What everybody speaks, so that cryptography is the same.
+pub(crate) const SUITES: &str = "TLS_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+pub(crate) const EDGE: &str = "edge.test";
+pub(crate) const UPSTREAM: &str = "upstream.test";

@@ -248,6 +248,11 @@ impl Relay {
         }
     }
 
+    /// Whether more may come from `from`: the session goes on, and it has not ended.
+    pub fn is_open(&self, from: Side) -> bool {
+        self.outcome.is_none() && self.flow(from).state == FlowState::Open
+    }
+
     /// Set once the session is over.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, SocketFlags};
+use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Not the kernel's default of 128: a reconnect storm fills that in a millisecond.
@@ -49,7 +49,7 @@ pub fn adopt(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)
+    keep_alive(listener)
 }
 
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
@@ -82,16 +82,29 @@ pub enum DialError {
     Other(#[from] io::Error),
 }
 
-/// A socket that is connecting to `address`, from `source` if there is one; writable once it is through
-/// (or failed).
+/// A socket on its way to its peer.
+#[derive(Debug)]
+pub struct Dialled {
+    /// Writable once it is through (or failed).
+    pub socket: OwnedFd,
+    /// So many of the first bytes are gone. More than none says that it is through.
+    pub sent: usize,
+}
+
+/// A socket that is connecting to `address`, from `source` if there is one. `first` is what will be
+/// sent on it as soon as it is through; to a loopback address that is within `connect`, and they are
+/// sent here.
 ///
 /// # Errors
 /// It cannot even begin.
-pub fn dial(address: SocketAddr, source: Option<IpAddr>) -> Result<OwnedFd, DialError> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+pub fn dial(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    first: &[u8],
+) -> Result<Dialled, DialError> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)?;
     if let Some(source) = source {
         // The port is chosen by `connect`, which knows the other end: one port serves for a connection
         // to each endpoint. Where a kernel does not know the option (gVisor), `bind` takes a port that
@@ -103,14 +116,27 @@ pub fn dial(address: SocketAddr, source: Option<IpAddr>) -> Result<OwnedFd, Dial
             _ => DialError::Other(error),
         })?;
     }
+    if !first.is_empty() {
+        // The third packet of the handshake is not sent alone, but with these bytes.
+        socket.set_tcp_quickack(false)?;
+    }
     match socket.connect(&address.into()) {
-        Ok(()) => Ok(socket.into()),
+        Ok(()) => {}
         Err(error) => match errno(&error) {
-            Some(Errno::INPROGRESS) => Ok(socket.into()),
-            Some(Errno::ADDRNOTAVAIL) => Err(DialError::NoPort),
-            _ => Err(DialError::Other(error)),
+            Some(Errno::INPROGRESS) => {}
+            Some(Errno::ADDRNOTAVAIL) => return Err(DialError::NoPort),
+            _ => return Err(DialError::Other(error)),
         },
     }
+    let mut sent = 0;
+    if !first.is_empty() && address.ip().is_loopback() {
+        sent = match rustix::net::send(&socket, first, SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN) => 0,
+            Err(error) => return Err(DialError::Other(error.into())),
+        };
+    }
+    Ok(Dialled { socket: socket.into(), sent })
 }
 
 fn errno(error: &io::Error) -> Option<Errno> {
@@ -140,12 +166,20 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
-fn keep_alive(socket: &Socket) -> io::Result<()> {
+/// Sends bytes that the end of this direction, `shutdown_write`, follows at once: they and FIN make one
+/// packet.
+pub fn send_before_end(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
+}
+
+/// Has the system find out that the peer is gone while nothing flows: four system calls, which a short
+/// connection is spared.
+pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 #[cfg(test)]
@@ -166,7 +200,10 @@ mod tests {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = take_error(&dial(address, None).unwrap()).unwrap_err();
+        let error = match dial(address, None, &[]) {
+            Ok(dialled) => take_error(&dialled.socket).unwrap_err(),
+            Err(error) => panic!("{error}"),
+        };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
@@ -175,11 +212,11 @@ mod tests {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let ours = "127.0.0.7".parse().unwrap();
-        let socket = Socket::from(dial(address, Some(ours)).unwrap());
+        let socket = Socket::from(dial(address, Some(ours), &[]).unwrap().socket);
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.ip(), ours);
         // TEST-NET-1 (RFC 5737) is no machine's.
-        let error = dial(address, Some("192.0.2.1".parse().unwrap())).unwrap_err();
+        let error = dial(address, Some("192.0.2.1".parse().unwrap()), &[]).unwrap_err();
         assert!(matches!(error, DialError::ForeignSource), "{error:?}");
     }
 }

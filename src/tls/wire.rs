@@ -190,6 +190,22 @@ impl Wire {
         !matches!(self, Self::Plain)
     }
 
+    /// Gives up what memory an idle session can do without.
+    pub fn fold(&mut self) {
+        if let Self::Tls13(tls) = self {
+            tls.opener.fold();
+            tls.sealer.fold();
+        }
+    }
+
+    /// Whether there is anything to fold.
+    pub fn is_expanded(&self) -> bool {
+        match self {
+            Self::Tls13(tls) => tls.opener.is_expanded() || tls.sealer.is_expanded(),
+            Self::Plain | Self::Tls12(_) => false,
+        }
+    }
+
     /// Writes what must go before more data on this side.
     fn settle(&mut self, out: &mut [u8]) -> Result<usize, Stop> {
         if !self.owes_control() {

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     /// Its number, listener and source among the rest.
     pub(super) card: Rc<Card>,
+    /// Since 1970.
+    accepted: Duration,
     pub(super) proxied: Option<Box<Proxied>>,
     pub(super) down: Leg,
     pub(super) notes: HelloNotes,
@@ -93,31 +95,22 @@ pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refus
     let card = Card::new(worker.next_id(), arrival.at, canonical(arrival.source), listener);
     let place = worker.census.enter(&card);
     let open = Open { worker: Rc::clone(worker), card, place };
-    tokio::task::spawn_local(serve(open, arrival, refusal));
-}
-
-async fn serve(open: Open, arrival: Arrival, refusal: Option<Refusal>) {
-    let worker = &open.worker;
-    let accepted = clock::wall();
-    let Arrival { stream, source: _, at, entrance } = arrival;
+    let Arrival { stream, source: _, at: _, entrance } = arrival;
     let mut connection = Connection::new(&open, &entrance, stream);
-    let ending = match refusal {
+    if let Some(refusal) = refusal {
         // Closed without a word and without waiting for the client to go: a crowd that is over a
         // limit must not itself hold the limit.
-        Some(refusal) => Ending::Refused(refusal),
-        None => {
-            // Boxed, so that an idle session does not carry the memory of its handshake.
-            let wish = Box::pin(connection.enter(entrance)).await;
-            connection.run(wish).await
-        }
-    };
-    let duration = clock::now().saturating_duration_since(at);
-    connection.count(&ending, duration);
-    let refused = match &ending {
-        Ending::Refused(refusal) => Some(refusal.reason),
-        Ending::Closed(..) => None,
-    };
-    worker.report(refused, || connection.into_report(accepted, duration, ending));
+        return connection.end(Ending::Refused(refusal));
+    }
+    // What a block captures it uses in place; arguments of an `async fn` would be there twice for as
+    // long as the session lasts.
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        // Boxed, so that an idle session does not carry the memory of its handshake.
+        let wish = Box::pin(connection.enter(entrance)).await;
+        let ending = connection.run(wish).await;
+        connection.end(ending);
+    });
 }
 
 impl Connection {
@@ -133,6 +126,7 @@ impl Connection {
             open: None,
             worker: Rc::clone(&open.worker),
             card: Rc::clone(&open.card),
+            accepted: clock::wall(),
             proxied: None,
             down: Leg::new(stream),
             notes: HelloNotes::default(),
@@ -339,7 +333,8 @@ impl Connection {
             }
         };
         let sni = self.notes.server_name.as_deref();
-        let seeker = Seeker { sni, hash, ahead, purpose: Purpose::Client };
+        let seeker =
+            Seeker { sni, hash, ahead, opening: self.down.opening(), purpose: Purpose::Client };
         let dialled = match loan {
             Some(loan) => cluster.dial_or_borrow(worker, loan, seeker, &self.tried).await,
             None => cluster.dial(worker, seeker, &self.tried).await,
@@ -348,6 +343,14 @@ impl Connection {
     }
 
     fn connected(&mut self, upstream: Connected) -> Event {
+        if upstream.opened > 0
+            && let Some(route) = &self.route
+        {
+            let (chain, opened) = (route.chain.of(self.worker.index), upstream.opened as u64);
+            chain.bytes_received.add(opened);
+            self.card.received.set(self.down.received + opened);
+            self.down.opened(&self.worker, upstream.opened);
+        }
         let audit = upstream.facts.as_ref().and_then(|facts| facts.audit.clone());
         self.audits.extend(audit.map(upstream_audit));
         self.card.learn(|known| known.endpoint = Some(Arc::clone(upstream.endpoint())));
@@ -388,7 +391,9 @@ impl Connection {
             since: clock::now(),
         };
         let legs = Legs { down: &mut self.down, up };
-        relay::Session::new(&self.worker, legs, ready, self.limits, review, tally).run().await
+        let mut session =
+            relay::Session::new(&self.worker, legs, ready, self.limits, review, tally);
+        session.run().await
     }
 
     /// Tells the client why it goes (as far as TLS has a word for it), and closes so that the word
@@ -443,11 +448,23 @@ impl Connection {
         }
     }
 
-    fn into_report(self, accepted: Duration, duration: Duration, ending: Ending) -> Report {
+    /// Counts how it ended, and reports it.
+    fn end(self, ending: Ending) {
+        let duration = clock::now().saturating_duration_since(self.card.accepted);
+        self.count(&ending, duration);
+        let refused = match &ending {
+            Ending::Refused(refusal) => Some(refusal.reason),
+            Ending::Closed(..) => None,
+        };
+        let worker = Rc::clone(&self.worker);
+        worker.report(refused, || self.into_report(duration, ending));
+    }
+
+    fn into_report(self, duration: Duration, ending: Ending) -> Report {
         let route = self.route.as_ref();
         Report {
             id: self.card.id,
-            accepted,
+            accepted: self.accepted,
             duration,
             listener: Arc::clone(&self.card.listener.name),
             source: self.card.source.get(),

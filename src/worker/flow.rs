@@ -43,6 +43,23 @@ pub(super) struct Leg {
     pub(super) received: u64,
 }
 
+/// What follows bytes that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Unknown,
+    /// The end of this direction, at once: it goes in the same packet.
+    End,
+}
+
+/// What there was behind received bytes.
+#[derive(Debug)]
+pub(super) enum Tail {
+    /// Nothing yet.
+    Open,
+    End,
+    Broken(io::Error),
+}
+
 impl Leg {
     /// A socket before any handshake.
     pub(super) fn new(stream: Socket) -> Self {
@@ -98,6 +115,27 @@ impl Leg {
         Poll::Ready(Ok(kept + received))
     }
 
+    /// Looks for more behind the first `filled` bytes of `input`, which came by the last receive: what
+    /// the peer sent and its end are best carried across together. Adds to `filled`. Costs a system
+    /// call only where the runtime knows that there is something.
+    pub(super) fn poll_tail(
+        &mut self,
+        input: &mut [u8],
+        filled: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Tail {
+        let end = input.len().min(*filled + self.receive_max);
+        match self.stream.poll_receive(&mut input[*filled..end], cx) {
+            Poll::Pending => Tail::Open,
+            Poll::Ready(Ok(0)) if *filled < end => Tail::End,
+            Poll::Ready(Ok(received)) => {
+                *filled += received;
+                Tail::Open
+            }
+            Poll::Ready(Err(error)) => Tail::Broken(error),
+        }
+    }
+
     /// Receives behind what is kept, without opening it.
     pub(super) fn poll_fill(
         &mut self,
@@ -132,6 +170,19 @@ impl Leg {
         }
     }
 
+    /// What was received and goes to a plain upstream as it is: nobody opens it.
+    pub(super) fn opening(&self) -> &[u8] {
+        if self.unread && matches!(self.wire, Wire::Plain) { &self.partial } else { &[] }
+    }
+
+    /// The upstream has got so many bytes of `opening`.
+    pub(super) fn opened(&mut self, worker: &Worker, count: usize) {
+        if count > 0 {
+            self.received += count as u64;
+            self.consume(worker, count);
+        }
+    }
+
     /// Keeps what could not be opened yet.
     pub(super) fn keep(&mut self, worker: &Worker, rest: &[u8]) {
         if rest.is_empty() {
@@ -156,12 +207,13 @@ impl Leg {
         &mut self,
         worker: &Worker,
         bytes: &[u8],
+        next: Next,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
-        let left = if self.unsent.is_empty() {
-            stream::poll_send(&mut self.stream, bytes, cx)?
-        } else {
-            bytes.len()
+        let left = match next {
+            _ if !self.unsent.is_empty() => bytes.len(),
+            Next::Unknown => stream::poll_send(&mut self.stream, bytes, cx)?,
+            Next::End => stream::poll_send_last(&mut self.stream, bytes, cx)?,
         };
         if left > 0 {
             if self.unsent.capacity() == 0 {
@@ -230,7 +282,7 @@ impl Leg {
     ) -> io::Result<usize> {
         let mut control = [0; CONTROL_BYTES_MAX];
         let sealed = self.wire.seal_control(&mut control);
-        self.send(worker, &control[..sealed], cx)
+        self.send(worker, &control[..sealed], Next::Unknown, cx)
     }
 
     /// Sends close_notify once; returns how many bytes are kept. FIN is the caller's, when none are.
@@ -245,7 +297,7 @@ impl Leg {
         self.closing = true;
         let mut control = [0; CONTROL_BYTES_MAX];
         let sealed = self.wire.seal_close(&mut control);
-        self.send(worker, &control[..sealed], cx)
+        self.send(worker, &control[..sealed], Next::End, cx)
     }
 
     /// Sends a fatal alert as far as the socket takes it. False where the wire has no way to say
@@ -261,7 +313,7 @@ impl Leg {
         }
         self.closing = true;
         // The peer broke the protocol: whether it still listens is its own affair.
-        drop(self.send(worker, &control[..sealed], cx));
+        drop(self.send(worker, &control[..sealed], Next::Unknown, cx));
         true
     }
 

@@ -26,6 +26,18 @@ impl Handshake for ClientHandshake {
     }
 }
 
+/// The first flight of a handshake that this side begins; nothing was received yet.
+///
+/// # Errors
+/// rustls had none.
+pub(super) fn opening(handshake: &mut impl Handshake) -> Result<Vec<u8>, Refusal> {
+    let mut out = Vec::new();
+    match handshake.advance(&mut [], &mut out).outcome {
+        Outcome::Failed(refusal) => Err(refusal),
+        Outcome::NeedMore | Outcome::Done => Ok(out),
+    }
+}
+
 /// Runs `handshake` to its end. What the leg has received and not consumed comes first; what is left
 /// of it behind the handshake stays there.
 ///

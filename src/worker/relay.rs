@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use super::flow::{Leg, Legs};
+use super::flow::{Leg, Legs, Next, Tail};
 use super::review::Review;
 use super::roster::{DrainPhase, Place};
 use super::scratch::Scratch;
@@ -32,6 +32,12 @@ const TURNS_MAX: u32 = 8;
 /// A session that moved nothing for this long is at an idle moment, good for closing it in a drain.
 const IDLE_MOMENT: Duration = Duration::from_millis(100);
 
+/// The age at which a session is no short one. The system probes a silent peer from a minute on.
+const KEEP_ALIVE_FROM: Duration = Duration::from_secs(10);
+
+/// A session that moved nothing for this long rests.
+const REST_FROM: Duration = Duration::from_secs(1);
+
 /// One session while its bytes flow.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
@@ -45,6 +51,9 @@ pub(super) struct Session<'a> {
     tally: Tally<'a>,
     /// When this connection's turn in a drain comes.
     drain_at: Option<Instant>,
+    /// When the upstream's socket gets its keepalive; the client's has it from its listener, and a ready
+    /// one from its pool.
+    keep_alive_at: Option<Instant>,
     last_moved: Instant,
     /// The upstream was made ahead of need and has neither got nor given a payload byte: when it
     /// turns out to be dead, another one may take its place.
@@ -95,6 +104,7 @@ impl<'a> Session<'a> {
             review,
             tally,
             drain_at: None,
+            keep_alive_at: (!ready).then(|| now + KEEP_ALIVE_FROM),
             last_moved: now,
             replaceable: ready,
             detail: String::new(),
@@ -103,7 +113,7 @@ impl<'a> Session<'a> {
     }
 
     /// Relays until both sides are done, and closes both as the outcome asks.
-    pub(super) async fn run(mut self) -> Relayed {
+    pub(super) async fn run(&mut self) -> Relayed {
         let ended = poll_fn(|cx| self.poll(cx)).await;
         let Some(mut outcome) = ended else { return Relayed::ReadyDied };
         if let Some(Reason::ClientRecord | Reason::UpstreamRecord) = outcome.reason {
@@ -174,7 +184,13 @@ impl<'a> Session<'a> {
         let now = clock::now();
         self.look_at_memory(now);
         let mut at = self.relay.deadline();
-        for turn in [self.look_at_drain(now), self.look_at_review(now)].into_iter().flatten() {
+        let turns = [
+            self.look_at_drain(now),
+            self.look_at_review(now),
+            self.look_at_age(now),
+            self.look_at_rest(now),
+        ];
+        for turn in turns.into_iter().flatten() {
             at = at.min(turn);
         }
         if self.relay.outcome().is_none() && self.alarm.poll(at, cx).is_ready() {
@@ -238,6 +254,33 @@ impl<'a> Session<'a> {
                 None
             }
         }
+    }
+
+    /// Has the upstream's socket kept alive once the session is no short one; else says when.
+    fn look_at_age(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.keep_alive_at?;
+        if now < at {
+            return Some(at);
+        }
+        self.keep_alive_at = None;
+        // One that cannot take the option is gone, which its next read tells.
+        drop(socket::keep_alive(&self.legs.up.stream));
+        None
+    }
+
+    /// Gives up what an idle session can do without; else says when.
+    fn look_at_rest(&mut self, now: Instant) -> Option<Instant> {
+        let Legs { down, up } = &mut self.legs;
+        if !down.wire.is_expanded() && !up.wire.is_expanded() {
+            return None;
+        }
+        let at = self.last_moved + REST_FROM;
+        if now < at {
+            return Some(at);
+        }
+        down.wire.fold();
+        up.wire.fold();
+        None
     }
 
     /// Ends a session that has been idle for longer than there is memory for.
@@ -309,7 +352,7 @@ impl<'a> Session<'a> {
         let Poll::Ready(input) = source.poll_input(&mut scratch.input, cx) else {
             return Turn::Waiting;
         };
-        let filled = match input {
+        let mut filled = match input {
             Ok(0) if self.replaceable && from == Side::Upstream => return Turn::Dead,
             Ok(0) => {
                 if from == Side::Downstream {
@@ -323,6 +366,11 @@ impl<'a> Session<'a> {
             Err(_) if self.replaceable && from == Side::Upstream => return Turn::Dead,
             Err(error) => return self.broken(from, &error),
         };
+        let tail = match self.replaceable {
+            // Whether these bytes are for this upstream is not known yet.
+            true => Tail::Open,
+            false => source.poll_tail(&mut scratch.input, &mut filled, cx),
+        };
         if self.replaceable && from == Side::Downstream {
             if self.upstream_is_dead(cx) {
                 self.legs.down.keep(&worker, &scratch.input[..filled]);
@@ -331,7 +379,18 @@ impl<'a> Session<'a> {
             }
             self.replaceable = false;
         }
-        self.relay_input(from, filled, scratch, cx)
+        let turn = self.relay_input(from, filled, &tail, scratch, cx);
+        match tail {
+            Tail::Open => turn,
+            // The bytes themselves have ended the flow.
+            _ if !self.relay.is_open(from) => turn,
+            Tail::End => {
+                let (source, _) = self.legs.along(from);
+                self.relay.ended(from, source.end_of_stream(), clock::now());
+                turn
+            }
+            Tail::Broken(error) => self.broken(from, &error),
+        }
     }
 
     /// Opens, seals and sends the first `filled` bytes of the scratch's input.
@@ -339,6 +398,7 @@ impl<'a> Session<'a> {
         &mut self,
         from: Side,
         filled: usize,
+        tail: &Tail,
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Turn {
@@ -356,7 +416,12 @@ impl<'a> Session<'a> {
                 self.last_moved = now;
             }
             let (source, to) = self.legs.along(from);
-            match to.send(&self.worker, passed.bytes(scratch), cx) {
+            let next = match (&passed.transfer.stop, tail) {
+                (Stop::CloseNotify, _) => Next::End,
+                (Stop::InputEmpty, Tail::End) if !source.wire.has_close_semantics() => Next::End,
+                _ => Next::Unknown,
+            };
+            match to.send(&self.worker, passed.bytes(scratch), next, cx) {
                 Ok(kept) => {
                     if kept > 0 {
                         source.slow_down();
@@ -486,10 +551,10 @@ impl<'a> Session<'a> {
     }
 
     /// Closes both sockets as the outcome asks. Whoever does not close in time is closed.
-    async fn finish(self, outcome: Outcome) -> Option<Refusal> {
+    async fn finish(&mut self, outcome: Outcome) -> Option<Refusal> {
         let until = Some(clock::now() + LINGER);
         let worker = &self.worker;
-        let Legs { down, up } = self.legs;
+        let Legs { down, up } = &mut self.legs;
         let both = async {
             tokio::join!(part(worker, down, outcome.how), part(worker, up, outcome.how));
         };

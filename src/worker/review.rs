@@ -75,8 +75,8 @@ impl<'a> Review<'a> {
     }
 
     /// What the session was let go on in spite of.
-    pub(super) fn kept(self) -> Option<Refusal> {
-        match self.verdict {
+    pub(super) fn kept(&mut self) -> Option<Refusal> {
+        match self.verdict.take() {
             Some(Verdict::Kept(refusal)) => Some(refusal),
             Some(Verdict::Leaving { .. }) | None => None,
         }

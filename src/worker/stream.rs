@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use super::socket::Socket;
+use super::socket::{Socket, Way};
 use crate::sys::socket;
 
 /// Sends what the socket takes of `bytes`; returns how many are left, 0 where all went.
@@ -24,6 +24,23 @@ pub(crate) fn poll_send(
         }
     }
     Ok(left.len())
+}
+
+/// As `poll_send`, for bytes that the end of this direction follows at once: see
+/// `socket::send_before_end`.
+pub(crate) fn poll_send_last(
+    stream: &mut Socket,
+    bytes: &[u8],
+    cx: &mut Context<'_>,
+) -> io::Result<usize> {
+    while stream.poll_ready(Way::Send, cx)?.is_ready() {
+        match stream.try_io(Way::Send, |socket| socket::send_before_end(&socket, bytes)) {
+            Ok(sent) => return poll_send(stream, &bytes[sent..], cx),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes.len())
 }
 
 /// Sends all of `bytes`.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// Counters that all threads share.
 #[derive(Debug, Default)]
@@ -78,11 +79,13 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
+/// The page's socket.
+pub(super) async fn listen(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
 /// Serves the counts as JSON to whoever asks, until the end of the process.
-pub(super) async fn serve(address: &str, counts: &Arc<Counts>) -> Result<()> {
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+pub(super) async fn serve(listener: &TcpListener, counts: &Arc<Counts>) -> Result<()> {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
         let mut request = [0; 1024];

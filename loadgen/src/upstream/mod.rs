@@ -43,6 +43,12 @@ pub struct Upstream {
     /// Application protocols to accept
     #[arg(long, value_delimiter = ',', requires = "cert")]
     pub alpn: Vec<String>,
+    /// Key-exchange groups to accept, the preferred one first; all by default
+    #[arg(long, requires = "cert")]
+    pub groups: Option<String>,
+    /// Cipher suites to accept, by their IANA names; all of a TLS version of which none is named
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "cert")]
+    pub cipher_suites: Vec<String>,
     /// Never issue session tickets
     #[arg(long, requires = "cert")]
     pub no_tickets: bool,
@@ -58,7 +64,7 @@ pub struct Upstream {
     /// CPU of the first thread; the others follow
     #[arg(long, value_name = "CPU")]
     pub pin: Option<usize>,
-    /// Also serve the counts over HTTP here
+    /// Also serve the counts over HTTP here; port 0 takes any and prints it behind `counts=`
     #[arg(long, value_name = "ADDR")]
     pub counts: Option<String>,
     /// Stop after this time
@@ -96,9 +102,16 @@ impl Upstream {
         let _ = environment::raise_descriptor_limit();
         let counts = Arc::new(Counts::default());
         let running = self.start(&counts)?;
-        output::line(format_args!("ready {}", running.address));
         let runtime = runtime()?;
-        runtime.block_on(self.until_stopped(&counts))?;
+        let page = match &self.counts {
+            Some(address) => Some(runtime.block_on(counts::listen(address))?),
+            None => None,
+        };
+        match page.as_ref().map(TcpListener::local_addr).transpose()? {
+            Some(at) => output::line(format_args!("ready {} counts={at}", running.address)),
+            None => output::line(format_args!("ready {}", running.address)),
+        }
+        runtime.block_on(self.until_stopped(page, &counts))?;
         running.stop();
         output::line(serde_json::to_string(&counts.seen())?);
         Ok(Exit::Met)
@@ -133,13 +146,13 @@ impl Upstream {
         Ok(Running { address, stop: Some(stop), threads })
     }
 
-    async fn until_stopped(&self, counts: &Arc<Counts>) -> Result<()> {
+    async fn until_stopped(&self, page: Option<TcpListener>, counts: &Arc<Counts>) -> Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let page = async {
-            match &self.counts {
-                Some(address) => counts::serve(address, counts).await,
+            match page {
+                Some(page) => counts::serve(&page, counts).await,
                 None => std::future::pending().await,
             }
         };

@@ -11,11 +11,17 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::Upstream;
+use crate::{cipher_suites, key_exchange};
 
 /// An acceptor, or none for plain TCP.
 pub(super) fn server(flags: &Upstream) -> Result<Option<TlsAcceptor>> {
     let (Some(chain), Some(key)) = (&flags.cert, &flags.key) else { return Ok(None) };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites = cipher_suites::chosen(&flags.cipher_suites, &provider)?;
+    if let Some(groups) = &flags.groups {
+        provider.kx_groups = key_exchange::groups(groups, false)?;
+    }
+    let provider = Arc::new(provider);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let builder = match &flags.client_ca {

@@ -169,8 +169,8 @@ impl Peer {
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = socket::dial(address, source).map_err(io::Error::other)?;
-    let stream = TcpStream::from_std(socket.into())?;
+    let dialled = socket::dial(address, source, &[]).map_err(io::Error::other)?;
+    let stream = TcpStream::from_std(dialled.socket.into())?;
     stream.writable().await?;
     socket::take_error(&stream)?;
     Ok(stream)

@@ -51,6 +51,8 @@ pub enum RecordError {
     SequenceExhausted,
     #[error("a record was to be opened between a key update and its new keys")]
     RekeyDue,
+    #[error("the cryptographic library had no memory for a key")]
+    NoKey,
 }
 
 /// Over what a cap counts.
@@ -100,7 +102,7 @@ impl RecordError {
             | Self::MessageTooLong { .. }
             | Self::KeyUpdateLength { .. }
             | Self::AlertLength { .. } => DECODE_ERROR,
-            Self::SequenceExhausted | Self::RekeyDue => INTERNAL_ERROR,
+            Self::SequenceExhausted | Self::RekeyDue | Self::NoKey => INTERNAL_ERROR,
         }
     }
 
@@ -128,6 +130,7 @@ impl RecordError {
             Self::AlertLevel { .. } => "alert_level",
             Self::SequenceExhausted => "sequence_exhausted",
             Self::RekeyDue => "rekey_due",
+            Self::NoKey => "no_key",
         }
     }
 }

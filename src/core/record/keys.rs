@@ -7,6 +7,7 @@ use std::fmt;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
+use aws_lc_rs::error::Unspecified;
 use thiserror::Error;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
@@ -20,10 +21,13 @@ pub enum Aead {
 
 /// A traffic key and its IV (RFC 8446 §7.3), for one direction and one key generation.
 ///
-/// The expanded key lives in memory of AWS-LC, which wipes every allocation that it frees; the IV is
-/// wiped here. `Debug` shows the algorithm alone.
+/// The key is expanded when it is first used, which takes 600 bytes: a direction that rests can be without
+/// ([`TrafficKeys::fold`]). The expanded key lives in memory of AWS-LC, which wipes every allocation that
+/// it frees; the rest is wiped here. `Debug` shows the algorithm alone.
 pub struct TrafficKeys {
-    pub(super) key: LessSafeKey,
+    expanded: Option<LessSafeKey>,
+    /// As many bytes as the AEAD takes.
+    key: Zeroizing<[u8; KEY_MAX]>,
     iv: Zeroizing<[u8; IV]>,
     aead: Aead,
 }
@@ -64,7 +68,7 @@ impl Aead {
 }
 
 impl TrafficKeys {
-    /// Expands `key`. The caller wipes its own copy.
+    /// Keys that are not expanded yet. The caller wipes its own copy of `key`.
     ///
     /// # Errors
     /// When `key` has not the length that `aead` takes.
@@ -73,10 +77,40 @@ impl TrafficKeys {
         if key.len() != expected {
             return Err(KeyError::Length { aead, expected, found: key.len() });
         }
-        let Ok(unbound) = UnboundKey::new(aead.algorithm(), key) else {
-            return Err(KeyError::Refused { aead });
-        };
-        Ok(Self { key: LessSafeKey::new(unbound), iv: Zeroizing::new(*iv), aead })
+        let mut kept = Zeroizing::new([0; KEY_MAX]);
+        kept[..expected].copy_from_slice(key);
+        Ok(Self { expanded: None, key: kept, iv: Zeroizing::new(*iv), aead })
+    }
+
+    /// The key, ready for use, and the nonce of a record.
+    ///
+    /// # Errors
+    /// The cryptographic library has no memory for it.
+    #[inline]
+    pub(super) fn at(&mut self, sequence: u64) -> Result<(&LessSafeKey, Nonce), KeyError> {
+        let nonce = self.nonce(sequence);
+        if self.expanded.is_none() {
+            self.expanded = Some(self.expand()?);
+        }
+        let aead = self.aead;
+        self.expanded.as_ref().map(|key| (key, nonce)).ok_or(KeyError::Refused { aead })
+    }
+
+    #[cold]
+    fn expand(&self) -> Result<LessSafeKey, KeyError> {
+        let key = &self.key[..self.aead.key_length()];
+        let unbound = UnboundKey::new(self.aead.algorithm(), key);
+        unbound.map(LessSafeKey::new).map_err(|Unspecified| KeyError::Refused { aead: self.aead })
+    }
+
+    /// Gives up the memory of the expanded key until the next use, which then costs 0.3 µs more.
+    pub(super) fn fold(&mut self) {
+        self.expanded = None;
+    }
+
+    /// Whether there is anything to fold.
+    pub(super) fn is_expanded(&self) -> bool {
+        self.expanded.is_some()
     }
 
     #[must_use]
@@ -87,7 +121,7 @@ impl TrafficKeys {
     /// The nonce of a record: the IV, its last eight bytes xored with the sequence number
     /// (RFC 8446 §5.3).
     #[inline]
-    pub(super) fn nonce(&self, sequence: u64) -> Nonce {
+    fn nonce(&self, sequence: u64) -> Nonce {
         let mut nonce = *self.iv;
         for (byte, counter) in nonce[IV - 8..].iter_mut().zip(sequence.to_be_bytes()) {
             *byte ^= counter;
@@ -103,6 +137,9 @@ impl fmt::Debug for TrafficKeys {
         f.debug_struct("TrafficKeys").field("aead", &self.aead).finish_non_exhaustive()
     }
 }
+
+/// Bytes of the longest key.
+const KEY_MAX: usize = 32;
 
 /// Bytes of an IV of each of the three AEADs.
 const IV: usize = 12;

@@ -84,6 +84,17 @@ impl Opener {
         }
     }
 
+    /// Nothing has come for a while: see [`TrafficKeys::fold`].
+    pub fn fold(&mut self) {
+        self.keys.fold();
+    }
+
+    /// Whether there is anything to fold.
+    #[must_use]
+    pub fn is_expanded(&self) -> bool {
+        self.keys.is_expanded()
+    }
+
     /// Opens the record at the front of `input` into `out`, of which it overwrites up to the length
     /// of the record without header and tag, even where it then delivers less. `now` is for the
     /// caps per second.
@@ -204,9 +215,10 @@ impl Opener {
         // is to be ignored for all purposes (RFC 8446 §5.1).
         let [.., high, low] = length.to_be_bytes();
         let header = [CONTENT_APPLICATION_DATA, 3, 3, high, low];
-        let nonce = self.keys.nonce(self.sequence);
-        let opened =
-            self.keys.key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
+        let Ok((key, nonce)) = self.keys.at(self.sequence) else {
+            return Err(RecordError::NoKey);
+        };
+        let opened = key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
         if opened.is_err() {
             return Err(RecordError::BadRecordMac);
         }

@@ -77,12 +77,22 @@ impl Sealer {
         let (front, rest) = record.split_at_mut(HEADER);
         let (plaintext, type_and_tag) = rest.split_at_mut(length);
         front.copy_from_slice(&header);
-        let nonce = self.keys.nonce(self.sequence);
+        let (key, nonce) = self.keys.at(self.sequence).map_err(|_error| SealError::Refused)?;
         let inner_type = [content.code()];
         let aad = Aad::from(header);
-        let key = &self.keys.key;
         let sealed = key.seal_in_place_scatter(nonce, aad, plaintext, &inner_type, type_and_tag);
         self.end(sealed)
+    }
+
+    /// Nothing was sent for a while: see [`TrafficKeys::fold`].
+    pub fn fold(&mut self) {
+        self.keys.fold();
+    }
+
+    /// Whether there is anything to fold.
+    #[must_use]
+    pub fn is_expanded(&self) -> bool {
+        self.keys.is_expanded()
     }
 
     /// Seals `plaintext` as one record of application data at the start of `out`; returns its
@@ -186,10 +196,9 @@ impl Sealer {
         let (front, rest) = record.split_at_mut(HEADER);
         let (ciphertext, type_and_tag) = rest.split_at_mut(plaintext.len());
         front.copy_from_slice(&header);
-        let nonce = self.keys.nonce(self.sequence);
+        let (key, nonce) = self.keys.at(self.sequence).map_err(|_error| SealError::Refused)?;
         let inner_type = [content.code()];
         let aad = Aad::from(header);
-        let key = &self.keys.key;
         let sealed = key.seal_out_of_place_scatter(
             nonce,
             aad,

@@ -184,7 +184,8 @@ impl Cluster {
             self.counters().ready_discarded.increment();
             return None;
         };
-        Some(Connected { leg, facts, address, ready: true, active: Active::new(self, endpoint) })
+        let active = Active::new(self, endpoint);
+        Some(Connected { leg, facts, address, ready: true, opened: 0, active })
     }
 
     /// Puts a connection of another worker into the pool of this one.

@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -31,7 +30,7 @@ use super::flow::Leg;
 use super::socket::{Socket, Way};
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
-    prelude,
+    prelude, stream,
 };
 use crate::config::plan::{
     Balance, ClusterLimits, HashBy, HeaderPlace, Io, ProxyHeader, UpstreamServerName,
@@ -39,8 +38,8 @@ use crate::config::plan::{
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
-use crate::sys::socket::DialError;
-use crate::sys::{clock, socket};
+use crate::sys::clock;
+use crate::sys::socket::{self, DialError, Dialled};
 use crate::tls::{Dialler, UpstreamFacts};
 use crate::worker::snapshot::ClusterKey;
 
@@ -82,6 +81,8 @@ pub(super) struct Seeker<'a> {
     pub(super) sni: Option<&'a str>,
     /// What goes ahead of the client's bytes.
     pub(super) ahead: &'a [u8],
+    /// The client's first bytes, as far as they are there and may go to an upstream as they are.
+    pub(super) opening: &'a [u8],
     /// Of what keeps the client with its endpoint, where the cluster goes by it.
     pub(super) hash: Option<u64>,
     pub(super) purpose: Purpose,
@@ -110,6 +111,8 @@ pub(super) struct Connected {
     pub(super) address: SocketAddr,
     /// It was made ahead of need.
     pub(super) ready: bool,
+    /// So many of the client's first bytes it has been sent already.
+    pub(super) opened: usize,
     /// Counts the connection as one of its endpoint's as long as it lives.
     active: Active,
 }
@@ -295,39 +298,46 @@ impl Cluster {
         seeker: Seeker<'_>,
         active: Active,
     ) -> Result<Connected, Refusal> {
-        let endpoint = &active.endpoint;
-        let address = endpoint.address;
-        let mut leg = Leg::new(connect(worker.io, address, &self.sources).await?);
-        let failed = |error: std::io::Error| dial_failure(&error, address);
-        if let Some(limit) = self.unacknowledged {
-            socket::limit_unacknowledged(&leg.stream, limit).map_err(failed)?;
-        }
-        let (before_tls, first) =
-            if self.announces_before_tls() { (seeker.ahead, NONE) } else { (NONE, seeker.ahead) };
-        leg.send_ahead(worker, before_tls).await.map_err(failed)?;
-        let facts = match &endpoint.tls {
-            None => None,
-            Some(tls) => {
-                if self.prelude == Some(Prelude::Postgres) {
-                    let asked = prelude::ask_postgres(worker, &mut leg).await;
-                    asked.map_err(|refusal| at_endpoint(refusal, address))?;
-                }
-                let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
-                    let detail = format!("cluster {} takes the client's name", self.name());
-                    Refusal::new(Reason::UpstreamNoName, detail)
-                })?;
-                let mut shake = tls.dialler.start(name)?;
-                handshake::drive(worker, &mut leg, &mut shake)
-                    .await
-                    .map_err(|refusal| at_endpoint(refusal, address))?;
-                let finished = shake.finish().map_err(|refusal| at_endpoint(refusal, address));
-                let (wire, facts) = finished?;
-                leg.wire = wire;
-                Some(Box::new(facts))
+        let address = active.endpoint.address;
+        let connect = async |first: &[u8]| {
+            let stream = connect(worker.io, address, &self.sources, first).await?;
+            if let Some(limit) = self.unacknowledged {
+                let limited = socket::limit_unacknowledged(&stream, limit);
+                limited.map_err(|error| dial_failure(&error, address))?;
             }
+            Ok(Leg::new(stream))
         };
-        leg.send_ahead(worker, first).await.map_err(failed)?;
-        Ok(Connected { leg, facts, address, ready: false, active })
+        let Some(tls) = &active.endpoint.tls else {
+            let leg = match seeker.ahead {
+                [] => connect(seeker.opening).await?,
+                ahead => connect(&[ahead, seeker.opening].concat()).await?,
+            };
+            let opened = seeker.opening.len();
+            return Ok(Connected { leg, facts: None, address, ready: false, opened, active });
+        };
+        let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
+            let detail = format!("cluster {} takes the client's name", self.name());
+            Refusal::new(Reason::UpstreamNoName, detail)
+        })?;
+        let mut shake = tls.dialler.start(name)?;
+        let before_tls = if self.announces_before_tls() { seeker.ahead } else { NONE };
+        let mut leg = if before_tls.is_empty() && self.prelude.is_none() {
+            connect(&handshake::opening(&mut shake)?).await?
+        } else {
+            connect(before_tls).await?
+        };
+        let here = |refusal| at_endpoint(refusal, address);
+        if self.prelude == Some(Prelude::Postgres) {
+            prelude::ask_postgres(worker, &mut leg).await.map_err(here)?;
+        }
+        handshake::drive(worker, &mut leg, &mut shake).await.map_err(here)?;
+        let (wire, facts) = shake.finish().map_err(here)?;
+        leg.wire = wire;
+        let inside = if before_tls.is_empty() { seeker.ahead } else { NONE };
+        let sent = leg.send_ahead(worker, inside).await;
+        sent.map_err(|error| dial_failure(&error, address))?;
+        let facts = Some(Box::new(facts));
+        Ok(Connected { leg, facts, address, ready: false, opened: 0, active })
     }
 
     fn choose(
@@ -446,7 +456,8 @@ impl Cluster {
 
 impl Seeker<'_> {
     /// A dial for the pool.
-    const NOBODY: Self = Self { sni: None, hash: None, ahead: NONE, purpose: Purpose::Ahead };
+    const NOBODY: Self =
+        Self { sni: None, hash: None, ahead: NONE, opening: NONE, purpose: Purpose::Ahead };
 }
 
 impl Connected {
@@ -505,22 +516,34 @@ impl Drop for Active {
     }
 }
 
-/// A TCP connection to `address`.
-async fn connect(io: Io, address: SocketAddr, sources: &Sources) -> Result<Socket, Refusal> {
+/// A TCP connection to `address` that has been sent `first`.
+async fn connect(
+    io: Io,
+    address: SocketAddr,
+    sources: &Sources,
+    first: &[u8],
+) -> Result<Socket, Refusal> {
     let failed = |error: std::io::Error| dial_failure(&error, address);
-    let mut stream = Socket::connecting(io, begin(address, sources)?).map_err(failed)?;
-    poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
-    socket::take_error(&stream).map_err(failed)?;
+    let Dialled { socket, sent } = begin(address, sources, first)?;
+    let mut stream = if sent == 0 {
+        let mut stream = Socket::connecting(io, socket).map_err(failed)?;
+        poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
+        socket::take_error(&stream).map_err(failed)?;
+        stream
+    } else {
+        Socket::new(io, socket).map_err(failed)?
+    };
+    stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
     Ok(stream)
 }
 
 /// A socket that is connecting, from the next source that has a port for it.
-fn begin(address: SocketAddr, sources: &Sources) -> Result<OwnedFd, Refusal> {
+fn begin(address: SocketAddr, sources: &Sources, first: &[u8]) -> Result<Dialled, Refusal> {
     let mut left = sources.count(address);
     loop {
         let source = sources.next(address);
-        let error = match socket::dial(address, source) {
-            Ok(socket) => return Ok(socket),
+        let error = match socket::dial(address, source, first) {
+            Ok(dialled) => return Ok(dialled),
             Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
             Err(error) => error,
         };

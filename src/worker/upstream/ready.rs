@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::choice::Endpoint;
 use super::{Cluster, Connected, Seeker};
 use crate::core::refusal::{Reason, Refusal};
-use crate::sys::clock;
+use crate::sys::{clock, socket};
 use crate::worker::Worker;
 
 /// Starts the task that keeps connections of a cluster ready, where it may have them.
@@ -65,6 +65,9 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let failed = match dialled {
         Ok(Ok(mut connected)) => {
             connected.ready = true;
+            // One that cannot take the option is gone, which is seen before it is used.
+            drop(socket::keep_alive(&connected.leg.stream));
+            connected.leg.wire.fold();
             pool.dial_done(now.saturating_duration_since(began));
             drop(pool.put(connected, now, worker.random()));
             None
