@@ -86,13 +86,24 @@ fn named<T>(all: &[T], one: impl Fn(&T) -> (&Arc<str>, Value)) -> Map<String, Va
 }
 
 fn runtime_of(runtime: &Runtime) -> Value {
-    let Runtime { workers, watch, drain, upgrade_deadline, resolvers, account, sandbox } = runtime;
+    let Runtime {
+        workers,
+        io,
+        io_at: _,
+        watch,
+        drain,
+        upgrade_deadline,
+        resolvers,
+        account,
+        sandbox,
+    } = runtime;
     let Drain { grace, spread, deadline } = drain;
     json!({
         "workers": match workers {
             Workers::Auto => json!("auto"),
             Workers::Count(count) => json!(count),
         },
+        "io": io.name(),
         "user": account.as_ref().map(|account| &account.user),
         "group": account.as_ref().and_then(|account| Some(&account.group.as_ref()?.0)),
         "sandbox": match sandbox {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config;
-use crate::config::plan::{AdminAddress, LogLevel};
+use crate::config::plan::{AdminAddress, Io, LogLevel};
 use crate::tls::{Material, StekKeys};
 use crate::worker::Mailbox;
 
@@ -45,7 +45,7 @@ fn running(config: &str) -> Arc<ArcSwap<Snapshot>> {
 
 /// What a gateway of two workers, whose threads do not run, shows.
 fn shown() -> Shown {
-    let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+    let peer = || Peer { io: Io::Epoll, counters: Arc::default(), mailbox: Mailbox::new() };
     Shown {
         current: running(""),
         peers: Arc::new([peer(), peer()]),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::gateway::{StartError, load_material};
 use super::run::RunError;
-use super::{confinement, outlets, problems};
+use super::{confinement, driver, outlets, problems};
 use crate::config;
 use crate::config::plan::Plan;
 
@@ -21,8 +21,8 @@ pub struct CheckCommand {
 
 const AFTER_HELP: &str = "\
 Reads the file, what it includes, and the certificates and keys that it names, every pair of a
-certificate_dir too. Binds nothing: whether the addresses are free, `run` finds out. Warnings
-change nothing about the answer.
+certificate_dir too; asks the kernel for io_uring where runtime.io wants it. Binds nothing: whether
+the addresses are free, `run` finds out. Warnings change nothing about the answer.
 
 Exit codes:
   0  valid     1  not valid, each mistake on standard error with its place     2  wrong usage";
@@ -34,10 +34,11 @@ pub fn check(command: &CheckCommand) -> ExitCode {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
-    let mut outlets = outlets::problems(&plan);
-    outlets.extend(confinement::problem(&plan));
+    let mut machine = outlets::problems(&plan);
+    machine.extend(confinement::problem(&plan));
+    machine.extend(driver::problem(&plan));
     match load_material(&plan) {
-        Ok(_) if !outlets.is_empty() => problems::fail(&outlets),
+        Ok(_) if !machine.is_empty() => problems::fail(&machine),
         Ok((material, _)) => {
             let mut text = String::new();
             for warning in material.warnings().iter().chain(&material.check_directories()) {
@@ -49,7 +50,7 @@ pub fn check(command: &CheckCommand) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(StartError::Problems(mut found)) => {
-            found.extend(outlets);
+            found.extend(machine);
             problems::fail(&found)
         }
         Err(error) => problems::fail_to_start(&RunError::Start(error)),

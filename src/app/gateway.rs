@@ -13,6 +13,7 @@ use crossbeam::channel::Sender;
 use zeroize::Zeroizing;
 
 use super::bind::{Bound, bind};
+use super::driver;
 use super::inherited::Inherited;
 use crate::config::error::Problem;
 use crate::config::plan::{Plan, SessionTickets, Workers};
@@ -168,6 +169,8 @@ impl Gateway {
             Workers::Count(count) => usize::from(count.get()),
         };
         fit_descriptors(&mut plan, workers);
+        driver::problem(&plan)
+            .map_or(Ok(()), |problem| Err(StartError::Problems(vec![problem])))?;
         let (material, stek) = load_material(&plan)?;
         warn_of(&material);
         if let Some(keys) = given.tickets.take() {
@@ -390,7 +393,8 @@ impl Loaded {
     /// Nothing is left running.
     pub fn spawn(self, reports: Option<&Sender<Report>>) -> Result<Gateway, StartError> {
         let Self { snapshot, stek, bound, workers, cores } = self;
-        let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+        let io = snapshot.plan.runtime.io;
+        let peer = || Peer { io, counters: Arc::default(), mailbox: Mailbox::new() };
         let peers: Arc<[Peer]> = (0..workers).map(|_| peer()).collect();
         let pinned = workers <= cores.len();
         let mut gateway = Gateway {

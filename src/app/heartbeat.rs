@@ -76,12 +76,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::plan::Io;
     use crate::sys::clock;
     use crate::worker::Mailbox;
 
     #[test] // threat 40
     fn one_worker_that_does_not_answer_is_noticed_and_others_do_not_hide_it() {
-        let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+        let peer = || Peer { io: Io::Epoll, counters: Arc::default(), mailbox: Mailbox::new() };
         let peers = [peer(), peer()];
         let start = clock::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);

@@ -9,6 +9,7 @@ pub mod confinement;
 mod control;
 pub mod demo;
 pub mod docs;
+mod driver;
 pub mod expiry;
 pub mod explain;
 pub mod gateway;

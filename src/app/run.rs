@@ -219,6 +219,7 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
         Reloads::new(file, plan, (&files, fingerprint), counts, volume.clone()).within(confinement)
     };
     let workers = gateway.peers().len();
+    let io = gateway.current().load().plan.runtime.io.name();
     let supervisor = Supervisor::new(workers, clock::now());
     let upgrades = Upgrades::new(program);
     let logs = Logs { volume, reopen: access_log.reopener() };
@@ -239,7 +240,7 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
         tracing::warn!(%error, "the ready line cannot be written to standard output: {ready}");
     }
     let took_over = takeover.is_some();
-    tracing::info!(config = %file.display(), workers, generation = 1, took_over, "serving");
+    tracing::info!(config = %file.display(), workers, io, generation = 1, took_over, "serving");
     let ended = control.run().await;
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");

@@ -3,7 +3,6 @@
 //! `raw` is what the files say, `plan` what a gateway runs on, `error` what is wrong; `convert` leads
 //! from the first to the second. Opens the configuration files and no others. Read `load` next.
 
-mod available;
 mod convert;
 pub mod error;
 mod include;
@@ -26,7 +25,7 @@ pub use self::render::{Style, render};
 
 use self::node::FromNode;
 
-/// Every key that a file may have, available or not, tables before what is in them.
+/// Every key that a file may have, tables before what is in them.
 pub fn keys() -> Vec<Key> {
     let mut keys = Vec::new();
     raw::RawFile::keys_below("", &mut keys);
@@ -36,9 +35,4 @@ pub fn keys() -> Vec<Key> {
 /// A duration as a file writes it, such as "5s"; `None` of any other text.
 pub fn duration(text: &str) -> Option<std::time::Duration> {
     quantity::duration(text).ok()
-}
-
-/// What of `key` cannot be used yet, in a sentence for people; `None` where all of it can.
-pub fn unavailable(key: &Key) -> Option<String> {
-    available::note(&key.key)
 }

@@ -1,7 +1,6 @@
 //! Walks a parsed file: typed values with their places, every mistake noted and none fatal.
 //!
-//! Knows TOML and nothing of gateways. Next: `raw`, the keys of each table; `available`, which of
-//! them may not be used yet.
+//! Knows TOML and nothing of gateways. Next: `raw`, the keys of each table.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::available;
 use super::error::{Location, Problems};
 use super::quantity::{self, QuantityError, Size};
 use super::source::Source;
@@ -85,10 +83,6 @@ impl<'a> Node<'a> {
         Self { source, key, pattern, key_offset: 0, value: document }
     }
 
-    pub(super) fn pattern(&self) -> &str {
-        &self.pattern
-    }
-
     pub(super) fn value(&self) -> &DeValue<'a> {
         self.value.get_ref()
     }
@@ -126,7 +120,6 @@ impl<'a> Node<'a> {
             key_offset: written.span().start,
             value,
         };
-        available::check(&node, problems);
         node.read(problems)
     }
 

@@ -5,15 +5,17 @@
 //! same `Location`s.
 
 mod account;
+mod runtime;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::account::{Account, Sandbox};
+pub use self::runtime::{Drain, Io, Runtime, Workers};
 use super::error::Location;
 use crate::core::ejection::EjectionRules;
 use crate::core::health::Thresholds;
@@ -56,38 +58,6 @@ pub struct TrustId(pub u16);
 /// Index into `Plan::clusters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u16);
-
-#[derive(Debug, Clone)]
-pub struct Runtime {
-    pub workers: Workers,
-    /// Whether a change of a file reloads the configuration.
-    pub watch: bool,
-    pub drain: Drain,
-    /// How long another process may take to be ready to take the place of this one.
-    pub upgrade_deadline: Duration,
-    /// Whom host names are asked of; empty: whom the system asks.
-    pub resolvers: Vec<SocketAddr>,
-    /// Who to become before anything is served; `None`: whoever started the process.
-    pub account: Option<Account>,
-    pub sandbox: Sandbox,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
-    /// One for each core that this process may use.
-    Auto,
-    Count(NonZeroU16),
-}
-
-/// What SIGTERM sets off: `/readyz` turns red at once, new connections are taken for `grace`, then
-/// sessions are closed at moments spread over `spread`, and whatever is left at `deadline` (counted
-/// from the signal) is reset.
-#[derive(Debug, Clone, Copy)]
-pub struct Drain {
-    pub grace: Duration,
-    pub spread: Duration,
-    pub deadline: Duration,
-}
 
 /// Limits of the whole process; `None` is "off".
 #[derive(Debug, Clone, Copy)]

@@ -122,8 +122,8 @@ tables! {
         /// Worker threads, each pinned to a core: a number from 1 to 1024, or "auto", one for each
         /// core that this process may use. Default: "auto".
         workers: RawWorkers,
-        /// How sockets are driven: "auto", "epoll" or "io_uring". Default: "auto", which is what
-        /// measured faster.
+        /// How sockets are driven: "auto", "epoll" or "io_uring" (Linux 6.0 or later, where the
+        /// kernel allows it). Default: "auto", which is what measured faster, today epoll.
         io: String,
         /// Whether the configuration is loaded anew when one of its files changes, or a file that it
         /// names; SIGHUP does so in any case. Default: true.

@@ -8,9 +8,9 @@ pub mod clock;
 pub mod descriptors;
 pub mod inotify;
 pub mod passed;
-
 pub mod privileges;
 pub mod program;
+pub mod ring;
 pub mod sandbox;
 pub mod socket;
 pub mod splice;

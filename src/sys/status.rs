@@ -18,6 +18,11 @@ impl Status {
         self.field("Threads:")
     }
 
+    /// A seccomp filter looks at its system calls.
+    pub fn is_filtered(&self) -> bool {
+        self.field("Seccomp:") == Some(2)
+    }
+
     /// The number of a line as `VmRSS:  1234 kB`.
     fn field(&self, key: &str) -> Option<u64> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(key))?;

@@ -1,6 +1,7 @@
 //! Accepting: one socket a listener and worker, and the hand-off to a clearly lighter worker
 //! before a byte is read.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,12 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::generation::Entrance;
 use super::listening::{Leave, Loss};
 use super::mailbox::Handed;
-use super::{Worker, connection, limits, reload, stream};
+use super::socket::{Listener, Socket};
+use super::{Worker, connection, limits, reload};
 use crate::core::refusal::Reason;
 use crate::sys::{clock, socket};
 
@@ -28,7 +28,7 @@ const QUEUE_MAX: usize = 8192;
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     pub(super) source: SocketAddr,
     pub(super) at: Instant,
     pub(super) entrance: Entrance,
@@ -36,7 +36,7 @@ pub(super) struct Arrival {
 
 /// Accepts on one listening socket of this worker, until its listener is no more.
 pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListener, loss: Loss) {
-    let listener = match tokio::net::TcpListener::from_std(socket) {
+    let mut listener = match Listener::new(worker.io, socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "the runtime takes no listening socket; this worker accepts nothing");
@@ -54,7 +54,7 @@ pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListene
                 empty(&worker, &leave, &listener);
                 return loss.forgive();
             }
-            accepted = listener.accept() => accepted,
+            accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted,
         };
         match accepted {
             Ok((stream, source)) => admit(&worker, &leave, stream, source),
@@ -75,10 +75,10 @@ pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListene
 }
 
 /// Accepts what waits in the queue of a socket that is about to be closed: closing resets it.
-fn empty(worker: &Rc<Worker>, leave: &Leave, listener: &tokio::net::TcpListener) {
+fn empty(worker: &Rc<Worker>, leave: &Leave, listener: &Listener) {
     for _ in 0..QUEUE_MAX {
         let Ok((socket, Some(source))) = socket::accept(listener) else { return };
-        match stream::register(socket) {
+        match Socket::new(worker.io, socket) {
             Ok(stream) => admit(worker, leave, stream, source),
             Err(error) => tracing::warn!(%error, "the runtime takes no more sockets"),
         }
@@ -86,7 +86,7 @@ fn empty(worker: &Rc<Worker>, leave: &Leave, listener: &tokio::net::TcpListener)
 }
 
 /// Serves the connection here, or gives it to a worker that is clearly lighter.
-fn admit(worker: &Rc<Worker>, leave: &Leave, stream: TcpStream, source: SocketAddr) {
+fn admit(worker: &Rc<Worker>, leave: &Leave, stream: Socket, source: SocketAddr) {
     worker.counters.accepted.increment();
     let Some(entrance) = leave.entrance(worker) else {
         return tracing::error!("a socket of no listener has accepted a connection");
@@ -104,7 +104,7 @@ fn admit(worker: &Rc<Worker>, leave: &Leave, stream: TcpStream, source: SocketAd
 
 fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival) {
     let Arrival { stream, source, at, entrance } = arrival;
-    let stream = match stream.into_std() {
+    let stream = match stream.release() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a socket could not be handed over"),
     };
@@ -122,7 +122,7 @@ fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival) {
 pub(super) fn begin_handed(worker: &Rc<Worker>, handed: Handed) {
     let Handed { stream, source, at, snapshot, listener } = handed;
     let entrance = reload::entrance(worker, snapshot, listener);
-    match TcpStream::from_std(stream) {
+    match Socket::new(worker.io, stream) {
         Ok(stream) => begin(worker, Arrival { stream, source, at, entrance }),
         Err(error) => {
             tracing::warn!(%error, "the runtime takes no more sockets");

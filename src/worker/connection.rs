@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::accept::Arrival;
 use super::census::{Card, Phase};
 use super::flow::{Leg, Legs};
@@ -23,6 +21,7 @@ use super::proxied::Proxied;
 use super::relay::{self, Relayed};
 use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
+use super::socket::Socket;
 use super::tally::Tally;
 use super::upstream::{Cluster, Connected, Purpose, Seeker};
 use super::{ChainCounters, ChainSeries, Worker, handshake, stream};
@@ -115,7 +114,7 @@ pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refus
 }
 
 impl Connection {
-    fn new(open: &Open, entrance: &Entrance, stream: TcpStream) -> Self {
+    fn new(open: &Open, entrance: &Entrance, stream: Socket) -> Self {
         let timeouts = entrance.plan().timeouts;
         let deadlines = Deadlines { hello: timeouts.hello, handshake: timeouts.handshake };
         if let Some(limit) = timeouts.unacknowledged {
@@ -491,7 +490,7 @@ impl Connection {
 
     /// Where the client, or the balancer before it, connected to.
     pub(super) fn local(&self) -> Option<SocketAddr> {
-        self.down.stream.local_addr().ok().map(canonical)
+        self.down.stream.local_addr().map(canonical)
     }
 
     /// Payload bytes to the client.

@@ -1,13 +1,14 @@
 //! One leg of an established session: its socket, its wire, and the few bytes it must keep.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
-
-use tokio::net::TcpStream;
 
 use super::Worker;
 use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
+use super::socket::Socket;
 use super::stream;
+use crate::config::plan::Io;
 use crate::core::relay::Side;
 use crate::sys::clock;
 use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
@@ -16,7 +17,7 @@ use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
 /// the other.
 #[derive(Debug)]
 pub(super) struct LooseLeg {
-    stream: std::net::TcpStream,
+    stream: OwnedFd,
     wire: Wire,
     partial: Vec<u8>,
     unread: bool,
@@ -25,7 +26,7 @@ pub(super) struct LooseLeg {
 /// The client's leg or the upstream's.
 #[derive(Debug)]
 pub(super) struct Leg {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     pub(super) wire: Wire,
     /// Received and not yet opened: what came behind the handshake, then at most one partial record.
     pub(super) partial: Vec<u8>,
@@ -61,7 +62,7 @@ pub(super) enum Tail {
 
 impl Leg {
     /// A socket before any handshake.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Socket) -> Self {
         Self {
             stream,
             wire: Wire::Plain,
@@ -78,13 +79,13 @@ impl Leg {
     /// Takes the leg out of this worker's runtime, before its relay has begun.
     pub(super) fn loosen(self) -> io::Result<LooseLeg> {
         let Self { stream, wire, partial, unread, .. } = self;
-        Ok(LooseLeg { stream: stream.into_std()?, wire, partial, unread })
+        Ok(LooseLeg { stream: stream.release()?, wire, partial, unread })
     }
 
     /// The leg in this worker's runtime.
-    pub(super) fn fasten(loose: LooseLeg) -> io::Result<Self> {
+    pub(super) fn fasten(io: Io, loose: LooseLeg) -> io::Result<Self> {
         let LooseLeg { stream, wire, partial, unread } = loose;
-        Ok(Self { wire, partial, unread, ..Self::new(TcpStream::from_std(stream)?) })
+        Ok(Self { wire, partial, unread, ..Self::new(Socket::new(io, stream)?) })
     }
 
     /// Puts what is to be opened at the front of `input`: the kept bytes, and, unless those were
@@ -103,8 +104,7 @@ impl Leg {
             return Poll::Ready(Ok(kept));
         }
         let end = input.len().min(kept + self.receive_max);
-        let received =
-            std::task::ready!(stream::poll_receive(&mut self.stream, &mut input[kept..end], cx))?;
+        let received = std::task::ready!(self.stream.poll_receive(&mut input[kept..end], cx))?;
         if received == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -125,7 +125,7 @@ impl Leg {
         cx: &mut Context<'_>,
     ) -> Tail {
         let end = input.len().min(*filled + self.receive_max);
-        match stream::poll_receive(&mut self.stream, &mut input[*filled..end], cx) {
+        match self.stream.poll_receive(&mut input[*filled..end], cx) {
             Poll::Pending => Tail::Open,
             Poll::Ready(Ok(0)) if *filled < end => Tail::End,
             Poll::Ready(Ok(received)) => {
@@ -144,7 +144,7 @@ impl Leg {
     ) -> Poll<io::Result<usize>> {
         let scratch = &mut *worker.scratch.borrow_mut();
         let space = &mut scratch.input[..RECEIVE_BYTES_MIN];
-        let received = std::task::ready!(stream::poll_receive(&mut self.stream, space, cx))?;
+        let received = std::task::ready!(self.stream.poll_receive(space, cx))?;
         if received > 0 {
             if self.partial.capacity() == 0 {
                 self.partial = worker.spares.take();

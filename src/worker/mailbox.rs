@@ -2,6 +2,7 @@
 //! orders from control.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -55,7 +56,7 @@ pub enum Order {
 /// may be a generation older or newer than the one of the worker that gets it.
 #[derive(Debug)]
 pub struct Handed {
-    pub(super) stream: std::net::TcpStream,
+    pub(super) stream: OwnedFd,
     pub(super) source: SocketAddr,
     pub(super) at: Instant,
     pub(super) snapshot: Arc<Snapshot>,

@@ -26,10 +26,12 @@ mod relay;
 mod reload;
 mod report;
 mod review;
+mod ring;
 mod roster;
 mod scratch;
 mod series;
 mod snapshot;
+mod socket;
 pub mod sources;
 mod spliced;
 mod stream;
@@ -69,6 +71,7 @@ use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
 use self::sources::Sources;
 use self::timers::Timers;
+use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
 use crate::core::handoff::Handoff;
@@ -81,6 +84,8 @@ use crate::sys::splice::PipePool;
 /// What every worker shows to the others.
 #[derive(Debug, Clone)]
 pub struct Peer {
+    /// How its sockets are driven.
+    pub io: Io,
     pub counters: Arc<WorkerCounters>,
     pub mailbox: Arc<Mailbox>,
 }
@@ -89,6 +94,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub(crate) struct Worker {
     index: usize,
+    /// How its sockets are driven, as long as it lives.
+    io: Io,
     /// What whoever comes now is served by; swapped whole by `reload`.
     generation: RefCell<Rc<Generation>>,
     listening: Listening,

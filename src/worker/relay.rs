@@ -324,7 +324,7 @@ impl<'a> Session<'a> {
         let (_, to) = self.legs.along(from);
         let before = to.unsent() + self.splices.queued(from);
         let left = match to.flush(&self.worker, cx) {
-            Ok(0) => self.splices.drain(from, &to.stream, &self.worker.pipes, cx),
+            Ok(0) => self.splices.drain(from, &mut to.stream, &self.worker.pipes, cx),
             left => left,
         };
         match left {
@@ -473,7 +473,7 @@ impl<'a> Session<'a> {
     fn splice(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
         let now = clock::now();
         let (source, to) = self.legs.along(from);
-        match self.splices.pass(from, &source.stream, &to.stream, &self.worker.pipes, cx) {
+        match self.splices.pass(from, &mut source.stream, &mut to.stream, &self.worker.pipes, cx) {
             Poll::Pending => Turn::Waiting,
             Poll::Ready(Ok(passed)) if passed.received == 0 => {
                 self.relay.ended(from, End::Clean, now);
@@ -513,7 +513,7 @@ impl<'a> Session<'a> {
         let received = {
             let scratch = &mut *self.worker.scratch.borrow_mut();
             let (source, _) = self.legs.along(from);
-            stream::poll_receive(&mut source.stream, &mut scratch.input, cx)
+            source.stream.poll_receive(&mut scratch.input, cx)
         };
         match received {
             Poll::Pending => Turn::Waiting,
@@ -530,9 +530,7 @@ impl<'a> Session<'a> {
     /// Whether the upstream has ended before it was used. Without readiness this costs no system
     /// call.
     fn upstream_is_dead(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit(); 1];
-        let mut byte = tokio::io::ReadBuf::uninit(&mut byte);
-        match self.legs.up.stream.poll_peek(cx, &mut byte) {
+        match self.legs.up.stream.poll_peek(cx) {
             Poll::Pending => false,
             Poll::Ready(Ok(peeked)) => peeked == 0,
             Poll::Ready(Err(_)) => true,

@@ -6,10 +6,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-
 use super::flow::Leg;
+use super::socket::{Socket, Way};
 use crate::core::relay::Side;
 use crate::sys::splice::{Pipe, PipePool};
 use crate::tls::Wire;
@@ -46,15 +44,15 @@ impl Splices {
     pub(super) fn pass(
         &mut self,
         from: Side,
-        source: &TcpStream,
-        to: &TcpStream,
+        source: &mut Socket,
+        to: &mut Socket,
         pool: &PipePool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Passed>> {
         let mut pipe = loop {
-            ready!(source.poll_read_ready(cx))?;
+            ready!(source.poll_ready(Way::Receive, cx))?;
             let mut pipe = pool.take()?;
-            match source.try_io(Interest::READABLE, || pipe.fill_from(source)) {
+            match source.try_io(Way::Receive, |source| pipe.fill_from(&source)) {
                 Ok(0) => {
                     pool.put(pipe);
                     let end = Passed { received: 0, queued: 0, refused: None };
@@ -84,7 +82,7 @@ impl Splices {
     pub(super) fn drain(
         &mut self,
         from: Side,
-        to: &TcpStream,
+        to: &mut Socket,
         pool: &PipePool,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
@@ -106,13 +104,13 @@ impl Splices {
 }
 
 /// Sends from the pipe until it is empty or the socket is full.
-fn empty(pipe: &mut Pipe, to: &TcpStream, cx: &mut Context<'_>) -> io::Result<()> {
+fn empty(pipe: &mut Pipe, to: &mut Socket, cx: &mut Context<'_>) -> io::Result<()> {
     while !pipe.is_empty() {
-        match to.poll_write_ready(cx) {
+        match to.poll_ready(Way::Send, cx) {
             Poll::Pending => return Ok(()),
             Poll::Ready(ready) => ready?,
         }
-        match to.try_io(Interest::WRITABLE, || pipe.drain_to(to)) {
+        match to.try_io(Way::Send, |to| pipe.drain_to(&to)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

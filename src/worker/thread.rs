@@ -21,7 +21,8 @@ use super::scratch::{Scratch, Spares};
 use super::snapshot::{ListenerKey, Snapshot};
 use super::sources::Sources;
 use super::timers::Timers;
-use super::{Peer, Worker, accept, memory, reload, upstream};
+use super::{Peer, Worker, accept, memory, reload, ring, upstream};
+use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
 use crate::core::handoff::Handoff;
@@ -77,10 +78,17 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
     {
         tracing::warn!(%error, core, "the worker could not be pinned to its core");
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, serve(spawn))
+    let io = spawn.peers[spawn.index].io;
+    // Its tasks, and so its sockets, end where the runtime still is.
+    let work = async { LocalSet::new().run_until(serve(spawn)).await };
+    match io {
+        Io::Epoll => tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?
+            .block_on(work),
+        Io::IoUring => ring::runtime()?.block_on(work),
+    }
 }
 
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
@@ -90,6 +98,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let report_limit = report_limit(&spawn.snapshot, spawn.peers.len());
     let worker = Rc::new(Worker {
         index: spawn.index,
+        io: spawn.peers[spawn.index].io,
         generation: RefCell::new(Rc::new(Generation::first(spawn.snapshot, spawn.index))),
         listening: Listening::default(),
         counters,

@@ -95,16 +95,6 @@ fn check_is_content_with_what_run_would_take() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    let pki = Pki::new();
-    let config = listening_on(&pki, "127.0.0.1:0");
-    let config = config.replacen("runtime = {", "runtime = { io = \"io_uring\",", 1);
-    let said = run(portcullis("check -c gateway.toml"), &config);
-    assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("runtime.io: not available yet"), "{}", said.stderr);
-}
-
-#[test]
 fn a_file_that_is_not_there_is_named() {
     for command in ["check", "run"] {
         let said = run(portcullis(&format!("{command} -c other.toml")), "");

@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 mod confinement;
 mod dns;
+mod drivers;
 mod ends;
 mod explain;
 mod health;

@@ -61,6 +61,8 @@ impl World {
         let plan = Plan {
             digest: [0; 32],
             runtime: Runtime {
+                io: Io::Epoll,
+                io_at: None,
                 watch: false,
                 resolvers: Vec::new(),
                 account: None,

@@ -34,19 +34,14 @@ fn section<'a>(
     examples: &Examples,
 ) {
     page.push_str(&format!("\n## {}\n\n", heading(table)));
-    let refused = about.and_then(config::unavailable);
     if let Some(about) = about {
-        let refused = refused.as_deref().map(emphasised).unwrap_or_default();
-        page.push_str(&format!("{}{refused}\n\n", flowed(&about.doc)));
+        page.push_str(&format!("{}\n\n", flowed(&about.doc)));
     }
     page.push_str("| key | value | meaning | example |\n| --- | --- | --- | --- |\n");
     for key in keys {
         let name = key.key.rsplit('.').next().unwrap_or(&key.key);
-        // Said once above where it holds for all of the table.
-        let note = config::unavailable(key).filter(|_| refused.is_none());
-        let note = note.as_deref().map(emphasised).unwrap_or_default();
         page.push_str(&format!(
-            "| `{name}` | {} | {}{note} | {} |\n",
+            "| `{name}` | {} | {} | {} |\n",
             cell(&key.expects),
             cell(&key.doc),
             example(key, examples)
@@ -59,10 +54,6 @@ fn example(key: &Key, examples: &Examples) -> String {
     let is_table = key.expects.starts_with("a table");
     let example = examples.of(&key.key).filter(|_| !is_table);
     example.map(|example| format!("`{}`", cell(example))).unwrap_or_default()
-}
-
-fn emphasised(sentence: &str) -> String {
-    format!(" **{}**", cell(sentence))
 }
 
 /// The table that a key is in; empty at the top.
@@ -89,8 +80,8 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 One TOML file, and those that it includes. `config/minimal.toml` is the least that works,
-`config/reference.toml` shows every key that may be used today. `portcullis check -c FILE` loads all
-of it, with the certificates and keys that it names, and prints every mistake with its line.
+`config/reference.toml` shows every key. `portcullis check -c FILE` loads all of it, with the
+certificates and keys that it names, and prints every mistake with its line.
 
 Each example is of a file that loads.
 
@@ -99,8 +90,6 @@ Each example is of a file that loads.
 - A path is relative to the file that names it.
 - `NAME` stands for a name of your own. It appears in logs and metrics.
 - A key that is not known, a name that is not defined and a table written twice are errors.
-- What is **not available yet** has its name already. It is refused with its place, and never
-  ignored: a limit that is written down and does not hold is worse than none.
 ";
 
 #[cfg(test)]
@@ -114,19 +103,6 @@ mod tests {
             let name = key.key.rsplit('.').next().unwrap_or_default();
             let row = format!("| `{name}` | {} | {}", cell(&key.expects), cell(&key.doc));
             assert!(page.contains(&row), "{}", key.key);
-        }
-    }
-
-    #[test]
-    fn tables_that_are_refused_are_marked_too() {
-        let page = configuration();
-        for key in config::keys() {
-            let title = format!("## `{}`\n", key.key.replace('*', "NAME"));
-            let Some((_, section)) = page.split_once(&title) else { continue };
-            let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
-            if config::unavailable(&key).is_some() {
-                assert!(section.contains("**Not available yet"), "{title}{section}");
-            }
         }
     }
 }

@@ -24,7 +24,7 @@ use super::gateway::{Gateway, Loader, Prepared, StartError};
 use super::{orders, upkeep};
 use crate::admin::Told;
 use crate::config::error::{Location, Problem};
-use crate::config::plan::{AccessLogSink, AdminAddress, LogFormat, Plan, Sandbox, Workers};
+use crate::config::plan::{AccessLogSink, AdminAddress, Io, LogFormat, Plan, Sandbox, Workers};
 use crate::core::reload::{Cause, Next, Schedule};
 use crate::sys::clock;
 use crate::telemetry::log::LogVolume;
@@ -91,6 +91,7 @@ enum Outcome {
 #[derive(Debug, PartialEq, Eq)]
 struct Fixed {
     workers: Workers,
+    io: Io,
     admin: Option<AdminAddress>,
     access_log: (AccessLogSink, LogFormat),
     log_format: LogFormat,
@@ -391,6 +392,7 @@ impl Fixed {
     fn of(plan: &Plan) -> Self {
         Self {
             workers: plan.runtime.workers,
+            io: plan.runtime.io,
             admin: plan.admin.as_ref().map(|admin| admin.address.clone()),
             access_log: (plan.access_log.sink.clone(), plan.access_log.format),
             log_format: plan.log.format,
@@ -404,9 +406,10 @@ impl Fixed {
 
     /// The keys that `plan` has otherwise.
     fn differs(&self, plan: &Plan) -> Vec<&'static str> {
-        let Self { workers, admin, access_log, log_format, account, sandbox } = Self::of(plan);
+        let Self { workers, io, admin, access_log, log_format, account, sandbox } = Self::of(plan);
         let keys = [
             ("runtime.workers", self.workers != workers),
+            ("runtime.io", self.io != io),
             ("admin.listen", self.admin != admin),
             ("access_log.path", self.access_log.0 != access_log.0),
             ("access_log.format", self.access_log.1 != access_log.1),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::error::Problems;
 use super::super::node::At;
 use super::super::plan::{
-    AccessLog, AccessLogSink, Account, Admin, AdminAddress, Drain, Limits, Log, LogFormat,
+    AccessLog, AccessLogSink, Account, Admin, AdminAddress, Drain, Io, Limits, Log, LogFormat,
     LogLevel, Runtime, Sandbox, SessionTickets, TicketSource, Workers,
 };
 use super::super::raw::{RawFile, RawRuntime, RawTicketFiles, RawTicketSource, RawWorkers};
@@ -26,8 +26,10 @@ const TICKET_KEYS_MAX: u128 = 255;
 
 pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime> {
     let table = raw.runtime.as_ref().map(|table| &table.value);
-    let io = table.and_then(|table| table.io.as_ref());
-    let io = choice(io, (), &[("auto", ()), ("epoll", ())], problems);
+    let written = table.and_then(|table| table.io.as_ref());
+    let drivers = [("auto", Io::Epoll), ("epoll", Io::Epoll), ("io_uring", Io::IoUring)];
+    let io = choice(written, Io::Epoll, &drivers, problems);
+    let io_at = written.filter(|_| io == Some(Io::IoUring)).map(|written| written.at.clone());
     let workers = workers(table.and_then(|table| table.workers.as_ref()), problems);
     let drain = drain(raw, problems);
     let watch = plain(table.and_then(|table| table.watch.as_ref()), true);
@@ -36,9 +38,19 @@ pub(super) fn runtime(raw: &RawFile, problems: &mut Problems) -> Option<Runtime>
     let sandbox = sandbox(table.and_then(|table| table.sandbox.as_ref()), problems);
     let deadline = table.and_then(|table| table.upgrade_deadline.as_ref());
     let upgrade_deadline = positive(deadline, Duration::from_secs(60), problems);
-    let (workers, drain, resolvers) = (workers?, drain?, resolvers?);
+    let (workers, io, drain, resolvers) = (workers?, io?, drain?, resolvers?);
     let (account, sandbox, upgrade_deadline) = (account?, sandbox?, upgrade_deadline?);
-    io.and(Some(Runtime { workers, watch, drain, upgrade_deadline, resolvers, account, sandbox }))
+    Some(Runtime {
+        workers,
+        io,
+        io_at,
+        watch,
+        drain,
+        upgrade_deadline,
+        resolvers,
+        account,
+        sandbox,
+    })
 }
 
 /// `Some(None)`: nobody is named.

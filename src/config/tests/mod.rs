@@ -8,10 +8,9 @@ mod trust;
 
 use std::path::Path;
 
-use super::available::UNAVAILABLE;
 use super::error::Problem;
 use super::load_text;
-use super::plan::{ClientAuth, Plan, TrustId, Workers};
+use super::plan::{ClientAuth, Io, Plan, TrustId, Workers};
 use super::render::{Style, render_with};
 
 /// What a text needs beside what it is about; lines are counted before it.
@@ -50,23 +49,7 @@ fn mistakes_are_explained_as_recorded() {
 }
 
 #[test]
-fn each_unavailable_key_is_refused_at_its_place() {
-    for entry in UNAVAILABLE {
-        let (text, line) = text_for(entry.key);
-        let problems = problems(&text);
-        let refused: Vec<&Problem> =
-            problems.iter().filter(|problem| problem.message == "not available yet").collect();
-        let [problem] = refused.as_slice() else { panic!("{}: {problems:#?}\n{text}", entry.key) };
-        assert_eq!(problem.at.line, line, "{}: {problem}", entry.key);
-        let name = entry.key.rsplit('.').next().unwrap_or_default();
-        assert!(problem.at.key.ends_with(name), "{}: {problem}", entry.key);
-        assert!(!problem.help.is_empty(), "{}", entry.key);
-        assert_eq!(problems.len(), 1, "{}: {problems:#?}", entry.key);
-    }
-}
-
-#[test]
-fn values_that_change_nothing_are_taken_for_unavailable_keys() {
+fn values_that_say_the_default_are_taken() {
     let plan = plan(
         r#"
         [runtime]
@@ -87,20 +70,16 @@ fn values_that_change_nothing_are_taken_for_unavailable_keys() {
 }
 
 #[test]
-fn every_key_is_documented_and_every_unavailable_one_is_a_key() {
-    let keys = super::keys();
-    for key in &keys {
+fn every_key_is_documented() {
+    for key in super::keys() {
         assert!(!key.doc.is_empty(), "{} has no comment", key.key);
-    }
-    for entry in UNAVAILABLE {
-        assert!(keys.iter().any(|key| key.key == entry.key), "{} is no key", entry.key);
     }
 }
 
 #[test]
 fn defaults_are_safe() {
     let plan = plan("");
-    assert_eq!(plan.runtime.workers, Workers::Auto);
+    assert_eq!((plan.runtime.workers, plan.runtime.io), (Workers::Auto, Io::Epoll));
     assert!(plan.admin.is_none());
     assert_eq!(plan.limits.connections.map(usize::from), Some(100_000));
     assert_eq!(plan.downstream_tls[0].client_auth, ClientAuth::Require(TrustId(0)));
@@ -201,23 +180,6 @@ fn a_hundred_thousand_names_on_one_line_load() {
          match = {{ server_names = [{names}] }}\ncluster = \"echo\"\n"
     ));
     assert_eq!(plan.listeners[0].chains[0].matches.server_names.len(), 100_000);
-}
-
-/// A text that uses an unavailable key, and the line of it.
-fn text_for(key: &str) -> (String, u32) {
-    let value = match key {
-        "runtime.io" => "\"io_uring\"",
-        other => panic!("write a text for {other}"),
-    };
-    let beside = match key {
-        _ if key.contains("chain.") => "listener.x.address = \"127.0.0.1:0\"\n",
-        _ if key.starts_with("listener.") => {
-            "listener.x.address = \"127.0.0.1:0\"\nlistener.x.chain.y.cluster = \"echo\"\n"
-        }
-        _ if key.starts_with("cluster.") => "cluster.x.endpoints = [\"127.0.0.1:1\"]\n",
-        _ => "",
-    };
-    (format!("{} = {value}\n{beside}", key.replace('*', "x")), 1)
 }
 
 /// The text of a whole configuration: `text`, and what it lacks.

@@ -29,6 +29,7 @@ use self::encode::{Counters, Families, Name};
 pub use self::reloads::ReloadCounts;
 use super::access_log::AccessLogCounts;
 use super::log;
+use crate::config::plan::Io;
 use crate::core::refusal::Reason;
 use crate::sys::clock;
 use crate::tls::StekKeys;
@@ -94,6 +95,13 @@ impl Gateway {
             let name = Name::new(&series.name);
             let count = series.sum(|counters| counters.open.value());
             open.sample(&[("listener", name.as_str())], count)?;
+        }
+        let mut workers = families.gauge("portcullis_workers", "Worker threads, by driver")?;
+        for io in [Io::Epoll, Io::IoUring] {
+            let count = self.peers.iter().filter(|peer| peer.io == io).count();
+            if count > 0 {
+                workers.sample(&[("io", io.name())], count as u64)?;
+            }
         }
         let handshaking = self.sum(|worker| worker.handshaking.value());
         families

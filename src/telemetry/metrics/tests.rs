@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config;
+use crate::config::plan::Io;
 use crate::tls::{Material, StekKeys};
 use crate::worker::Mailbox;
 
@@ -44,7 +45,7 @@ fn gateway_with(tables: &str) -> (Arc<[Peer]>, Arc<Snapshot>) {
     let stek = StekKeys::random(lifetime, lifetime, 0).expect("keys");
     let material = Material::load(&plan, &Arc::new(stek), 0, || 0, None).expect("no files");
     let snapshot = Snapshot::first(plan, material, 2).expect("chains that differ");
-    let peer = || Peer { counters: Arc::default(), mailbox: Mailbox::new() };
+    let peer = || Peer { io: Io::Epoll, counters: Arc::default(), mailbox: Mailbox::new() };
     (Arc::new([peer(), peer()]), snapshot)
 }
 

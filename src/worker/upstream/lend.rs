@@ -173,13 +173,13 @@ impl Cluster {
     }
 
     /// Makes a connection of another worker one of this one's, if it may be used here.
-    fn unpack(self: &Rc<Self>, parcel: Parcel) -> Option<Connected> {
+    fn unpack(self: &Rc<Self>, worker: &Worker, parcel: Parcel) -> Option<Connected> {
         let Parcel { leg, facts, address, server_name } = parcel;
         let mut chooser = self.chooser.borrow_mut();
         let endpoint = chooser
             .endpoint_of(address, server_name.as_deref(), clock::now())
             .filter(|_| !self.retired.get());
-        let leg = endpoint.zip(Leg::fasten(leg).ok());
+        let leg = endpoint.zip(Leg::fasten(worker.io, leg).ok());
         let Some((endpoint, leg)) = leg else {
             self.counters().ready_discarded.increment();
             return None;
@@ -190,7 +190,7 @@ impl Cluster {
 
     /// Puts a connection of another worker into the pool of this one.
     fn keep(self: &Rc<Self>, worker: &Worker, parcel: Ready<Parcel>) {
-        let Some(ready) = parcel.try_map(|parcel| self.unpack(parcel)) else { return };
+        let Some(ready) = parcel.try_map(|parcel| self.unpack(worker, parcel)) else { return };
         if worker.has_memory_to_spare() {
             drop(self.ready.borrow_mut().put_back(ready));
             self.counters().ready.set(self.ready.borrow().len());
@@ -233,7 +233,7 @@ impl Loan {
     /// The connection, with `ahead` sent on it; `None`: there is none.
     async fn comes(&mut self, worker: &Worker, ahead: &[u8]) -> Option<Connected> {
         let parcel = (&mut self.answer).await.ok()?;
-        let mut connected = self.cluster.unpack(parcel.connection)?;
+        let mut connected = self.cluster.unpack(worker, parcel.connection)?;
         // One that does not even take these is as dead as one that has ended.
         connected.leg.send_ahead(worker, ahead).await.ok()?;
         self.cluster.counters().ready_stolen.increment();

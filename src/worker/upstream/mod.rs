@@ -6,17 +6,15 @@
 //! worker to worker.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 mod choice;
@@ -29,12 +27,13 @@ pub(super) use self::lend::{Parcel, answer};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
+use super::socket::{Socket, Way};
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
     prelude, stream,
 };
 use crate::config::plan::{
-    Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
+    Balance, ClusterLimits, HashBy, HeaderPlace, Io, ProxyHeader, UpstreamServerName,
 };
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
@@ -301,7 +300,7 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let address = active.endpoint.address;
         let connect = async |first: &[u8]| {
-            let stream = connect(address, &self.sources, first).await?;
+            let stream = connect(worker.io, address, &self.sources, first).await?;
             if let Some(limit) = self.unacknowledged {
                 let limited = socket::limit_unacknowledged(&stream, limit);
                 limited.map_err(|error| dial_failure(&error, address))?;
@@ -470,6 +469,7 @@ impl Connected {
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {
         let mut context = Context::from_waker(Waker::noop());
+        self.leg.stream.doubt();
         while self.leg.partial.len() < EARLY_BYTES_MAX {
             match self.leg.poll_fill(worker, &mut context) {
                 Poll::Pending => return true,
@@ -518,17 +518,21 @@ impl Drop for Active {
 
 /// A TCP connection to `address` that has been sent `first`.
 async fn connect(
+    io: Io,
     address: SocketAddr,
     sources: &Sources,
     first: &[u8],
-) -> Result<TcpStream, Refusal> {
+) -> Result<Socket, Refusal> {
     let failed = |error: std::io::Error| dial_failure(&error, address);
     let Dialled { socket, sent } = begin(address, sources, first)?;
-    let mut stream = stream::register(socket).map_err(failed)?;
-    if sent == 0 {
-        pin!(stream.ready(Interest::WRITABLE)).await.map_err(failed)?;
+    let mut stream = if sent == 0 {
+        let mut stream = Socket::connecting(io, socket).map_err(failed)?;
+        poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
         socket::take_error(&stream).map_err(failed)?;
-    }
+        stream
+    } else {
+        Socket::new(io, socket).map_err(failed)?
+    };
     stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
     Ok(stream)
 }

@@ -31,6 +31,7 @@ use tempfile::TempDir;
 
 use crate::connect::connect_plain;
 use crate::deadline::{Deadline, PATIENCE, POLL};
+use crate::driver::driven;
 use crate::metrics::Metrics;
 
 /// A running gateway.
@@ -106,7 +107,7 @@ impl Gateway {
         // Children of children become ours when their parents end.
         set_child_subreaper(Some(getpid())).expect("a process that inherits orphans");
         let file = directory.path().join(CONFIG);
-        fs::write(&file, config).expect("the temporary directory takes a file");
+        fs::write(&file, driven(config).as_bytes()).expect("the temporary directory takes a file");
         command
             .args(["run".as_ref(), "-c".as_ref(), file.as_os_str()])
             .current_dir(directory.path())
@@ -157,7 +158,7 @@ impl Gateway {
     /// When the temporary directory takes no file.
     pub fn rewrite(&self, config: &str) {
         let new = self.directory.path().join("new.toml");
-        fs::write(&new, config).expect("the temporary directory takes a file");
+        fs::write(&new, driven(config).as_bytes()).expect("the temporary directory takes a file");
         fs::rename(new, self.config_path()).expect("one file replaces another");
     }
 

@@ -13,6 +13,7 @@ mod clock;
 mod connect;
 mod deadline;
 mod dns;
+mod driver;
 mod echo;
 mod gateway;
 pub mod lying_server;
@@ -30,6 +31,7 @@ pub use connect::{
 };
 pub use deadline::{Deadline, PATIENCE, eventually, within};
 pub use dns::{DnsAnswer, StubDns};
+pub use driver::has_io_uring;
 pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
 pub use gateway::{Gateway, Process};
 pub use metrics::Metrics;
