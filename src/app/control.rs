@@ -175,8 +175,10 @@ impl Control {
 
     fn upgrade_failed(&mut self, error: &UpgradeError, attempts: u64) {
         let why = problems::chain(error);
+        // First: whoever reads the line may look at the page.
+        let error = Some(why.clone());
+        self.state.set_upgrade(UpgradeReport { attempts, is_running: false, error });
         tracing::error!("not upgraded, this process serves on: {why}");
-        self.state.set_upgrade(UpgradeReport { attempts, is_running: false, error: Some(why) });
         self.supervisor.status(&format!("{}; the last upgrade failed, see the log", self.status()));
     }
 

@@ -243,10 +243,12 @@ fn pages_are_served_by_a_thread_of_their_own() {
     let gateway = Config::edge(&pki, echo.address()).start();
     // The admin endpoint has a thread of its own.
     let task = format!("/proc/{}/task", gateway.pid());
-    let names = std::fs::read_dir(task).unwrap().map(|entry| {
-        std::fs::read_to_string(entry.unwrap().path().join("comm")).unwrap().trim().to_owned()
+    // A thread gives itself its name, once it runs, and others come and go.
+    eventually(PATIENCE, "a thread of this name", || {
+        let threads = std::fs::read_dir(&task).unwrap();
+        let names = threads.flatten().map(|one| std::fs::read_to_string(one.path().join("comm")));
+        names.flatten().any(|name| name.trim() == "admin").then_some(())
     });
-    assert!(names.collect::<Vec<_>>().contains(&"admin".to_owned()));
 }
 
 const PAGES: [&str; 13] = [
