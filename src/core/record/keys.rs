@@ -7,7 +7,6 @@ use std::fmt;
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
-use aws_lc_rs::error::Unspecified;
 use thiserror::Error;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
@@ -37,8 +36,6 @@ pub struct TrafficKeys {
 pub enum KeyError {
     #[error("{aead:?} takes a key of {expected} bytes, not {found}")]
     Length { aead: Aead, expected: usize, found: usize },
-    #[error("the cryptographic library refused a key for {aead:?}")]
-    Refused { aead: Aead },
 }
 
 impl Aead {
@@ -82,25 +79,25 @@ impl TrafficKeys {
         Ok(Self { expanded: None, key: kept, iv: Zeroizing::new(*iv), aead })
     }
 
-    /// The key, ready for use, and the nonce of a record.
-    ///
-    /// # Errors
-    /// The cryptographic library has no memory for it.
+    /// Before a key is used: expands it if it is not.
     #[inline]
-    pub(super) fn at(&mut self, sequence: u64) -> Result<(&LessSafeKey, Nonce), KeyError> {
-        let nonce = self.nonce(sequence);
+    pub(super) fn unfold(&mut self) {
         if self.expanded.is_none() {
-            self.expanded = Some(self.expand()?);
+            self.expand();
         }
-        let aead = self.aead;
-        self.expanded.as_ref().map(|key| (key, nonce)).ok_or(KeyError::Refused { aead })
+    }
+
+    /// The key, ready for use after `unfold`. `None`: the cryptographic library had no memory for it.
+    #[inline]
+    pub(super) fn ready(&self) -> Option<&LessSafeKey> {
+        self.expanded.as_ref()
     }
 
     #[cold]
-    fn expand(&self) -> Result<LessSafeKey, KeyError> {
+    #[inline(never)]
+    fn expand(&mut self) {
         let key = &self.key[..self.aead.key_length()];
-        let unbound = UnboundKey::new(self.aead.algorithm(), key);
-        unbound.map(LessSafeKey::new).map_err(|Unspecified| KeyError::Refused { aead: self.aead })
+        self.expanded = UnboundKey::new(self.aead.algorithm(), key).ok().map(LessSafeKey::new);
     }
 
     /// Gives up the memory of the expanded key until the next use, which then costs 0.3 µs more.
@@ -121,7 +118,7 @@ impl TrafficKeys {
     /// The nonce of a record: the IV, its last eight bytes xored with the sequence number
     /// (RFC 8446 §5.3).
     #[inline]
-    fn nonce(&self, sequence: u64) -> Nonce {
+    pub(super) fn nonce(&self, sequence: u64) -> Nonce {
         let mut nonce = *self.iv;
         for (byte, counter) in nonce[IV - 8..].iter_mut().zip(sequence.to_be_bytes()) {
             *byte ^= counter;

@@ -215,9 +215,9 @@ impl Opener {
         // is to be ignored for all purposes (RFC 8446 §5.1).
         let [.., high, low] = length.to_be_bytes();
         let header = [CONTENT_APPLICATION_DATA, 3, 3, high, low];
-        let Ok((key, nonce)) = self.keys.at(self.sequence) else {
-            return Err(RecordError::NoKey);
-        };
+        self.keys.unfold();
+        let nonce = self.keys.nonce(self.sequence);
+        let Some(key) = self.keys.ready() else { return Err(RecordError::NoKey) };
         let opened = key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
         if opened.is_err() {
             return Err(RecordError::BadRecordMac);

@@ -77,7 +77,9 @@ impl Sealer {
         let (front, rest) = record.split_at_mut(HEADER);
         let (plaintext, type_and_tag) = rest.split_at_mut(length);
         front.copy_from_slice(&header);
-        let (key, nonce) = self.keys.at(self.sequence).map_err(|_error| SealError::Refused)?;
+        self.keys.unfold();
+        let nonce = self.keys.nonce(self.sequence);
+        let Some(key) = self.keys.ready() else { return Err(SealError::Refused) };
         let inner_type = [content.code()];
         let aad = Aad::from(header);
         let sealed = key.seal_in_place_scatter(nonce, aad, plaintext, &inner_type, type_and_tag);
@@ -196,7 +198,9 @@ impl Sealer {
         let (front, rest) = record.split_at_mut(HEADER);
         let (ciphertext, type_and_tag) = rest.split_at_mut(plaintext.len());
         front.copy_from_slice(&header);
-        let (key, nonce) = self.keys.at(self.sequence).map_err(|_error| SealError::Refused)?;
+        self.keys.unfold();
+        let nonce = self.keys.nonce(self.sequence);
+        let Some(key) = self.keys.ready() else { return Err(SealError::Refused) };
         let inner_type = [content.code()];
         let aad = Aad::from(header);
         let sealed = key.seal_out_of_place_scatter(

@@ -31,7 +31,9 @@ impl Peer {
         let length = u16::try_from(inner.len() + TAG).unwrap().to_be_bytes();
         let header = [23, 3, 3, length[0], length[1]];
         let mut sealed = inner.to_vec();
-        let (key, nonce) = self.keys.at(self.sequence).unwrap();
+        self.keys.unfold();
+        let nonce = self.keys.nonce(self.sequence);
+        let key = self.keys.ready().unwrap();
         key.seal_in_place_append_tag(nonce, Aad::from(header), &mut sealed).unwrap();
         self.sequence += 1;
         [&header[..], &sealed].concat()
