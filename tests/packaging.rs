@@ -75,6 +75,46 @@ fn the_unit_waits_longer_than_a_drain_takes() {
     assert!(plan.runtime.drain.deadline < Duration::from_secs(patience));
 }
 
+/// From its sandbox a process can start what replaces its program only where no other one stands beside it.
+#[test]
+fn the_unit_starts_a_program_that_has_a_folder_of_its_own() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("is TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("is a list");
+    let text = |value: &toml::Value| value.as_str().expect("is text").to_owned();
+    let files: Vec<_> = assets.iter().filter_map(toml::Value::as_array).collect();
+    let program = files.iter().find(|file| text(&file[0]) == "target/release/portcullis");
+    let folder = text(&program.expect("is installed")[1]);
+    assert_eq!(files.iter().filter(|file| text(&file[1]).starts_with(&folder)).count(), 1);
+
+    let links: Vec<_> = assets.iter().filter_map(toml::Value::as_table).collect();
+    let [link] = links[..] else { panic!("one link: {links:?}") };
+    let (name, target) = (format!("/{}", text(&link["dest"])), text(&link["link_name"]));
+    let real = target.strip_prefix("..").expect("leads beside /usr/bin");
+    assert_eq!(
+        (name.as_str(), format!("usr{real}")),
+        ("/usr/bin/portcullis", format!("{folder}portcullis"))
+    );
+    let unit = read("config/systemd/portcullis.service");
+    assert!(unit.contains(&format!("\nExecStart={name} run ")));
+    let container = read("config/container/Containerfile");
+    assert!(container.contains(&format!("ln -s {target} /image{name} ")));
+    assert!(container.contains(&format!("\nENTRYPOINT [\"{name}\"]\n")));
+}
+
+#[test]
+fn the_page_about_systemd_agrees_with_the_unit() {
+    let unit = read("config/systemd/portcullis.service");
+    let page = read("docs/systemd.md");
+    let quoted = page.split("```\n").nth(1).expect("is there");
+    for line in quoted.lines() {
+        assert!(unit.lines().any(|of_unit| of_unit == line), "{line}");
+    }
+    assert!(
+        quoted.contains("\nExecStop="),
+        "without it a stop cuts the sessions of an upgraded process"
+    );
+}
+
 #[test]
 fn scripts_of_the_package_are_shell() {
     for script in ["postinst", "prerm", "postrm"] {

@@ -6,6 +6,7 @@
 //! says what is left, and how to see that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -228,22 +229,12 @@ fn prepare(
 
 /// What stands in the place of the program, now and after another version was put there.
 fn allow_program(sandbox: &mut Sandbox, program: &Path) -> io::Result<()> {
-    let Ways { directories, entries } =
-        ways(&Files { files: BTreeSet::from([program.to_owned()]), ..Files::default() });
-    let name = program.file_name().unwrap_or_default();
+    let Startable { directories, files } = Startable::of(program);
     for directory in directories {
-        if is_shared(&directory) || !is_only_for(&directory, name) {
-            tracing::debug!(
-                directory = %directory.display(),
-                "other programs stand beside this one: an upgrade in place cannot start what replaces it \
-                 there"
-            );
-        } else {
-            sandbox.allow(&directory, &[Right::Read, Right::Execute])?;
-        }
+        sandbox.allow(&directory, &[Right::Read, Right::Execute])?;
     }
-    for entry in entries {
-        sandbox.allow(&entry, &[Right::Execute])?;
+    for file in files {
+        sandbox.allow(&file, &[Right::Execute])?;
     }
     for library in sandbox::libraries() {
         let is_loader =
@@ -259,17 +250,66 @@ fn allow_program(sandbox: &mut Sandbox, program: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nothing in `directory` can be executed but what is called after `name`.
-fn is_only_for(directory: &Path, name: &std::ffi::OsStr) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let name = name.as_encoded_bytes();
-    let is_other = |entry: std::fs::DirEntry| {
-        let is_program = entry
-            .metadata()
-            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
-        is_program && !entry.file_name().as_encoded_bytes().starts_with(name)
-    };
-    std::fs::read_dir(directory).is_ok_and(|entries| !entries.flatten().any(is_other))
+/// What of the way to a program may be executed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Startable {
+    /// Where another version may come to stand, and nothing else.
+    directories: BTreeSet<PathBuf>,
+    /// What stands there now. A rule for a directory would be one for all that is in it.
+    files: BTreeSet<PathBuf>,
+}
+
+impl Startable {
+    fn of(program: &Path) -> Self {
+        let mut startable = Self::default();
+        let name = program.file_name().unwrap_or_default();
+        let way = ways(&Files { files: BTreeSet::from([program.to_owned()]), ..Files::default() });
+        for entry in way.entries {
+            // The directory of a name is one of the entries, too: nothing that is replaced.
+            if entry.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                continue;
+            }
+            if let Some(directory) = entry.parent() {
+                if !is_shared(directory) && is_only_for(directory, name) {
+                    startable.directories.insert(directory.to_owned());
+                } else {
+                    tracing::debug!(
+                        directory = %directory.display(),
+                        "other programs stand beside this one: an upgrade in place cannot start what \
+                         replaces it there"
+                    );
+                }
+            }
+            if entry.is_file() {
+                startable.files.insert(entry);
+            }
+        }
+        startable
+    }
+}
+
+/// Whether nothing below `directory` can be executed but what is called after `name`. False where there is
+/// too much to look at.
+fn is_only_for(directory: &Path, name: &OsStr) -> bool {
+    let mut ahead = vec![directory.to_owned()];
+    let mut seen = 0;
+    while let Some(directory) = ahead.pop() {
+        let Ok(entries) = directory.read_dir() else { return false };
+        for entry in entries.flatten() {
+            seen += 1;
+            let is_named =
+                entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes());
+            let Ok(found) = entry.metadata() else { continue };
+            if found.is_dir() {
+                ahead.push(entry.path());
+            }
+            let is_other = found.is_file() && found.mode() & 0o111 != 0 && !is_named;
+            if is_other || seen > BESIDE_MAX {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 fn identity(account: &Account) -> Result<Identity, Problem> {
@@ -415,3 +455,55 @@ const SHARED: [&str; 27] = [
 
 /// A line each is enough to see what happened.
 const PROBLEMS_MAX: usize = 20;
+
+/// Files below the directory of a program that has one of its own; versions that are kept are among them.
+const BESIDE_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn install(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn what_stands_beside_a_program_may_not_be_executed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let [program, link, other] = ["lib/portcullis/portcullis", "bin/portcullis", "bin/other"]
+            .map(|path| root.join(path));
+        install(&program);
+        install(&other);
+        symlink("../lib/portcullis/portcullis", &link).unwrap();
+        let own = root.join("lib/portcullis");
+        let by_link = Startable::of(&link);
+        assert_eq!(by_link.directories, BTreeSet::from([own.clone()]));
+        assert_eq!(by_link.files, BTreeSet::from([link, program]));
+        let another = root.join("bin/another");
+        install(&another);
+        let files = BTreeSet::from([another.clone()]);
+        assert_eq!(Startable::of(&another), Startable { directories: BTreeSet::new(), files });
+        // Nor what comes to stand below it.
+        install(&own.join("tools/sh"));
+        assert_eq!(Startable::of(&own.join("portcullis")).directories, BTreeSet::new());
+    }
+
+    #[test]
+    fn versions_beside_each_other_may_be_executed_by_a_link_that_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        install(&root.join("1/portcullis"));
+        install(&root.join("2/portcullis"));
+        symlink("1", root.join("current")).unwrap();
+        let startable = Startable::of(&root.join("current/portcullis"));
+        let directories = BTreeSet::from([root.clone(), root.join("1")]);
+        let files = BTreeSet::from([root.join("1/portcullis")]);
+        assert_eq!(startable, Startable { directories, files });
+    }
+}

@@ -35,8 +35,8 @@ pub struct HealthCommand {
 }
 
 const AFTER_HELP: &str = "\
-For containers without a shell and for supervisors: asks at the address that [admin] listen names, for
-at most 3 s, and prints the answer.
+For containers without a shell and for supervisors: asks at the address that [admin] listen names,
+for at most 3 s, and prints the answer.
 
 Exit codes:
   0  yes     1  no, or nobody answers     2  wrong usage";

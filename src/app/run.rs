@@ -75,8 +75,8 @@ Signals:
   SIGHUP            reload: everything new goes live, or, after any mistake, nothing; the log says
                     which. A file that changes does the same unless [runtime] watch = false
   SIGUSR1           open the access log's file anew, after it was renamed
-  SIGUSR2           upgrade in place: the program that stands in the place of this one now is started,
-                    takes over sockets and ticket keys, and only then this one drains
+  SIGUSR2           upgrade in place: what stands in the place of this program now is started, takes
+                    over sockets and ticket keys, and only then this one drains
 
 Exit codes:
   0  every session ended by itself     1  it could not start, or a worker was lost

@@ -167,7 +167,7 @@ fn a_program_that_crashes_hangs_or_is_none_leaves_the_old_process_serving() {
     for (script, mode, said) in [
         ("exit 7", 0o755, "exit status: 7"),
         ("kill -SEGV $$", 0o755, "SIGSEGV"),
-        ("exit 0", 0o644, "could not be started"),
+        ("exit 0", 0o644, "executable, and in the sandbox"),
         (&hang, 0o755, "not ready within 2s"),
     ] {
         replace(&link, script, mode);

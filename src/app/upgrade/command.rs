@@ -28,8 +28,8 @@ pub struct UpgradeCommand {
 }
 
 const AFTER_HELP: &str = "\
-Install the new program over the old one first (write it beside, then rename). To be run on the machine
-of the gateway, as its user or as root. Under systemd it is the same command, or
+Install the new program over the old one first (write it beside, then rename). To be run on the
+machine of the gateway, as its user or as root. Under systemd it is the same command, or
 `systemctl kill --kill-whom=main -s SIGUSR2 UNIT`.
 
 Exit codes:

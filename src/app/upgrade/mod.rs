@@ -71,7 +71,7 @@ pub enum UpgradeError {
     UnderWay,
     #[error("this process does not know where its program stands")]
     Program(#[source] io::Error),
-    #[error("the program {program} could not be started")]
+    #[error("the program {program} could not be started{}", remedy(source))]
     Start { program: String, source: io::Error },
     #[error("the new process could not start: {0}")]
     Refused(String),
@@ -91,6 +91,17 @@ pub enum UpgradeError {
     Unexpected,
     #[error("the process was told to end meanwhile")]
     Ending,
+}
+
+/// What to do about a program that cannot be started.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (it must be executable, and in the sandbox it needs a folder without other programs: \
+             otherwise restart)"
+        }
+        _ => "",
+    }
 }
 
 /// What came of an attempt.
