@@ -194,10 +194,12 @@ impl Control {
 
     fn hand_over(&mut self, successor: &Successor) {
         self.state.set_readiness(Readiness::Draining);
-        self.state.retire();
+        // First: once the pages are retired, their thread drops the socket, and with it a file that is
+        // still its own.
         if let Some(share) = self.share.take().filter(|_| successor.has_admin) {
             share.let_go();
         }
+        self.state.retire();
         if self.reloads.is_asked() {
             successor.reload();
         }
