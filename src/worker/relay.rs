@@ -366,8 +366,9 @@ impl<'a> Session<'a> {
             Err(_) if self.replaceable && from == Side::Upstream => return Turn::Dead,
             Err(error) => return self.broken(from, &error),
         };
-        let tail = match self.replaceable {
-            // Whether these bytes are for this upstream is not known yet.
+        // Whether the bytes of a client are for a ready upstream is not known yet; and a stream of TLS says
+        // its end itself, in its last record.
+        let tail = match self.replaceable || source.wire.has_close_semantics() {
             true => Tail::Open,
             false => source.poll_tail(&mut scratch.input, &mut filled, cx),
         };
@@ -418,7 +419,7 @@ impl<'a> Session<'a> {
             let (source, to) = self.legs.along(from);
             let next = match (&passed.transfer.stop, tail) {
                 (Stop::CloseNotify, _) => Next::End,
-                (Stop::InputEmpty, Tail::End) if !source.wire.has_close_semantics() => Next::End,
+                (Stop::InputEmpty, Tail::End) => Next::End,
                 _ => Next::Unknown,
             };
             match to.send(&self.worker, passed.bytes(scratch), next, cx) {

@@ -33,7 +33,7 @@ pub(crate) fn poll_send_last(
     bytes: &[u8],
     cx: &mut Context<'_>,
 ) -> io::Result<usize> {
-    while stream.poll_ready(Way::Send, cx)?.is_ready() {
+    while !bytes.is_empty() && stream.poll_ready(Way::Send, cx)?.is_ready() {
         match stream.try_io(Way::Send, |socket| socket::send_before_end(&socket, bytes)) {
             Ok(sent) => return poll_send(stream, &bytes[sent..], cx),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
