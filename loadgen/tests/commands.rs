@@ -126,11 +126,17 @@ fn both_ends_count_the_same() {
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     let result = pki.json("run.json");
     let counts = peer.counts();
-    // threat 50: without warm-up every attempt is in the result, and each echoed one byte.
+    // threat 50: without warm-up every attempt is in the result, and each echoed one byte. The last one of
+    // each connection may come to its end when the time to measure is over.
+    let all = |key: &str, counted: &str| {
+        let (seen, said) =
+            (counts[key].as_u64().unwrap(), result["counts"][counted].as_u64().unwrap());
+        assert!((said..=said + 4).contains(&seen), "{key}: {counts}, {counted} {said}");
+    };
     for key in ["accepted", "handshakes", "bytes_in", "bytes_out", "ended"] {
-        assert_eq!(counts[key], result["counts"]["confirmed"], "{key}: {counts}");
+        all(key, "confirmed");
     }
-    assert_eq!(counts["resumed"], result["counts"]["resumed"]);
+    all("resumed", "resumed");
     assert!(result["server"]["rss"].as_u64().unwrap() > 0);
     assert_eq!(result["valid"], true, "{}", result["why"]);
 }
