@@ -100,7 +100,7 @@ impl TrafficKeys {
         self.expanded = UnboundKey::new(self.aead.algorithm(), key).ok().map(LessSafeKey::new);
     }
 
-    /// Gives up the memory of the expanded key until the next use, which then costs 0.3 µs more.
+    /// Gives up the memory of the expanded key until the next use, which expands it anew.
     pub(super) fn fold(&mut self) {
         self.expanded = None;
     }
