@@ -1,12 +1,15 @@
-//! Asks the admin pages of a process on this machine.
+//! Asks the admin pages of a process on this machine: the one HTTP client of the commands.
+//!
+//! Whoever asks says how long it waits and how much it reads. `admin` answers.
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +18,20 @@ use tokio::time::timeout;
 
 use crate::config::plan::AdminAddress;
 
+/// What a question may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) patience: Duration,
+    pub(super) bytes_max: usize,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
@@ -22,36 +39,62 @@ pub(super) enum AskError {
     Connect(#[source] io::Error),
     #[error("whoever answers there speaks no HTTP")]
     Http(#[from] hyper::Error),
+    #[error("whoever answers there sends too much, or breaks off")]
+    Body(#[source] Box<dyn Error + Send + Sync>),
+    #[error("whoever listens there does not answer within {0:?}")]
+    Late(Duration),
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PageError {
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("whoever answers there is no gateway, or an older one: it says {0}")]
     Status(StatusCode),
     #[error("whoever answers there is no gateway: it sends what is no JSON")]
     Json(#[source] serde_json::Error),
-    #[error("whoever answers there sends too much")]
-    Long,
-    #[error("whoever listens there does not answer within {PATIENCE:?}")]
-    Late,
 }
 
 /// A page that is JSON.
 ///
 /// # Errors
+/// See `PageError`.
+pub(super) async fn json(address: &AdminAddress, path: &'static str) -> Result<Value, PageError> {
+    let Answer { status, body } = get(address, path, PAGE).await?;
+    if status != StatusCode::OK {
+        return Err(PageError::Status(status));
+    }
+    serde_json::from_slice(&body).map_err(PageError::Json)
+}
+
+/// What is said to `GET path`.
+///
+/// # Errors
 /// See `AskError`.
-pub(super) async fn json(address: &AdminAddress, path: &str) -> Result<Value, AskError> {
-    let page = async {
+pub(super) async fn get(
+    address: &AdminAddress,
+    path: &'static str,
+    bounds: Bounds,
+) -> Result<Answer, AskError> {
+    let answer = async {
         match address {
             AdminAddress::Tcp(address) => {
-                get(TcpStream::connect(address).await.map_err(AskError::Connect)?, path).await
+                let stream = TcpStream::connect(address).await.map_err(AskError::Connect)?;
+                converse(stream, path, bounds.bytes_max).await
             }
             AdminAddress::Unix(socket) => {
-                get(UnixStream::connect(socket).await.map_err(AskError::Connect)?, path).await
+                let stream = UnixStream::connect(socket).await.map_err(AskError::Connect)?;
+                converse(stream, path, bounds.bytes_max).await
             }
         }
     };
-    let Ok(page) = timeout(PATIENCE, page).await else { return Err(AskError::Late) };
-    serde_json::from_slice(&page?).map_err(AskError::Json)
+    timeout(bounds.patience, answer)
+        .await
+        .unwrap_or_else(|_elapsed| Err(AskError::Late(bounds.patience)))
 }
 
-async fn get<S>(stream: S, path: &str) -> Result<Bytes, AskError>
+async fn converse<S>(stream: S, path: &'static str, bytes_max: usize) -> Result<Answer, AskError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -59,19 +102,13 @@ where
     // Its end is told by the answer.
     tokio::spawn(async move { drop(connection.await) });
     let mut request = Request::new(Empty::<Bytes>::new());
-    if let Ok(path) = path.parse() {
-        *request.uri_mut() = path;
-    }
+    *request.uri_mut() = Uri::from_static(path);
     let host = header::HeaderValue::from_static("localhost");
     request.headers_mut().insert(header::HOST, host);
-    let answer = sender.send_request(request).await?;
-    if answer.status() != StatusCode::OK {
-        return Err(AskError::Status(answer.status()));
-    }
-    let body = Limited::new(answer.into_body(), PAGE_BYTES_MAX).collect().await;
-    body.map(|body| body.to_bytes()).map_err(|_too_long| AskError::Long)
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), bytes_max).collect().await;
+    Ok(Answer { status, body: body.map_err(AskError::Body)?.to_bytes() })
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const PAGE_BYTES_MAX: usize = 1 << 20;
+const PAGE: Bounds = Bounds { patience: Duration::from_secs(5), bytes_max: 1 << 20 };

@@ -9,15 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-
+use super::admin_client::{self, AskError, Bounds};
 use super::problems;
 use crate::config;
 use crate::config::plan::AdminAddress;
@@ -41,11 +33,9 @@ for at most 3 s, and prints the answer.
 Exit codes:
   0  yes     1  no, or nobody answers     2  wrong usage";
 
-/// Longer than a gateway that works ever takes; shorter than the patience of those who ask.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The answers are one word.
-const ANSWER_BYTES_MAX: usize = 1024;
+/// Longer than a gateway that works ever takes, shorter than the patience of those who ask; and the
+/// answers are one word.
+const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(3), bytes_max: 1024 };
 
 /// Why there is no yes.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +44,8 @@ enum HealthError {
     NoAdmin(PathBuf),
     #[error("nobody answers at {at}: is the gateway running, with this configuration?")]
     Connect { at: String, source: io::Error },
-    #[error("no answer from {at} within {} s: the process is stopped, or far too busy", PATIENCE.as_secs())]
-    Silent { at: String },
+    #[error("no answer from {at} within {} s: the process is stopped, or far too busy", patience.as_secs())]
+    Silent { at: String, patience: Duration },
     #[error("what answers at {at} is no gateway's admin endpoint: {why}")]
     Answer { at: String, why: String },
     #[error("{0}")]
@@ -89,48 +79,29 @@ fn ask(address: &AdminAddress, path: &'static str) -> Result<String, HealthError
         .enable_all()
         .build()
         .map_err(HealthError::Runtime)?;
-    let at = match address {
-        AdminAddress::Tcp(address) => reachable(*address).to_string(),
-        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let asked = async {
-        let failed = |source| HealthError::Connect { at: at.clone(), source };
-        match address {
-            AdminAddress::Tcp(address) => {
-                let stream = TcpStream::connect(reachable(*address)).await.map_err(failed)?;
-                converse(stream, path, &at).await
-            }
-            AdminAddress::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(failed)?;
-                converse(stream, path, &at).await
-            }
+    let (address, at) = match address {
+        AdminAddress::Tcp(address) => {
+            let address = reachable(*address);
+            (AdminAddress::Tcp(address), address.to_string())
         }
+        AdminAddress::Unix(path) => (address.clone(), format!("unix:{}", path.display())),
     };
-    runtime
-        .block_on(async { tokio::time::timeout(PATIENCE, asked).await })
-        .unwrap_or_else(|_elapsed| Err(HealthError::Silent { at: at.clone() }))
+    let answer = runtime
+        .block_on(admin_client::get(&address, path, BOUNDS))
+        .map_err(|error| HealthError::from_client(at, error))?;
+    let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    if answer.status.is_success() { Ok(said) } else { Err(HealthError::No(said)) }
 }
 
-async fn converse<S>(stream: S, path: &'static str, at: &str) -> Result<String, HealthError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let strange = |error: &(dyn std::error::Error + 'static)| HealthError::Answer {
-        at: at.to_owned(),
-        why: problems::chain(error),
-    };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| strange(&error))?;
-    tokio::spawn(connection);
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = Uri::from_static(path);
-    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-    let response = sender.send_request(request).await.map_err(|error| strange(&error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| strange(&*error))?.to_bytes();
-    let answer = String::from_utf8_lossy(&body).trim().to_owned();
-    if status.is_success() { Ok(answer) } else { Err(HealthError::No(answer)) }
+impl HealthError {
+    fn from_client(at: String, error: AskError) -> Self {
+        match error {
+            AskError::Connect(source) => Self::Connect { at, source },
+            AskError::Http(error) => Self::Answer { at, why: problems::chain(&error) },
+            AskError::Body(error) => Self::Answer { at, why: problems::chain(&*error) },
+            AskError::Late(patience) => Self::Silent { at, patience },
+        }
+    }
 }
 
 /// Where a listener on all addresses is reached from this machine.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::app::admin_client::{self, AskError};
+use crate::app::admin_client::{self, PageError};
 use crate::app::problems;
 use crate::config;
 use crate::config::plan::{Admin, AdminAddress};
@@ -48,7 +48,7 @@ enum UpgradeCommandError {
     Ask {
         at: String,
         #[source]
-        error: AskError,
+        error: PageError,
     },
     #[error(
         "process {0} answers and is not of this machine, or of another container: run this there"
@@ -133,7 +133,7 @@ struct Page {
 }
 
 impl Page {
-    async fn ask(admin: &Admin) -> Result<Self, AskError> {
+    async fn ask(admin: &Admin) -> Result<Self, PageError> {
         let page = admin_client::json(&admin.address, "/process").await?;
         let upgrade = &page["upgrade"];
         Ok(Self {
