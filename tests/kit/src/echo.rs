@@ -31,7 +31,8 @@ pub enum Behaviour {
     Greet(Vec<u8>),
     /// These bytes, then the end, whatever the client says.
     Say(Vec<u8>),
-    /// Reads nothing and writes nothing until it is dropped.
+    /// Reads nothing and writes nothing until it is dropped. Then it closes, as the system does for a
+    /// process that dies: with a RST where bytes were left unread.
     Stall,
     /// Reads to the end and writes nothing but its own end.
     Sink,
@@ -188,8 +189,13 @@ impl Drop for Server {
         {
             let mut state = self.shared.state();
             state.stopping = true;
-            for socket in state.open.values() {
-                drop(socket.shutdown(Shutdown::Both));
+            // One that stalls reads nothing, so no shutdown is needed to wake it. And behind a shutdown
+            // Linux opens no closed window again: a peer with bytes for it would learn of the end in a
+            // minute, when the last trace of the connection is gone.
+            if !matches!(self.shared.behaviour, Behaviour::Stall) {
+                for socket in state.open.values() {
+                    drop(socket.shutdown(Shutdown::Both));
+                }
             }
         }
         self.shared.changed.notify_all();
@@ -237,12 +243,15 @@ impl Shared {
     }
 
     fn end(&self, mut socket: TcpStream) -> io::Result<()> {
-        if matches!(self.behaviour, Behaviour::Reset) {
-            reset(socket);
-            return Ok(());
+        match self.behaviour {
+            Behaviour::Reset => reset(socket),
+            Behaviour::Stall => drop(socket),
+            Behaviour::Echo | Behaviour::Greet(_) | Behaviour::Say(_) | Behaviour::Sink => {
+                socket.shutdown(Shutdown::Write)?;
+                drain(&mut socket)?;
+            }
         }
-        socket.shutdown(Shutdown::Write)?;
-        drain(&mut socket)
+        Ok(())
     }
 
     fn handshake(

@@ -132,6 +132,17 @@ fn dropping_a_server_ends_its_connections() {
     drop(stalled);
     assert_eq!(plain.read(&mut [0; 1]).unwrap(), 0);
 
+    // Behind a window that is closed as well.
+    let stalled = PlainEcho::with(Behaviour::Stall);
+    let mut plain = connect_plain(stalled.address()).unwrap();
+    plain.set_nonblocking(true).unwrap();
+    let full = std::iter::repeat_with(|| plain.write(&[7; 64 * 1024])).find_map(Result::err);
+    assert_eq!(full.unwrap().kind(), ErrorKind::WouldBlock);
+    stalled.wait("the connection", |counts| counts.accepted == 1);
+    drop(stalled);
+    plain.set_nonblocking(false).unwrap();
+    assert_eq!(plain.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+
     let echo = TlsEcho::start(ServerTls::new(&fixture.server).build());
     let tls = ClientTls::trusting(&fixture.root).build();
     let mut stream = connect_tls(echo.address(), "upstream.test", &tls).unwrap();
