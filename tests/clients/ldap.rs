@@ -86,15 +86,18 @@ fn start() -> Option<(Directory, Served)> {
         data.display()
     );
     fs::write(&file, text).unwrap();
-    let (slapd, address) = serve("slapd starting", |port| {
-        let words = format!("-h ldap://127.0.0.1:{port} -d stats -f {}", file.display());
+    // "slapd starting" comes before listen(2): a client of that moment is refused, and who took the
+    // port meanwhile is not found out. This comes once its threads wait for what it listens on.
+    let (slapd, address) = serve("active_threads=", |port| {
+        let words = format!("-h ldap://127.0.0.1:{port} -d conns -f {}", file.display());
         command(&slapd, &words)
     });
     let mut root = command("ldapadd", &format!("-x -H ldap://{address} -w secret"));
     root.args(["-D", "cn=admin,dc=example,dc=com"]);
     let mut root = Running::start(root);
     root.say("dn: dc=example,dc=com\nobjectClass: dcObject\nobjectClass: organization\no: Example\ndc: example\n");
-    assert!(root.finish().status.success());
+    let root = root.finish();
+    assert!(root.status.success(), "{}", root.text);
     let served = Sample::prepare("ldap.toml").with("127.0.0.1:389", address).start();
     Some((Directory { _slapd: slapd, _folder: folder }, served))
 }
