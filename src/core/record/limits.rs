@@ -23,7 +23,7 @@ pub struct OpenLimits {
     /// Records without data in a second, data between them or not.
     pub empty_records_per_second_max: u32,
     /// Bytes of one post-handshake message without its header. 65,535 is what rustls allows.
-    pub message_bytes_max: usize,
+    pub message_bytes_max: u16,
 }
 
 /// Counts one kind of record in windows of a second.

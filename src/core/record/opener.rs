@@ -113,7 +113,8 @@ impl Opener {
             Phase::Open => {}
             Phase::Queued => {
                 self.phase = Phase::Open;
-                let next = self.post_handshake.next(self.role, self.limits.message_bytes_max);
+                let max = self.limits.message_bytes_max.into();
+                let next = self.post_handshake.next(self.role, max);
                 let message = self.remember(next)?;
                 if let Some(message) = message {
                     let event = self.message(message, now);
@@ -244,7 +245,7 @@ impl Opener {
             }
             CONTENT_ALERT => self.alert(body, now),
             CONTENT_HANDSHAKE => {
-                let max = self.limits.message_bytes_max;
+                let max = self.limits.message_bytes_max.into();
                 let Some(message) = self.post_handshake.accept(body, self.role, max)? else {
                     return Ok(None);
                 };
