@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod client_hello;
+pub mod coalescing;
 pub mod discovery;
 pub mod drain;
 pub mod ejection;

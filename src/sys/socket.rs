@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -170,6 +171,22 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
 /// packet.
 pub fn send_before_end(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
+}
+
+sockopt_impl!(
+    /// Bytes that make a socket readable.
+    ReceiveLowWater,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_RCVLOWAT,
+    libc::c_int
+);
+
+/// The socket counts as readable from so many bytes on, or at its end. What it has already is told at
+/// once, if it is enough by the new mark.
+pub fn receive_low_water(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    Ok(setsockopt(socket, ReceiveLowWater, &bytes)?)
 }
 
 /// Has the system find out that the peer is gone while nothing flows: four system calls, which a short

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN};
+use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW};
 use super::socket::Socket;
 use super::stream;
 use crate::config::plan::Io;
@@ -37,7 +37,7 @@ pub(super) struct Leg {
     sent: usize,
     /// close_notify is sealed: nothing may follow it.
     closing: bool,
-    /// The next receive's size: doubled when full, small again when the other leg is slow.
+    /// The next receive's size: doubled when full, smaller again when the other leg is slow.
     receive_max: usize,
     /// Payload bytes that came from this leg.
     pub(super) received: u64,
@@ -49,6 +49,15 @@ pub(super) enum Next {
     Unknown,
     /// The end of this direction, at once: it goes in the same packet.
     End,
+}
+
+/// What is to be opened, at the front of the scratch's input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input {
+    /// 0 at the end of the stream.
+    pub(super) filled: usize,
+    /// As much came as was asked for: more is there, most likely.
+    pub(super) is_full: bool,
 }
 
 /// What there was behind received bytes.
@@ -89,30 +98,30 @@ impl Leg {
     }
 
     /// Puts what is to be opened at the front of `input`: the kept bytes, and, unless those were
-    /// never looked at, newly received ones behind them. Returns how many there are in all, 0 for
-    /// the end of the stream.
+    /// never looked at, newly received ones behind them.
     pub(super) fn poll_input(
         &mut self,
         input: &mut [u8],
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Input>> {
         let kept = self.partial.len();
         if self.unread && kept > 0 {
             self.unread = false;
             let kept = kept.min(input.len());
             input[..kept].copy_from_slice(&self.partial[..kept]);
-            return Poll::Ready(Ok(kept));
+            return Poll::Ready(Ok(Input { filled: kept, is_full: false }));
         }
         let end = input.len().min(kept + self.receive_max);
         let received = std::task::ready!(self.stream.poll_receive(&mut input[kept..end], cx))?;
         if received == 0 {
-            return Poll::Ready(Ok(0));
+            return Poll::Ready(Ok(Input { filled: 0, is_full: false }));
         }
-        if received == self.receive_max {
+        let is_full = received == self.receive_max;
+        if is_full {
             self.receive_max = (self.receive_max * 2).min(RECEIVE_BYTES_MAX);
         }
         input[..kept].copy_from_slice(&self.partial);
-        Poll::Ready(Ok(kept + received))
+        Poll::Ready(Ok(Input { filled: kept + received, is_full }))
     }
 
     /// Looks for more behind the first `filled` bytes of `input`, which came by the last receive: what
@@ -196,9 +205,9 @@ impl Leg {
         self.partial.extend_from_slice(rest);
     }
 
-    /// The other leg is slow: receive little at a time, since all of it may have to be kept.
+    /// The other leg is slow: receive less at a time, since all of it may have to be kept.
     pub(super) fn slow_down(&mut self) {
-        self.receive_max = RECEIVE_BYTES_MIN;
+        self.receive_max = (self.receive_max / 2).clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW);
     }
 
     /// Sends sealed bytes, or keeps what the socket does not take behind what is kept already.
@@ -217,7 +226,7 @@ impl Leg {
         };
         if left > 0 {
             if self.unsent.capacity() == 0 {
-                self.unsent = worker.spares.take();
+                self.unsent = worker.spares.take_for(left);
             }
             self.unsent.extend_from_slice(&bytes[bytes.len() - left..]);
         }

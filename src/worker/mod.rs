@@ -12,6 +12,7 @@ mod counters;
 mod endpoints;
 mod filters;
 mod flow;
+mod gather;
 mod generation;
 mod handshake;
 mod hello;

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use super::flow::{Leg, Legs, Next, Tail};
+use super::flow::{Input, Leg, Legs, Next, Tail};
+use super::gather::Gathers;
 use super::review::Review;
 use super::roster::{DrainPhase, Place};
 use super::scratch::Scratch;
@@ -45,6 +46,7 @@ pub(super) struct Session<'a> {
     legs: Legs<'a>,
     relay: Relay,
     splices: Splices,
+    gathers: Gathers,
     alarm: Alarm,
     place: Place,
     review: Review<'a>,
@@ -99,6 +101,7 @@ impl<'a> Session<'a> {
             legs,
             relay: Relay::new(limits, now),
             splices: Splices::default(),
+            gathers: Gathers::default(),
             alarm: Alarm::new(&worker.timers),
             place: worker.roster.enter(),
             review,
@@ -182,6 +185,7 @@ impl<'a> Session<'a> {
     /// Nothing moves: look at the limits in time, and sleep.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let now = clock::now();
+        self.let_gather(cx);
         self.look_at_memory(now);
         let mut at = self.relay.deadline();
         let turns = [
@@ -203,6 +207,15 @@ impl<'a> Session<'a> {
         match self.relay.outcome() {
             Some(outcome) => Poll::Ready(Some(outcome)),
             None => Poll::Pending,
+        }
+    }
+
+    /// Bounds the time for which bytes may gather in the sockets.
+    fn let_gather(&mut self, cx: &mut Context<'_>) {
+        for from in [Side::Downstream, Side::Upstream] {
+            let is_wanted = matches!(self.relay.wish(from), Wish::Read | Wish::Discard);
+            let (source, _) = self.legs.along(from);
+            self.gathers.hold(from, &source.stream, is_wanted, cx);
         }
     }
 
@@ -352,9 +365,11 @@ impl<'a> Session<'a> {
         let Poll::Ready(input) = source.poll_input(&mut scratch.input, cx) else {
             return Turn::Waiting;
         };
-        let mut filled = match input {
-            Ok(0) if self.replaceable && from == Side::Upstream => return Turn::Dead,
-            Ok(0) => {
+        let Input { mut filled, is_full } = match input {
+            Ok(Input { filled: 0, .. }) if self.replaceable && from == Side::Upstream => {
+                return Turn::Dead;
+            }
+            Ok(Input { filled: 0, .. }) => {
                 if from == Side::Downstream {
                     // The end is about to be told to the upstream, whose own end is then an answer.
                     self.replaceable = false;
@@ -362,13 +377,13 @@ impl<'a> Session<'a> {
                 self.relay.ended(from, source.end_of_stream(), clock::now());
                 return Turn::Moved;
             }
-            Ok(filled) => filled,
+            Ok(input) => input,
             Err(_) if self.replaceable && from == Side::Upstream => return Turn::Dead,
             Err(error) => return self.broken(from, &error),
         };
-        // Whether the bytes of a client are for a ready upstream is not known yet; and a stream of TLS says
-        // its end itself, in its last record.
-        let tail = match self.replaceable || source.wire.has_close_semantics() {
+        // Whether the bytes of a client are for a ready upstream is not known yet; a stream of TLS says its
+        // end itself, in its last record; and behind as much as was asked for comes more, not an end.
+        let tail = match self.replaceable || is_full || source.wire.has_close_semantics() {
             true => Tail::Open,
             false => source.poll_tail(&mut scratch.input, &mut filled, cx),
         };
@@ -412,6 +427,7 @@ impl<'a> Session<'a> {
             let payload = passed.transfer.payload;
             self.tally.moved(from, source.received, payload, now);
             source.received += payload;
+            self.gathers.received(from, &source.stream, source.received, payload, now);
             if payload > 0 {
                 self.replaceable = false;
                 self.last_moved = now;
@@ -484,6 +500,7 @@ impl<'a> Session<'a> {
                 let payload = passed.received as u64;
                 self.tally.moved(from, source.received, payload, now);
                 source.received += payload;
+                self.gathers.received(from, &source.stream, source.received, payload, now);
                 self.last_moved = now;
                 self.relay.moved(from, passed.queued, now);
                 if let Some(error) = passed.refused {

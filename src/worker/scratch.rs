@@ -9,13 +9,19 @@ use crate::tls::{OUT_BYTES_MIN, Scratch as TlsScratch};
 /// One receive. Larger reads did not raise throughput further; smaller ones pay a system call more.
 pub(crate) const RECEIVE_BYTES_MAX: usize = 256 * 1024;
 
-/// The first receive of a flow, and every one after its destination proved slow: bounds what has to
-/// be kept for a reader that stalls.
+/// The first receive of a flow: bounds what has to be kept for a reader that stalls.
 pub(crate) const RECEIVE_BYTES_MIN: usize = 16 * 1024;
 
-/// Spare buffers kept, and the largest worth keeping.
+/// The most after its destination proved slow.
+pub(crate) const RECEIVE_BYTES_SLOW: usize = 64 * 1024;
+
+/// Spare buffers kept, and the largest of them.
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+/// And those for what a fast stream left of a send. They are for nothing smaller, which may be kept long.
+const LARGE_SPARES_MAX: usize = 4;
+const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_MAX * 5 / 4;
 
 /// Where bytes are received, transformed, and sent from, within one poll.
 #[derive(Debug)]
@@ -28,7 +34,10 @@ pub(crate) struct Scratch {
 
 /// Buffers between two owners.
 #[derive(Debug, Default)]
-pub(crate) struct Spares(RefCell<Vec<Vec<u8>>>);
+pub(crate) struct Spares {
+    small: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
+}
 
 impl Scratch {
     pub(crate) fn new() -> Self {
@@ -46,12 +55,22 @@ impl Scratch {
 impl Spares {
     /// An empty buffer.
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.small.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// An empty buffer for so many bytes.
+    pub(crate) fn take_for(&self, bytes: usize) -> Vec<u8> {
+        if bytes <= SPARE_BYTES_MAX {
+            return self.take();
+        }
+        let large = self.large.borrow_mut().pop();
+        large.unwrap_or_else(|| Vec::with_capacity(bytes.max(LARGE_SPARE_BYTES_MAX)))
     }
 
     /// Frees what is spare.
     pub(crate) fn empty(&self) {
-        self.0.borrow_mut().clear();
+        self.small.borrow_mut().clear();
+        self.large.borrow_mut().clear();
     }
 
     /// Takes a buffer back, leaving an empty one without memory in its place.
@@ -60,10 +79,50 @@ impl Spares {
             return;
         }
         let mut buffer = std::mem::take(buffer);
-        let mut spares = self.0.borrow_mut();
-        if spares.len() < SPARES_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+        let (spares, most) = match buffer.capacity() {
+            ..=SPARE_BYTES_MAX => (&self.small, SPARES_MAX),
+            ..=LARGE_SPARE_BYTES_MAX => (&self.large, LARGE_SPARES_MAX),
+            _ => return,
+        };
+        let mut spares = spares.borrow_mut();
+        if spares.len() < most {
             buffer.clear();
             spares.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_buffers_are_bounded_in_number_and_in_size() {
+        let spares = Spares::default();
+        let kept = || (spares.small.borrow().len(), spares.large.borrow().len());
+        for _ in 0..SPARES_MAX + 8 {
+            spares.put_back(&mut vec![7; SPARE_BYTES_MAX]);
+            spares.put_back(&mut vec![7; SPARE_BYTES_MAX + 1]);
+        }
+        assert_eq!(kept(), (SPARES_MAX, LARGE_SPARES_MAX));
+        spares.empty();
+        spares.put_back(&mut Vec::new());
+        spares.put_back(&mut vec![7; LARGE_SPARE_BYTES_MAX + 1]);
+        assert_eq!(kept(), (0, 0), "one without memory, and one with too much");
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_lent_for_little() {
+        let spares = Spares::default();
+        spares.put_back(&mut vec![7; LARGE_SPARE_BYTES_MAX]);
+        assert_eq!(spares.take().capacity(), 0);
+        assert_eq!(spares.take_for(SPARE_BYTES_MAX).capacity(), 0);
+        let mut large = spares.take_for(SPARE_BYTES_MAX + 1);
+        assert_eq!((large.len(), large.capacity()), (0, LARGE_SPARE_BYTES_MAX));
+        spares.put_back(&mut large);
+        assert_eq!(large.capacity(), 0);
+        assert_eq!(spares.take_for(SPARE_BYTES_MAX + 1).capacity(), LARGE_SPARE_BYTES_MAX);
+        let fresh = spares.take_for(SPARE_BYTES_MAX + 1);
+        assert!(fresh.capacity() > SPARE_BYTES_MAX, "or it would grow as it is filled");
     }
 }

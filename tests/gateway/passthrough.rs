@@ -73,6 +73,28 @@ fn bulk_passes_through_pipes_both_ways_at_once() {
     gateway.settled();
 }
 
+/// Bytes of a fast stream gather in its socket before they are fetched. These are all that come until
+/// they are answered.
+#[test]
+fn a_stream_that_falls_silent_has_nothing_of_it_kept_back() {
+    let upstream = PlainEcho::start();
+    let gateway = raw(upstream.address()).start();
+    let mut socket = connect_plain(gateway.addr("edge")).unwrap();
+    for turn in 0..4 {
+        let sent = pattern(turn, 32 * MIB + 7);
+        let mut back = vec![0; sent.len()];
+        let mut writing = socket.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| writing.write_all(&sent).unwrap());
+            socket.read_exact(&mut back).unwrap();
+        });
+        assert_same(&back, &sent, "there and back");
+    }
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut socket).unwrap(), b"");
+    gateway.settled();
+}
+
 #[test] // threat 23
 fn ends_are_carried_across_unopened_in_both_orders() {
     let (question, answer) = (pattern(1, MIB), pattern(2, 2 * MIB));

@@ -1,0 +1,145 @@
+//! How much of a fast flow gathers in its socket before the worker is woken for it.
+//!
+//! A worker that is faster than a sender is woken for each piece that comes, and waking costs more than
+//! the piece. So a flow that streams without a pause gets a low-water mark: as much as comes within a
+//! millisecond. What gathers below the mark is fetched after `HOLD` at the latest, and a flow whose bytes
+//! had to be fetched like that is trusted less each time. Sans-I/O: `worker::gather` sets the marks.
+
+use std::time::{Duration, Instant};
+
+/// For about so long bytes gather.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// For so long bytes below the mark wait at most.
+pub const HOLD: Duration = Duration::from_millis(3);
+
+/// A flow that got nothing for so long has paused.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A flow streams once it has not paused for so long; doubled for each step of distrust.
+const STEADY: Duration = Duration::from_millis(10);
+const DISTRUST_MAX: u32 = 7;
+
+/// So many periods without a pause take a step of distrust back.
+const CALM_PERIODS: u32 = 32;
+
+/// Bytes: below the least a mark spares too little, above the most it spares no more.
+const MARK_MIN: u64 = 64 * 1024;
+const MARK_MAX: u64 = 1024 * 1024;
+
+/// The mark of a flow for which nothing is let gather.
+pub const NO_MARK: u32 = 1;
+
+/// The mark of one flow.
+#[derive(Debug)]
+pub struct Coalescing {
+    mark: u32,
+    /// Since when the flow has not paused, or since when it is measured again; and its bytes from then on.
+    since: Instant,
+    bytes: u64,
+    last: Instant,
+    /// Nobody has wanted its bytes since `last`.
+    is_held_up: bool,
+    /// When bytes were last fetched that did not come up to the mark.
+    released: Option<Instant>,
+    distrust: u32,
+    calm: u32,
+}
+
+impl Coalescing {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            mark: NO_MARK,
+            since: now,
+            bytes: 0,
+            last: now,
+            is_held_up: false,
+            released: None,
+            distrust: 0,
+            calm: 0,
+        }
+    }
+
+    /// So many bytes came. Returns the mark to set, if it is to be another one.
+    pub fn received(&mut self, bytes: u64, now: Instant) -> Option<u32> {
+        self.is_wanted(now);
+        let gap = now.saturating_duration_since(self.last);
+        self.last = now;
+        if let Some(released) = self.released.take()
+            && now.saturating_duration_since(released) < PAUSE
+        {
+            // They had been waiting: the flow was not as steady as it looked.
+            self.distrust = (self.distrust + 1).min(DISTRUST_MAX);
+        }
+        if self.mark == NO_MARK && gap >= PAUSE {
+            self.measure_from(now);
+            return None;
+        }
+        self.bytes += bytes;
+        let period = now.saturating_duration_since(self.since);
+        if period < self.period() {
+            return None;
+        }
+        let mark = mark_for(self.bytes, period);
+        self.measure_from(now);
+        self.calm_down(mark);
+        (mark != std::mem::replace(&mut self.mark, mark)).then_some(mark)
+    }
+
+    /// When to call `overdue`, if nothing comes before.
+    pub fn deadline(&self) -> Option<Instant> {
+        (self.mark != NO_MARK && !self.is_held_up).then(|| self.last + HOLD)
+    }
+
+    /// The flow is not read until `is_wanted`, for whoever gets its bytes is slow: that is no pause.
+    pub fn is_held_up(&mut self) {
+        self.is_held_up = true;
+    }
+
+    /// The flow is read.
+    pub fn is_wanted(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_held_up) {
+            self.last = now;
+        }
+    }
+
+    /// `deadline` has come: the mark is to be `NO_MARK` now, so that what waits is told.
+    pub fn overdue(&mut self, now: Instant) {
+        self.mark = NO_MARK;
+        self.released = Some(now);
+        self.measure_from(now);
+    }
+
+    fn measure_from(&mut self, now: Instant) {
+        self.since = now;
+        self.bytes = 0;
+    }
+
+    /// How long the flow is measured before its mark is set, or set anew.
+    fn period(&self) -> Duration {
+        if self.mark == NO_MARK { STEADY * (1 << self.distrust) } else { STEADY }
+    }
+
+    fn calm_down(&mut self, mark: u32) {
+        self.calm = if mark == NO_MARK { 0 } else { self.calm + 1 };
+        if self.calm >= CALM_PERIODS {
+            self.calm = 0;
+            self.distrust = self.distrust.saturating_sub(1);
+        }
+    }
+}
+
+/// What comes within `GATHER` at this rate, as a power of two, so that it seldom changes: within two
+/// thirds to four thirds of that time.
+fn mark_for(bytes: u64, period: Duration) -> u32 {
+    let periods = period.as_nanos().max(1);
+    let gathered = u128::from(bytes) * GATHER.as_nanos() / periods;
+    let gathered = u64::try_from(gathered).unwrap_or(MARK_MAX);
+    if gathered < MARK_MIN {
+        return NO_MARK;
+    }
+    1 << (gathered + gathered / 2).min(MARK_MAX).ilog2()
+}
+
+#[cfg(test)]
+mod tests;
