@@ -52,7 +52,7 @@ impl Gathers {
         }
     }
 
-    /// Nothing more can be received for now. Sees to it that what gathers does not wait for long:
+    /// Nothing more can be received at this moment. Sees to it that what gathers does not wait for long:
     /// once it has, the mark is taken away, and the socket tells of what it has.
     pub(super) fn hold(
         &mut self,

@@ -21,6 +21,7 @@ mod limits;
 mod listening;
 mod mailbox;
 mod memory;
+mod parting;
 mod prelude;
 mod proxied;
 mod relay;

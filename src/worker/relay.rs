@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use super::flow::{Input, Leg, Legs, Next, Tail};
 use super::gather::Gathers;
+use super::parting;
 use super::review::Review;
 use super::roster::{DrainPhase, Place};
 use super::scratch::Scratch;
 use super::spliced::Splices;
-use super::stream;
 use super::tally::Tally;
 use super::timers::Alarm;
 use crate::core::drain::Wish as Leave;
 use crate::core::refusal::{Reason, Refusal};
-use crate::core::relay::{Closing, End, LINGER, Limits, Outcome, Refused, Relay, Side, Wish};
+use crate::core::relay::{End, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
 use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
 
@@ -37,7 +37,7 @@ const IDLE_MOMENT: Duration = Duration::from_millis(100);
 const KEEP_ALIVE_FROM: Duration = Duration::from_secs(10);
 
 /// A session that moved nothing for this long rests.
-const REST_FROM: Duration = Duration::from_secs(1);
+const REST_FROM: Duration = Duration::from_millis(500);
 
 /// One session while its bytes flow.
 #[derive(Debug)]
@@ -570,34 +570,8 @@ impl<'a> Session<'a> {
 
     /// Closes both sockets as the outcome asks. Whoever does not close in time is closed.
     async fn finish(&mut self, outcome: Outcome) -> Option<Refusal> {
-        let until = Some(clock::now() + LINGER);
-        let worker = &self.worker;
-        let Legs { down, up } = &mut self.legs;
-        let both = async {
-            tokio::join!(part(worker, down, outcome.how), part(worker, up, outcome.how));
-        };
-        drop(worker.timers.until(until, both).await);
+        parting::part(&self.worker, &mut self.legs, outcome.how).await;
         self.review.kept()
-    }
-}
-
-async fn part(worker: &Worker, leg: &mut Leg, how: Closing) {
-    match how {
-        Closing::Done => {}
-        // A leg with an alert on its way: the peer is to see it before the end.
-        Closing::Reset if !leg.is_closing() => stream::reset(&leg.stream),
-        Closing::Reset | Closing::Polite => goodbye(worker, leg).await,
-    }
-}
-
-/// close_notify, FIN, and what the peer still sends is read to its end.
-async fn goodbye(worker: &Worker, leg: &mut Leg) {
-    let sent = poll_fn(|cx| {
-        leg.send_close(worker, cx)?;
-        if leg.flush(worker, cx)? == 0 { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
-    });
-    if sent.await.is_ok() {
-        stream::linger(worker, &mut leg.stream).await;
     }
 }
 

@@ -80,8 +80,8 @@ impl Spares {
         }
         let mut buffer = std::mem::take(buffer);
         let (spares, most) = match buffer.capacity() {
-            ..=SPARE_BYTES_MAX => (&self.small, SPARES_MAX),
-            ..=LARGE_SPARE_BYTES_MAX => (&self.large, LARGE_SPARES_MAX),
+            bytes if bytes <= SPARE_BYTES_MAX => (&self.small, SPARES_MAX),
+            bytes if bytes <= LARGE_SPARE_BYTES_MAX => (&self.large, LARGE_SPARES_MAX),
             _ => return,
         };
         let mut spares = spares.borrow_mut();
