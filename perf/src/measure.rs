@@ -123,7 +123,7 @@ impl Site<'_> {
                 command.arg("--client-cert").arg(self.stage.file("clients/alice.crt"));
             }
             Load::Idle => {
-                command.args(["hold", "--idle", "1s", "--base", "1000", "--concurrency", "4"]);
+                command.args(["hold", "--idle", "3s", "--base", "1000", "--concurrency", "4"]);
                 command.args(["--conns", &self.effort.connections.to_string()]);
                 command.arg("--client-cert").arg(self.stage.file("clients/alice.crt"));
             }
