@@ -146,7 +146,10 @@ fn the_container_is_built_by_a_compiler_that_is_new_enough() {
     let wanted = wanted.split("rust-version = \"").nth(1).expect("is there");
     let wanted = wanted.split('"').next().expect("ends");
     let file = read("config/container/Containerfile");
-    assert!(file.contains(&format!("FROM rust:{wanted}-")), "not of Rust {wanted}");
+    assert!(
+        file.contains(&format!("FROM docker.io/library/rust:{wanted}-")),
+        "not of Rust {wanted}"
+    );
 }
 
 /// The text below `portcullis.toml: |`, without its indentation.
