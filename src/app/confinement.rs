@@ -358,9 +358,11 @@ fn not_given_up(file: &Path, plan: &Plan, error: &GiveUpError) -> Problem {
         GiveUpError::Identity(_) => {
             "a container must leave it CAP_SETUID and CAP_SETGID, or start it as that user"
         }
-        GiveUpError::Capabilities(_) | GiveUpError::WayBack => {
-            "please report this with the version of the kernel"
+        GiveUpError::Capabilities(_) => {
+            "a filter of system calls may forbid it: allow `capset` (in a unit: `SystemCallFilter=capset`), \
+             or start the process without rights (`AmbientCapabilities=` of a unit)"
         }
+        GiveUpError::WayBack => "please report this with the version of the kernel",
     };
     Problem { at, message: problems::chain(error), help: help.to_owned() }
 }
@@ -387,8 +389,8 @@ fn tell(plan: &Plan, entered: Option<Entered>, file: &Path) -> Result<(), Vec<Pr
             }]);
         }
         Some(Entered::No) => tracing::warn!(
-            "there is no sandbox: this kernel has no Landlock (Linux 5.13), or `lsm=` of its command line \
-             leaves it out; the process can open whatever its user can"
+            "there is no sandbox: this kernel has no Landlock (Linux 5.13), `lsm=` of its command line leaves it \
+             out, or a container's filter of system calls does; the process can open whatever its user can"
         ),
     }
     Ok(())
