@@ -12,9 +12,9 @@ use std::thread;
 
 use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, TlsStream, close_write, connect_plain, connect_tls, eventually,
-    read_to_end, round_trip,
+    missing, read_to_end, round_trip,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use rustls::HandshakeKind;
 use tempfile::TempDir;
 
@@ -261,6 +261,34 @@ fn who_is_told_to_end_in_an_upgrade_ends_the_new_process_too() {
     assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
     assert!(!Path::new(&format!("/proc/{}", hung.trim())).exists());
     assert!(connect_plain(gateway.addr("edge")).is_err());
+}
+
+#[test] // threat 37
+fn the_first_process_of_a_container_which_would_end_with_it_serves_on() {
+    let mut container = vec!["--pid", "--fork", "--kill-child"];
+    if !getuid().is_root() {
+        container.extend(["--user", "--map-current-user"]);
+    }
+    let made = Command::new("unshare").args(&container).arg("true").output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return missing(
+            "unshare --pid",
+            "apt install util-linux, and be root or allow user namespaces",
+        );
+    }
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let text = Config::edge(&pki, echoes.address()).to_string();
+    let mut command = Command::new("unshare");
+    command.args(&container).arg(BINARY);
+    let mut gateway = Gateway::start_as(command, TempDir::new().unwrap(), &text);
+    let children = format!("/proc/{0}/task/{0}/children", gateway.pid());
+    let first = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let first = Pid::from_raw(first).unwrap();
+    kill_process(first, Signal::USR2).unwrap();
+    gateway.wait_log(&["not upgraded", "serves on", "first process of a container"]);
+    end(pki.connect(&gateway));
+    kill_process(first, Signal::TERM).unwrap();
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
 }
 
 #[test] // threat 37

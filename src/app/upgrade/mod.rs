@@ -36,6 +36,9 @@ use crate::worker::ListenerKey;
 /// Set in the environment of the new process. It says no more than that its standard input is a channel.
 const VARIABLE: &str = "PORTCULLIS_TAKES_OVER";
 
+/// Of a machine, or of a namespace: the kernel ends all others with it (pid_namespaces(7)).
+const FIRST_PROCESS: u32 = 1;
+
 /// Attempts to put another process in the place of this one; one at a time.
 #[derive(Debug)]
 pub struct Upgrades {
@@ -69,6 +72,11 @@ pub struct Successor {
 pub enum UpgradeError {
     #[error("an upgrade is under way already")]
     UnderWay,
+    #[error(
+        "this is the first process of a container, which would end with it and take the new one along: \
+         replace the container instead"
+    )]
+    FirstProcess,
     #[error("this process does not know where its program stands")]
     Program(#[source] io::Error),
     #[error("the program {program} could not be started{}", remedy(source))]
@@ -128,6 +136,9 @@ impl Upgrades {
     ) -> Result<(), UpgradeError> {
         if self.is_running() {
             return Err(UpgradeError::UnderWay);
+        }
+        if std::process::id() == FIRST_PROCESS {
+            return Err(UpgradeError::FirstProcess);
         }
         let program = match &self.program {
             Ok(program) => program,
