@@ -1,9 +1,9 @@
 //! How much of a fast flow gathers in its socket before the worker is woken for it.
 //!
 //! A worker that is faster than a sender is woken for each piece that comes, and waking costs more than
-//! the piece. So a flow that streams without a pause gets a low-water mark: as much as comes within a
-//! millisecond. What gathers below the mark is fetched after `HOLD` at the latest, and a flow whose bytes
-//! had to be fetched like that is trusted less each time. Sans-I/O: `worker::gather` sets the marks.
+//! the piece. So a flow that streams gets a low-water mark: as much as comes within a millisecond. What
+//! gathers below the mark is fetched after `HOLD` at the latest. Where it turns out that the other side had
+//! waited for that, the flow is trusted less. Sans-I/O: `worker::gather` sets the marks.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ const GATHER: Duration = Duration::from_millis(1);
 /// For so long bytes below the mark wait at most.
 pub const HOLD: Duration = Duration::from_millis(3);
 
-/// A flow that got nothing for so long has paused.
-const PAUSE: Duration = Duration::from_millis(1);
+/// A flow that got nothing for so long has paused; less may be a sender that waits for its core.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A flow streams once it has not paused for so long; doubled for each step of distrust.
 const STEADY: Duration = Duration::from_millis(10);
@@ -40,10 +40,21 @@ pub struct Coalescing {
     last: Instant,
     /// Nobody has wanted its bytes since `last`.
     is_held_up: bool,
-    /// When bytes were last fetched that did not come up to the mark.
-    released: Option<Instant>,
+    /// It was held up at some time since `since`.
+    was_held_up: bool,
+    suspended: Option<Suspended>,
     distrust: u32,
     calm: u32,
+}
+
+/// A mark that was taken away, since what came did not come up to it.
+#[derive(Debug, Clone, Copy)]
+struct Suspended {
+    mark: u32,
+    /// What had waited was received.
+    is_fetched: bool,
+    /// The other side has said something since.
+    is_answered: bool,
 }
 
 impl Coalescing {
@@ -54,7 +65,8 @@ impl Coalescing {
             bytes: 0,
             last: now,
             is_held_up: false,
-            released: None,
+            was_held_up: false,
+            suspended: None,
             distrust: 0,
             calm: 0,
         }
@@ -65,11 +77,8 @@ impl Coalescing {
         self.is_wanted(now);
         let gap = now.saturating_duration_since(self.last);
         self.last = now;
-        if let Some(released) = self.released.take()
-            && now.saturating_duration_since(released) < PAUSE
-        {
-            // They had been waiting: the flow was not as steady as it looked.
-            self.distrust = (self.distrust + 1).min(DISTRUST_MAX);
+        if self.suspended.is_some() {
+            return self.after_release(bytes, gap, now);
         }
         if self.mark == NO_MARK && gap >= PAUSE {
             self.measure_from(now);
@@ -80,7 +89,7 @@ impl Coalescing {
         if period < self.period() {
             return None;
         }
-        let mark = mark_for(self.bytes, period);
+        let mark = mark_for(self.bytes, period, self.was_held_up);
         self.measure_from(now);
         self.calm_down(mark);
         (mark != std::mem::replace(&mut self.mark, mark)).then_some(mark)
@@ -94,6 +103,7 @@ impl Coalescing {
     /// The flow is not read until `is_wanted`, for whoever gets its bytes is slow: that is no pause.
     pub fn is_held_up(&mut self) {
         self.is_held_up = true;
+        self.was_held_up = true;
     }
 
     /// The flow is read.
@@ -105,14 +115,44 @@ impl Coalescing {
 
     /// `deadline` has come: the mark is to be `NO_MARK` now, so that what waits is told.
     pub fn overdue(&mut self, now: Instant) {
-        self.mark = NO_MARK;
-        self.released = Some(now);
+        let mark = std::mem::replace(&mut self.mark, NO_MARK);
+        self.suspended = Some(Suspended { mark, is_fetched: false, is_answered: false });
         self.measure_from(now);
+    }
+
+    /// Bytes went the other way.
+    pub fn is_answered(&mut self) {
+        if let Some(suspended) = &mut self.suspended {
+            suspended.is_answered = true;
+        }
+    }
+
+    /// What comes after a mark was taken away: what had waited for it, and then either more of the
+    /// same, from a sender that had not had its turn, or something new.
+    fn after_release(&mut self, bytes: u64, gap: Duration, now: Instant) -> Option<u32> {
+        let suspended = self.suspended.as_mut()?;
+        if suspended.is_answered {
+            // Who answers had been waiting for the last of it.
+            self.distrust = (self.distrust + 1).min(DISTRUST_MAX);
+        } else if !suspended.is_fetched {
+            suspended.is_fetched = true;
+            return None;
+        } else if gap < PAUSE {
+            self.mark = suspended.mark;
+            self.bytes += bytes;
+        }
+        self.suspended = None;
+        if self.mark != NO_MARK {
+            return Some(self.mark);
+        }
+        self.measure_from(now);
+        None
     }
 
     fn measure_from(&mut self, now: Instant) {
         self.since = now;
         self.bytes = 0;
+        self.was_held_up = self.is_held_up;
     }
 
     /// How long the flow is measured before its mark is set, or set anew.
@@ -130,14 +170,16 @@ impl Coalescing {
 }
 
 /// What comes within `GATHER` at this rate, as a power of two, so that it seldom changes: within two
-/// thirds to four thirds of that time.
-fn mark_for(bytes: u64, period: Duration) -> u32 {
+/// thirds to four thirds of that time. A flow that was held up comes faster than it goes: more gathers
+/// by itself while nobody wants it, and nobody wants to be woken for it either.
+fn mark_for(bytes: u64, period: Duration, was_held_up: bool) -> u32 {
     let periods = period.as_nanos().max(1);
     let gathered = u128::from(bytes) * GATHER.as_nanos() / periods;
     let gathered = u64::try_from(gathered).unwrap_or(MARK_MAX);
     if gathered < MARK_MIN {
         return NO_MARK;
     }
+    let gathered = if was_held_up { MARK_MAX } else { gathered };
     1 << (gathered + gathered / 2).min(MARK_MAX).ilog2()
 }
 

@@ -40,6 +40,11 @@ impl Gathers {
         bytes: u64,
         now: Instant,
     ) {
+        if bytes > 0
+            && let Some(answered) = &mut self.flows[from.other() as usize]
+        {
+            answered.coalescing.is_answered();
+        }
         if so_far < FROM {
             return;
         }

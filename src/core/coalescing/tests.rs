@@ -43,6 +43,16 @@ impl Flow {
         self.mark = NO_MARK;
     }
 
+    /// The last of a message was fetched late, is answered, and the next message begins.
+    fn is_asked_for_the_next_message(&mut self) {
+        self.runs_dry();
+        self.receive(1_000);
+        self.now += MILLISECOND;
+        self.coalescing.is_answered();
+        self.receive(60_000);
+        assert_eq!(self.mark, NO_MARK);
+    }
+
     /// How long a fast flow has to go on until it gets a mark.
     fn time_until_marked(&mut self) -> Duration {
         let from = self.now;
@@ -108,30 +118,46 @@ fn a_flow_whose_bytes_had_to_be_fetched_is_trusted_less_each_time_and_more_after
     let at_first = flow.time_until_marked();
     let mut before = at_first;
     for _ in 0..DISTRUST_MAX {
-        flow.runs_dry();
-        // What had waited.
-        flow.receive(1_000);
+        flow.is_asked_for_the_next_message();
         let now = flow.time_until_marked();
         assert!(now > before + STEADY / 2, "{now:?} after {before:?}");
         before = now;
     }
-    flow.runs_dry();
-    flow.receive(1_000);
+    flow.is_asked_for_the_next_message();
     let bounded = flow.time_until_marked();
     assert!(bounded <= before + MILLISECOND, "{bounded:?} after {before:?}");
     let calm = STEADY * (CALM_PERIODS + 1) * (DISTRUST_MAX + 1);
     flow.streams(100_000, MILLISECOND / 10, calm);
     flow.runs_dry();
+    flow.receive(1_000);
     flow.now += PAUSE;
+    flow.receive(1_000);
     assert!(flow.time_until_marked() <= at_first + MILLISECOND);
 }
 
+/// Senders that share a core get their turns.
 #[test]
-fn a_sender_that_stops_dry_is_trusted_as_before() {
+fn a_sender_that_stalls_has_its_mark_back_once_it_goes_on() {
+    let mut flow = Flow::new();
+    let mark = flow.streams(100_000, MILLISECOND / 10, STEADY * 2);
+    flow.runs_dry();
+    // What had waited, and what comes next.
+    flow.receive(1_000);
+    assert_eq!(flow.mark, NO_MARK);
+    flow.now += PAUSE - MILLISECOND;
+    flow.receive(60_000);
+    assert_eq!(flow.mark, mark);
+}
+
+#[test]
+fn a_sender_that_pauses_is_measured_anew_and_trusted_as_before() {
     let mut flow = Flow::new();
     let at_first = flow.time_until_marked();
     flow.runs_dry();
+    flow.receive(1_000);
     flow.now += PAUSE;
+    flow.receive(1_000);
+    assert_eq!(flow.mark, NO_MARK, "nothing of a new message is kept back");
     assert!(flow.time_until_marked() <= at_first + MILLISECOND);
 }
 
