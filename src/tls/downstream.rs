@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
-use rustls_pki_types::CertificateDer;
 use tokio::sync::oneshot;
 
 use super::alert::{self, Peer};
@@ -15,6 +14,7 @@ use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::identify;
+use super::leaves;
 use super::shown::Shown;
 use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
@@ -74,7 +74,7 @@ pub struct ClientFacts {
     pub negotiated: Negotiated,
     /// `None`: the client presented no certificate (only where it need not). Verified only where
     /// there is a `standing`: a trust that audits lets others in.
-    pub leaf: Option<CertificateDer<'static>>,
+    pub leaf: Option<Arc<[u8]>>,
     /// The certificate of ours that the client got, or would have got.
     pub shown: Option<Shown>,
     /// What the client's being let in rests on; `None` without a verified certificate.
@@ -228,7 +228,7 @@ impl ServerHandshake {
         let negotiated = handshake.negotiated()?;
         let common: &rustls::CommonState = &handshake.engine;
         let chain = common.peer_certificates();
-        let leaf = chain.and_then(<[_]>::first).map(|leaf| leaf.clone().into_owned());
+        let leaf = chain.and_then(<[_]>::first).map(|leaf| leaves::shared(leaf));
         let Handshake { engine, context, .. } = handshake;
         let standing = context.verified.or(context.ticket).filter(|_| leaf.is_some());
         let audit = match (&context.audit, &leaf, terms.requires_certificate) {

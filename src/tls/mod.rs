@@ -19,6 +19,7 @@ pub mod handshake;
 mod handshake_context;
 mod identity;
 mod leaf;
+mod leaves;
 pub mod material;
 #[cfg(test)]
 mod mutations;

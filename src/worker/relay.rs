@@ -37,7 +37,7 @@ const IDLE_MOMENT: Duration = Duration::from_millis(100);
 const KEEP_ALIVE_FROM: Duration = Duration::from_secs(10);
 
 /// A session that moved nothing for this long rests.
-const REST_FROM: Duration = Duration::from_millis(500);
+const REST_FROM: Duration = Duration::from_millis(200);
 
 /// One session while its bytes flow.
 #[derive(Debug)]
