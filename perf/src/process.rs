@@ -121,7 +121,10 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}\n{said}{errors}", output.status);
+    // What it said comes first: of a long text the beginning is kept, and paths differ from machine to machine.
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default().display();
+    let words = format!("{}{}", said.trim_start(), errors.trim_start());
+    ensure!(output.status.success(), "{name}: {}: {words}\n{command:?}", output.status);
     Ok(said.into_owned())
 }
 
