@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const STEADY: Duration = Duration::from_millis(10);
 const DISTRUST_MAX: u32 = 7;
 
-/// So many periods without a pause take a step of distrust back.
+/// So many periods with a mark, and nobody who had to wait, take a step of distrust back.
 const CALM_PERIODS: u32 = 32;
 
 /// Bytes: below the least a mark spares too little, above the most it spares no more.
@@ -74,7 +74,7 @@ impl Coalescing {
 
     /// So many bytes came. Returns the mark to set, if it is to be another one.
     pub fn received(&mut self, bytes: u64, now: Instant) -> Option<u32> {
-        self.is_wanted(now);
+        self.want(now);
         let gap = now.saturating_duration_since(self.last);
         self.last = now;
         if self.suspended.is_some() {
@@ -100,14 +100,14 @@ impl Coalescing {
         (self.mark != NO_MARK && !self.is_held_up).then(|| self.last + HOLD)
     }
 
-    /// The flow is not read until `is_wanted`, for whoever gets its bytes is slow: that is no pause.
-    pub fn is_held_up(&mut self) {
+    /// The flow is not read until `want`, for whoever gets its bytes is slow: that is no pause.
+    pub fn hold_up(&mut self) {
         self.is_held_up = true;
         self.was_held_up = true;
     }
 
     /// The flow is read.
-    pub fn is_wanted(&mut self, now: Instant) {
+    pub fn want(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_held_up) {
             self.last = now;
         }
@@ -121,7 +121,7 @@ impl Coalescing {
     }
 
     /// Bytes went the other way.
-    pub fn is_answered(&mut self) {
+    pub fn answer(&mut self) {
         if let Some(suspended) = &mut self.suspended {
             suspended.is_answered = true;
         }
@@ -134,6 +134,7 @@ impl Coalescing {
         if suspended.is_answered {
             // Who answers had been waiting for the last of it.
             self.distrust = (self.distrust + 1).min(DISTRUST_MAX);
+            self.calm = 0;
         } else if !suspended.is_fetched {
             suspended.is_fetched = true;
             return None;

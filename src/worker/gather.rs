@@ -43,7 +43,7 @@ impl Gathers {
         if bytes > 0
             && let Some(answered) = &mut self.flows[from.other() as usize]
         {
-            answered.coalescing.is_answered();
+            answered.coalescing.answer();
         }
         if so_far < FROM {
             return;
@@ -68,8 +68,8 @@ impl Gathers {
     ) {
         let Some(gather) = &mut self.flows[from as usize] else { return };
         match is_wanted {
-            true => gather.coalescing.is_wanted(clock::now()),
-            false => gather.coalescing.is_held_up(),
+            true => gather.coalescing.want(clock::now()),
+            false => gather.coalescing.hold_up(),
         }
         let Some(deadline) = gather.coalescing.deadline() else { return };
         let at = deadline.into();

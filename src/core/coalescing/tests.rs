@@ -48,7 +48,7 @@ impl Flow {
         self.runs_dry();
         self.receive(1_000);
         self.now += MILLISECOND;
-        self.coalescing.is_answered();
+        self.coalescing.answer();
         self.receive(60_000);
         assert_eq!(self.mark, NO_MARK);
     }
@@ -165,15 +165,15 @@ fn a_sender_that_pauses_is_measured_anew_and_trusted_as_before() {
 fn a_flow_that_nobody_reads_has_not_paused() {
     let mut flow = Flow::new();
     flow.streams(100_000, MILLISECOND / 10, STEADY * 2);
-    flow.coalescing.is_held_up();
+    flow.coalescing.hold_up();
     assert_eq!(flow.coalescing.deadline(), None);
     flow.now += HOLD * 10;
-    flow.coalescing.is_wanted(flow.now);
+    flow.coalescing.want(flow.now);
     assert_eq!(flow.coalescing.deadline(), Some(flow.now + HOLD));
     let mut flow = Flow::new();
     for _ in 0..2 {
         flow.streams(100_000, MILLISECOND / 10, STEADY * 3 / 4);
-        flow.coalescing.is_held_up();
+        flow.coalescing.hold_up();
         flow.now += PAUSE * 2;
     }
     assert_ne!(flow.mark, NO_MARK);
