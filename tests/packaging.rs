@@ -7,6 +7,7 @@
     reason = "a helper of a test fails like the test: by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,6 +111,91 @@ fn the_unit_starts_a_program_that_has_a_folder_of_its_own() {
     let container = read("config/container/Containerfile");
     assert!(container.contains(&format!("ln -s {target} /image{name} ")));
     assert!(container.contains(&format!("\nENTRYPOINT [\"{name}\"]\n")));
+}
+
+/// `config/debian/test` asks the same of the real package, minutes later.
+#[test]
+fn every_link_of_an_installed_page_leads_to_what_is_installed() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("is TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("is a list");
+    let (installed, folders) = installed_pages(assets);
+    let mut links = 0;
+    for (page, source) in installed.iter().filter(|(page, _)| page.ends_with(".md")) {
+        for link in read(source).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if link.contains("://") || file.is_empty() {
+                continue;
+            }
+            links += 1;
+            let target = follow(page, file, &folders);
+            let is_there = installed.keys().any(|name| {
+                name.strip_prefix(&target)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
+            assert!(
+                is_there,
+                "{page}: {link} leads nowhere: is it among the assets of Cargo.toml?"
+            );
+        }
+    }
+    assert!(links > 100, "{links} links");
+}
+
+/// What lies in the package's folder of documents, by name, with the file of the repository that it is
+/// (empty for a link); and the links to folders.
+fn installed_pages(assets: &[toml::Value]) -> (BTreeMap<String, String>, Vec<(String, String)>) {
+    const FOLDER: &str = "usr/share/doc/portcullis/";
+    let (mut installed, mut folders) = (BTreeMap::new(), Vec::new());
+    for asset in assets {
+        if let toml::Value::Table(link) = asset {
+            let field = |name: &str| link[name].as_str().expect("is text");
+            if let Some(name) = field("dest").strip_prefix(FOLDER) {
+                installed.insert(name.to_owned(), String::new());
+                folders.push((name.to_owned(), field("link_name").to_owned()));
+            }
+            continue;
+        }
+        let field = |at: usize| asset[at].as_str().expect("is text");
+        let Some(name) = field(1).strip_prefix(FOLDER) else { continue };
+        for source in matching(field(0)) {
+            let file = source.rsplit('/').next().expect("has a name");
+            let folder = name.is_empty() || name.ends_with('/');
+            let name = if folder { format!("{name}{file}") } else { name.to_owned() };
+            installed.insert(name, source);
+        }
+    }
+    (installed, folders)
+}
+
+/// The files of the repository that a pattern with one star in its last part stands for.
+fn matching(pattern: &str) -> Vec<String> {
+    let Some((before, after)) = pattern.split_once('*') else { return vec![pattern.to_owned()] };
+    let (folder, start) = before.rsplit_once('/').expect("is in a folder");
+    // `*.*`: any file.
+    let end = after.trim_start_matches(".*");
+    let entries = fs::read_dir(root().join(folder)).expect("can be listed");
+    let names = entries.map(|entry| entry.expect("can be read").file_name());
+    let names = names.map(|name| name.into_string().expect("is text"));
+    let wanted = names.filter(|name| name.starts_with(start) && name.ends_with(end));
+    wanted.map(|name| format!("{folder}/{name}")).collect()
+}
+
+/// Where a link on a page leads, through the links to folders.
+fn follow(page: &str, link: &str, folders: &[(String, String)]) -> String {
+    let mut parts: Vec<&str> = page.split('/').collect();
+    parts.pop();
+    for part in link.trim_end_matches('/').split('/') {
+        if let Some((_, folder)) = folders.iter().find(|(name, _)| *name == parts.join("/")) {
+            parts.pop();
+            parts.push(folder);
+        }
+        match part {
+            "." => {}
+            ".." => _ = parts.pop().expect("stays inside the package's folder"),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 #[test]
