@@ -32,6 +32,7 @@ mod rehearsal;
 mod resolver;
 mod revocation;
 mod served;
+mod sessions;
 mod shown;
 mod standing;
 mod staple;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls::client::{ClientSessionMemoryCache, Resumption, UnbufferedClientConnection};
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::UnixClock;
@@ -15,6 +15,7 @@ use super::handshake::{Advance, Handshake, Negotiated, Version};
 use super::handshake_context::{self, HandshakeContext, Memo};
 use super::identity::identify;
 use super::path::Chain;
+use super::sessions::Sessions;
 use super::trust::AnchorPlace;
 use super::verifier::UpstreamVerifier;
 use super::wire::Wire;
@@ -80,7 +81,7 @@ impl UpstreamTerms {
     pub fn dialler(&self) -> Dialler {
         let mut config = self.config.clone();
         config.resumption = if self.resumes {
-            Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS_MAX)))
+            Resumption::store(Arc::new(Sessions::default()))
         } else {
             Resumption::disabled()
         };
@@ -156,6 +157,3 @@ impl ClientHandshake {
         }
     }
 }
-
-/// Server names of one endpoint: one, unless it is "$sni".
-const SESSIONS_MAX: usize = 32;

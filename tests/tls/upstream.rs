@@ -7,7 +7,7 @@ use portcullis::config::plan::{RevocationCheck, UpstreamTlsId};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::handshake::Version;
 use portcullis::tls::material::Material;
-use portcullis::tls::upstream::{Dialler, UpstreamFacts};
+use portcullis::tls::upstream::{ClientHandshake, Dialler, UpstreamFacts};
 use portcullis::tls::wire::{OUT_BYTES_MIN, Scratch, Wire, transfer};
 use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity, monotonic_now};
 use rustls::server::WebPkiClientVerifier;
@@ -49,8 +49,15 @@ fn connect(
     name: &str,
     config: &Arc<ServerConfig>,
 ) -> Result<(Wire, UpstreamFacts), Refusal> {
+    connected(dialler.start(name).unwrap(), config)
+}
+
+fn connected(
+    handshake: ClientHandshake,
+    config: &Arc<ServerConfig>,
+) -> Result<(Wire, UpstreamFacts), Refusal> {
     let mut peer = ServerConnection::new(Arc::clone(config)).unwrap();
-    let (mut wire, facts, mut left) = dial(dialler.start(name).unwrap(), &mut peer)?;
+    let (mut wire, facts, mut left) = dial(handshake, &mut peer)?;
     // Tickets of TLS 1.3 come after the handshake.
     while peer.wants_write() {
         peer.write_tls(&mut left).unwrap();
@@ -80,6 +87,22 @@ fn upstreams_are_resumed_by_the_dialler_that_knows_them_and_by_no_other() {
         let (_, facts) = connect(&terms.dialler(), NAME, &config).unwrap();
         assert!(!facts.negotiated.resumed, "{version:?}");
     }
+}
+
+/// As clients come in a burst.
+#[test]
+fn upstreams_are_resumed_by_many_dials_at_once() {
+    let servers = Authority::new("Backends");
+    let identity = servers.server(&[NAME]);
+    let (world, id) = world(&servers, None);
+    let config = server(&identity, &rustls::version::TLS13, None);
+    let dialler = world.load().upstream(id).dialler();
+    let resumed = |dials: Vec<ClientHandshake>| {
+        let dial = |handshake| connected(handshake, &config).unwrap().1.negotiated.resumed;
+        dials.into_iter().map(dial).filter(|resumed| *resumed).count()
+    };
+    let start = || (0..20).map(|_| dialler.start(NAME).unwrap()).collect();
+    assert_eq!((resumed(start()), resumed(start())), (0, 20));
 }
 
 // threat 20
