@@ -27,7 +27,7 @@ pub(crate) struct Compare {
     /// Only these rows; `list` prints their names
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// Only these programs: portcullis, envoy, nginx, haproxy, io_uring
+    /// Only these programs: portcullis, envoy, envoy-sni, nginx, haproxy, io_uring
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Leave the floor out
@@ -170,7 +170,7 @@ pub(crate) fn write(directory: &Path, rounds: &[Round]) -> Result<()> {
 }
 
 fn measure_row(site: &Site<'_>, row: &Row, gateways: &[Gateway], round: &mut Round) -> Result<()> {
-    for gateway in gateways {
+    for gateway in gateways.iter().filter(|gateway| gateway.program.takes_part(row)) {
         let name = gateway.program.name();
         if row.is_post_quantum() && !is_post_quantum(gateway.program, site.programs) {
             let why = "its OpenSSL is older than 3.5, which brought ML-KEM".to_owned();

@@ -11,7 +11,7 @@ use crate::disturbance::Watch;
 use crate::gateway::{Gateway, Program};
 use crate::process::{Programs, on_cores, run};
 use crate::row::{Load, Resume, Row};
-use crate::stage::{EDGE, SUITES, Stage, UPSTREAM};
+use crate::stage::{SUITES, Stage, server_name};
 use crate::way::{Leg, Mode, Way};
 
 /// How much of each work is done in a window.
@@ -128,7 +128,14 @@ impl Site<'_> {
                 command.arg("--client-cert").arg(self.stage.file("clients/alice.crt"));
             }
         }
-        command.args(["--target", &address, "--sni", name(row.way), "--cipher-suites", SUITES]);
+        command.args([
+            "--target",
+            &address,
+            "--sni",
+            server_name(row.way),
+            "--cipher-suites",
+            SUITES,
+        ]);
         command.args(["--server-pid", &gateway.pid.to_string()]);
         Ok(command)
     }
@@ -173,14 +180,10 @@ impl Site<'_> {
         command.args(["handshakes", "--quiet", "--conns", "2", "--warmup", "0s"]);
         command.args(["--duration", "500ms", "--cipher-suites", SUITES]);
         command.args(["--target", &gateway.address(way)?.to_string()]);
-        command.args(["--sni", &format!("!{}", name(way))]).arg("--out").arg(&out);
+        command.args(["--sni", &format!("!{}", server_name(way))]).arg("--out").arg(&out);
         command.output().with_context(|| format!("{command:?}"))?;
         Ok(serde_json::from_slice(&fs::read(&out)?)?)
     }
-}
-
-fn name(way: Way) -> &'static str {
-    if way.leg == Leg::Pass { UPSTREAM } else { EDGE }
 }
 
 /// The figure of a result, after a look at whether the work was what it should be.

@@ -67,6 +67,7 @@ fn draw_row(text: &mut String, row: &Line, top: f64) {
             Program::Portcullis
             | Program::IoUring
             | Program::Envoy
+            | Program::EnvoySni
             | Program::ReadWrite
             | Program::Splice => Ok(()),
         };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Process, Programs, run};
-use crate::way::{Mode, Way};
+use crate::way::{Leg, Mode, Way};
 
 /// Everything around the gateways.
 #[derive(Debug)]
@@ -115,3 +115,8 @@ const CLIENTS: [&str; 3] = ["alice", "bob", "carol"];
 pub(crate) const SUITES: &str = "TLS_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
 pub(crate) const EDGE: &str = "edge.test";
 pub(crate) const UPSTREAM: &str = "upstream.test";
+
+/// Whom a client asks for.
+pub(crate) fn server_name(way: Way) -> &'static str {
+    if way.leg == Leg::Pass { UPSTREAM } else { EDGE }
+}

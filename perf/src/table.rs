@@ -53,9 +53,9 @@ pub(crate) fn markdown(rounds: &[Round]) -> Result<String> {
     for at in &shown {
         write!(text, " {} |", Program::ALL.get(*at).context("no such program")?.name())?;
     }
-    text += " of Envoy | bar | | × floor |\n| --- | --- |";
+    text += " of Envoy | by SNI | bar | | × floor |\n| --- | --- |";
     text += &" ---: |".repeat(shown.len());
-    text += " ---: | ---: | --- | ---: |\n";
+    text += " ---: | ---: | ---: | --- | ---: |\n";
     for line in &lines {
         write!(text, "| {} | {} |", line.row.title, line.row.unit())?;
         for at in &shown {
@@ -63,7 +63,8 @@ pub(crate) fn markdown(rounds: &[Round]) -> Result<String> {
         }
         let (bar, met) = (bar(line.row.bar), met(line.met));
         let (ratio, floor) = (against(line.of_envoy()), times(line.of_floor()));
-        writeln!(text, " {ratio} | {bar} | {met} | {floor} |")?;
+        let by_name = against(line.of(Program::EnvoySni));
+        writeln!(text, " {ratio} | {by_name} | {bar} | {met} | {floor} |")?;
     }
     Ok(text + &reasons(rounds, "- "))
 }
@@ -72,15 +73,13 @@ pub(crate) fn markdown(rounds: &[Round]) -> Result<String> {
 pub(crate) fn short(rounds: &[Round]) -> Result<String> {
     let last = &rounds.last().context("no round was measured")?.circumstances;
     let mut text = String::from(
-        "| for each | portcullis | of Envoy | of nginx | of HAProxy |\n\
-         | --- | ---: | ---: | ---: | ---: |\n",
+        "| for each | portcullis | of Envoy | of Envoy by SNI | of nginx | of HAProxy |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for line in Line::all(rounds) {
         write!(text, "| {} | {} {} |", line.row.title, figure(line.own()), line.row.unit())?;
-        for program in [Program::Envoy, Program::Nginx, Program::Haproxy] {
-            let at = Program::ALL.iter().position(|other| *other == program);
-            let other = at.and_then(|at| line.against.get(at).copied().flatten());
-            write!(text, " {} |", against(other))?;
+        for program in SHORT {
+            write!(text, " {} |", against(line.of(program)))?;
         }
         text.push('\n');
     }
@@ -187,6 +186,9 @@ fn times(times: Option<f64>) -> String {
     times.map_or_else(|| "–".to_owned(), |times| format!("{times:.2}"))
 }
 
+/// The others in the short table.
+const SHORT: [Program; 4] = [Program::Envoy, Program::EnvoySni, Program::Nginx, Program::Haproxy];
+
 /// As seen from `docs/`, where the page with the long table is.
 const PICTURE: &str = "![What portcullis uses as a share of Envoy](../perf/results/comparison.svg)";
 
@@ -205,7 +207,7 @@ mod tests {
         assert!(line("the same, resumed").contains("0.60   0.58  MISSED"), "{text}");
         assert!(text.contains("io_uring: not yet"));
         let markdown = markdown(&rounds).unwrap();
-        assert!(markdown.contains("| CPU-us | 60.0 | 100.0 | 0.60 | 0.70 | met | 60.00 |"));
+        assert!(markdown.contains("| CPU-us | 60.0 | 100.0 | 0.60 | – | 0.70 | met | 60.00 |"));
         assert!(!markdown.contains("nginx"), "{markdown}");
     }
 
@@ -216,7 +218,10 @@ mod tests {
         let document = "a\n<!-- short comparison -->\nold\n<!-- end of short comparison -->\nb\n";
         let new = into_document(document, &rounds).unwrap();
         assert!(new.starts_with("a\n<!-- short comparison -->\n| for each"), "{new}");
-        assert!(new.contains("| 60.0 CPU-us | 0.60 | – | – |") && !new.contains("old"), "{new}");
+        assert!(
+            new.contains("| 60.0 CPU-us | 0.60 | – | – | – |") && !new.contains("old"),
+            "{new}"
+        );
         assert!(new.contains("1 windows disturbed"), "{new}");
         assert!(new.ends_with("<!-- end of short comparison -->\nb\n"), "{new}");
         assert_eq!(into_document(&new, &rounds).unwrap(), new);

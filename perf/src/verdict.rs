@@ -46,11 +46,11 @@ impl Against {
 impl Line {
     /// The lines of all rows that anybody was measured at.
     pub(crate) fn all(rounds: &[Round]) -> Vec<Self> {
-        let lines = ROWS.iter().map(|row| Self::of(row, rounds));
+        let lines = ROWS.iter().map(|row| Self::new(row, rounds));
         lines.filter(|line| line.medians.iter().any(Option::is_some)).collect()
     }
 
-    fn of(row: &'static Row, rounds: &[Round]) -> Self {
+    fn new(row: &'static Row, rounds: &[Round]) -> Self {
         let figure = |round: &Round, program: Program| {
             round.figures.get(program.name())?.get(row.key).copied()
         };
@@ -80,7 +80,13 @@ impl Line {
 
     /// Portcullis against Envoy.
     pub(crate) fn of_envoy(&self) -> Option<Against> {
-        self.against.get(1).copied().flatten()
+        self.of(Program::Envoy)
+    }
+
+    /// Portcullis against another.
+    pub(crate) fn of(&self, other: Program) -> Option<Against> {
+        let at = Program::ALL.iter().position(|program| *program == other)?;
+        self.against.get(at).copied().flatten()
     }
 
     pub(crate) fn of_floor(&self) -> Option<f64> {

@@ -6,31 +6,36 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Ports, certificate, write};
+use super::{Choice, Ports, certificate, write};
 use crate::process::{Process, Programs};
-use crate::stage::{EDGE, Stage, UPSTREAM};
+use crate::stage::{EDGE, Stage, UPSTREAM, server_name};
 use crate::way::{Leg, Way};
 
-pub(super) fn start(programs: &Programs, stage: &Stage, ports: &Ports) -> Result<Process> {
+pub(super) fn start(
+    programs: &Programs,
+    stage: &Stage,
+    ports: &Ports,
+    choice: Choice,
+) -> Result<Process> {
     let file = stage.file("envoy.json");
-    write(&file, &serde_json::to_string_pretty(&configuration(stage, ports)?)?)?;
+    write(&file, &serde_json::to_string_pretty(&configuration(stage, ports, choice)?)?)?;
     let mut command = Command::new(&programs.envoy);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"]);
     let addresses: Vec<_> = ports.values().copied().collect();
     Process::listening(command.arg(&file), &addresses, &stage.file("envoy.log"))
 }
 
-fn configuration(stage: &Stage, ports: &Ports) -> Result<Value> {
+fn configuration(stage: &Stage, ports: &Ports, choice: Choice) -> Result<Value> {
     let mut listeners = Vec::new();
     let mut clusters = Vec::new();
     for (way, address) in ports {
-        listeners.push(listener(stage, *way, address.port()));
+        listeners.push(listener(stage, *way, address.port(), choice));
         clusters.push(cluster(stage, *way, stage.upstream(*way)?.port()));
     }
     Ok(json!({"static_resources": {"listeners": listeners, "clusters": clusters}}))
 }
 
-fn listener(stage: &Stage, way: Way, port: u16) -> Value {
+fn listener(stage: &Stage, way: Way, port: u16, choice: Choice) -> Value {
     let proxy = json!({
         "name": "envoy.filters.network.tcp_proxy",
         "typed_config": {
@@ -41,15 +46,16 @@ fn listener(stage: &Stage, way: Way, port: u16) -> Value {
     });
     let mut chain = json!({"filters": [proxy]});
     let mut listener = json!({"name": way.name(), "address": address(port)});
-    if way.leg == Leg::Pass {
-        chain["filter_chain_match"] = json!({"server_names": [UPSTREAM]});
+    if way.leg == Leg::Pass || choice == Choice::ByName {
+        chain["filter_chain_match"] = json!({"server_names": [server_name(way)]});
         listener["listener_filters"] = json!([{
             "name": "envoy.filters.listener.tls_inspector",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
             },
         }]);
-    } else {
+    }
+    if way.leg != Leg::Pass {
         chain["transport_socket"] = downstream(stage);
     }
     listener["filter_chains"] = json!([chain]);

@@ -15,6 +15,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{Process, Programs, run};
+use crate::row::{Load, Row};
 use crate::stage::Stage;
 use crate::way::{Leg, Way};
 
@@ -25,6 +26,8 @@ pub(crate) enum Program {
     /// With `runtime.io = "io_uring"`.
     IoUring,
     Envoy,
+    /// With its chains chosen by server name where it terminates TLS too, as portcullis' are.
+    EnvoySni,
     Nginx,
     Haproxy,
     /// No gateway: a bare forwarder of TCP with read and write, which the floor is made from.
@@ -43,18 +46,27 @@ pub(crate) struct Gateway {
     _process: Process,
 }
 
+/// How a gateway that terminates TLS finds the chain of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    ByPort,
+    /// By what the ClientHello asks for.
+    ByName,
+}
+
 pub(crate) type Ports = BTreeMap<Way, SocketAddr>;
 
 impl Program {
     /// Those that have a column.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Portcullis, Self::Envoy, Self::Nginx, Self::Haproxy, Self::IoUring];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Portcullis, Self::Envoy, Self::EnvoySni, Self::Nginx, Self::Haproxy, Self::IoUring];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Portcullis => "portcullis",
             Self::IoUring => "io_uring",
             Self::Envoy => "envoy",
+            Self::EnvoySni => "envoy-sni",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::ReadWrite => "read-write",
@@ -72,7 +84,7 @@ impl Program {
             Self::Portcullis | Self::IoUring | Self::ReadWrite | Self::Splice => {
                 (&programs.gateway, "--version")
             }
-            Self::Envoy => (&programs.envoy, "--version"),
+            Self::Envoy | Self::EnvoySni => (&programs.envoy, "--version"),
             Self::Nginx => (&programs.nginx, "-V"),
             Self::Haproxy => (&programs.haproxy, "-vv"),
         };
@@ -93,7 +105,8 @@ impl Program {
         let started = match self {
             Self::Portcullis => portcullis::start(programs, stage, &ports, "epoll"),
             Self::IoUring => portcullis::start(programs, stage, &ports, "io_uring"),
-            Self::Envoy => envoy::start(programs, stage, &ports),
+            Self::Envoy => envoy::start(programs, stage, &ports, Choice::ByPort),
+            Self::EnvoySni => envoy::start(programs, stage, &ports, Choice::ByName),
             Self::Nginx => nginx::start(programs, stage, &ports),
             Self::Haproxy => haproxy::start(programs, stage, &ports),
             Self::ReadWrite => forwarder(programs, stage, &ports, "read-write"),
@@ -105,11 +118,18 @@ impl Program {
             Self::Portcullis
             | Self::IoUring
             | Self::Envoy
+            | Self::EnvoySni
             | Self::Haproxy
             | Self::ReadWrite
             | Self::Splice => process.id(),
         };
         Ok(Gateway { program: self, pid, ports, _process: process })
+    }
+
+    /// Whether it does the work of a row in a way of its own.
+    pub(crate) fn takes_part(self, row: &Row) -> bool {
+        let by_name = row.way.leg != Leg::Pass && matches!(row.load, Load::Handshakes { .. });
+        self != Self::EnvoySni || by_name
     }
 
     /// Why it is not to be compared here, if that is so.
