@@ -6,7 +6,9 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use portcullis_kit::{Authority, Gateway, PlainEcho, close_write, read_to_end, round_trip};
+use portcullis_kit::{
+    Authority, Gateway, PlainEcho, close_write, is_root, missing, read_to_end, round_trip,
+};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -193,8 +195,7 @@ fn a_user_that_is_not_there_is_told_at_its_place() {
 fn a_sandbox_that_is_required_is_there_or_nothing_is() {
     let strace = Command::new("strace").arg("--version").output();
     if !strace.is_ok_and(|output| output.status.success()) {
-        missing("strace");
-        return;
+        return missing("strace", "apt install strace");
     }
     let (pki, directory) = (Pki::new(), TempDir::new().unwrap());
     let file = directory.path().join("gateway.toml");
@@ -230,22 +231,4 @@ fn as_nobody(command: &[&str]) -> Output {
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     std::iter::once(directory.to_owned()).chain(entries).collect()
-}
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        missing("root");
-    }
-    is_root
-}
-
-/// # Panics
-/// In CI, where everything is there.
-fn missing(what: &str) {
-    use std::io::Write as _;
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{what} is missing");
-    // Not through `println!`, which libtest would swallow.
-    let line = format!("SKIPPED: {what} is missing\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

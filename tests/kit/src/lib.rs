@@ -36,5 +36,5 @@ pub use echo::{Behaviour, Counts, Handshake, PlainEcho, TlsEcho};
 pub use gateway::{Gateway, Process};
 pub use metrics::Metrics;
 pub use scripted::Scripted;
-pub use skip::missing;
+pub use skip::{is_root, missing};
 pub use tls::{ClientTls, ServerTls};

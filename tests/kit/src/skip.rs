@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use rustix::process::geteuid;
+
 /// Says that a test cannot run without `what`, and how to get it, so that it may pass without having
 /// proved anything.
 ///
@@ -13,4 +15,15 @@ pub fn missing(what: &str, remedy: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
     // Not `eprintln!`, which libtest hides for a test that passes.
     writeln!(io::stderr(), "{line}").expect("standard error takes a line");
+}
+
+/// Whether the test is root; without, it has skipped. The gateway is not dumpable: nobody else sees its
+/// descriptors, or becomes another user.
+#[must_use]
+pub fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        missing("root", "run this test as root");
+    }
+    is_root
 }
