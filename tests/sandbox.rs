@@ -63,7 +63,7 @@ fn who_is_in_the_sandbox_opens_and_starts_nothing_else() {
             ("a file to write where it may read", fs::write(directory.join("read/new"), "")),
             ("a file to write beside", fs::write(directory.join("new"), "")),
             ("a file to write below /tmp", fs::write("/tmp/portcullis-broken-out", "")),
-            ("a device", OpenOptions::new().write(true).open("/dev/kmsg").map(drop)),
+            ("a device", OpenOptions::new().write(true).open("/dev/zero").map(drop)),
             ("a log to remove", fs::remove_file(&log)),
             ("a log to move away", fs::rename(&log, directory.join("read/log"))),
             (
