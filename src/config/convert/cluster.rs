@@ -15,8 +15,8 @@ use super::super::plan::{
 };
 use super::super::raw::{RawCluster, RawEndpoint};
 use super::{
-    Names, WEIGHT_MAX, all, choice, filled, health, number, positive, prelude, process,
-    proxy_protocol, required, tls, unacknowledged,
+    Names, WEIGHT_MAX, all, choice, filled, health, number, port_beyond, positive, prelude,
+    process, proxy_protocol, required, tls, unacknowledged,
 };
 use crate::core::ejection::EjectionRules;
 use crate::core::maglev::ENDPOINTS_MAX;
@@ -188,6 +188,9 @@ fn host_port(text: &str) -> Option<HostPort> {
 }
 
 fn explain_address(text: &str, discovery: Discovery) -> (String, String) {
+    if let Some((message, help)) = port_beyond(text) {
+        return (message, help.to_owned());
+    }
     if discovery == Discovery::Dns {
         let message = format!("{text:?} is neither \"HOST:port\" nor \"IP:port\"");
         return (message, "write an address such as \"db.internal:6432\"".to_owned());

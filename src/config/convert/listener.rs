@@ -16,8 +16,8 @@ use super::super::plan::{
 };
 use super::super::raw::{RawChain, RawFile, RawListener, RawMatch, RawWeightedCluster, Table};
 use super::{
-    Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, positive, prelude, process,
-    proxy_protocol, required, shown, tls, unacknowledged,
+    Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, port_beyond, positive,
+    prelude, process, proxy_protocol, required, shown, tls, unacknowledged,
 };
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
@@ -111,8 +111,10 @@ fn listener(
 fn address(written: &At<String>, problems: &mut Problems) -> Option<SocketAddr> {
     let address = written.value.parse();
     if address.is_err() {
-        let message = format!("{:?} is not \"IP:port\"", written.value);
-        let help = "write an address such as \"0.0.0.0:8443\" or \"[::]:8443\"";
+        let (message, help) = port_beyond(&written.value).unwrap_or_else(|| {
+            let message = format!("{:?} is not \"IP:port\"", written.value);
+            (message, "write an address such as \"0.0.0.0:8443\" or \"[::]:8443\"")
+        });
         problems.add(written.at.clone(), message, help);
     }
     address.ok()

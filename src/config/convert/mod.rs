@@ -266,6 +266,14 @@ fn unacknowledged(
 const UNACKNOWLEDGED_MIN: Duration = Duration::from_secs(1);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What is said of an address whose port is a number too large for one, and the help.
+fn port_beyond(text: &str) -> Option<(String, &'static str)> {
+    let (_, port) = text.rsplit_once(':')?;
+    let is_digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_beyond = is_digits && port.parse::<u16>().is_err();
+    is_beyond.then(|| (format!("{text:?} has port {port}"), "write a port from 1 to 65535"))
+}
+
 fn plain<T: Copy>(written: Option<&At<T>>, default: T) -> T {
     written.map_or(default, |written| written.value)
 }

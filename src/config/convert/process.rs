@@ -13,7 +13,7 @@ use super::super::plan::{
     LogLevel, Runtime, Sandbox, SessionTickets, TicketSource, Workers,
 };
 use super::super::raw::{RawFile, RawRuntime, RawTicketFiles, RawTicketSource, RawWorkers};
-use super::{all, choice, file, filled, number, plain, positive, required, shown};
+use super::{all, choice, file, filled, number, plain, port_beyond, positive, required, shown};
 
 /// More cores than any one machine has; a typing error beyond it.
 const WORKERS_MAX: u16 = 1_024;
@@ -105,8 +105,11 @@ fn resolvers(
     all(&written.value, |element| {
         let address = element.value.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
         if address.is_none() {
-            let message = format!("{:?} is not \"IP:port\"", element.value);
-            problems.add(element.at.clone(), message, "write an address such as \"10.0.0.2:53\"");
+            let (message, help) = port_beyond(&element.value).unwrap_or_else(|| {
+                let message = format!("{:?} is not \"IP:port\"", element.value);
+                (message, "write an address such as \"10.0.0.2:53\"")
+            });
+            problems.add(element.at.clone(), message, help);
         }
         address
     })
@@ -183,8 +186,14 @@ pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Adm
         return Some(Some(Admin { at: path.at, address: AdminAddress::Unix(path.path) }));
     }
     let Ok(address) = listen.value.parse::<SocketAddr>() else {
-        let message = format!("{:?} is neither \"IP:port\" nor \"unix:PATH\"", listen.value);
-        problems.add(listen.at.clone(), message, format!("write listen = {}", example.1));
+        let (message, help) = port_beyond(&listen.value)
+            .map(|(message, help)| (message, help.to_owned()))
+            .unwrap_or_else(|| {
+                let message =
+                    format!("{:?} is neither \"IP:port\" nor \"unix:PATH\"", listen.value);
+                (message, format!("write listen = {}", example.1))
+            });
+        problems.add(listen.at.clone(), message, help);
         return None;
     };
     if !address.ip().to_canonical().is_loopback()
