@@ -40,7 +40,10 @@ const BOUNDS: Bounds = Bounds { patience: Duration::from_secs(3), bytes_max: 102
 /// Why there is no yes.
 #[derive(Debug, thiserror::Error)]
 enum HealthError {
-    #[error("{} has no [admin] table: write one, with `listen`, and nobody else can be asked", .0.display())]
+    #[error(
+        "{} has no [admin] table: write one, whose `listen` says where to ask, and restart the gateway",
+        .0.display()
+    )]
     NoAdmin(PathBuf),
     #[error("nobody answers at {at}: is the gateway running, with this configuration?")]
     Connect { at: String, source: io::Error },

@@ -496,7 +496,8 @@ fn questions_without_an_answer_end_with_two_and_say_what_to_write() {
         (&["--sni", "a.test", "--listener", "egde"], "the listeners are edge, lan, raw"),
         (&["--sni", "a.test"], "say it with --source"),
         (&["--sni", "a.test", "--listener", "edge", "--cert", "gone.pem"], "cannot read gone.pem"),
-        (&["--sni", "a.test", "--listener", "edge", "--at", "soon"], "as in \"+30d\""),
+        (&["--sni", "a.test", "--listener", "edge", "--at", "soon"], "--at: `soon` is no time"),
+        (&["--sni", "a.test", "--listener", "edge", "--at", "soon"], "as in \"+30d\"\n"),
         (&["--sni", "a.test", "--listener", "edge", "--tls", "1.1"], "1.2 and 1.3"),
     ] {
         let (code, stdout, stderr) = run(&gateway, arguments);

@@ -114,7 +114,7 @@ enum Unanswered {
     NoSource { listener: Arc<str>, chain: Arc<str> },
     #[error("a hello of this gateway offers at most {PROTOCOLS_MAX} protocols")]
     Protocols,
-    #[error("--at: {0}")]
+    #[error("--at")]
     Moment(#[from] moment::MomentError),
     #[error(transparent)]
     Certificate(#[from] PkiError),

@@ -52,8 +52,8 @@ pub enum PkiError {
     #[error("`{name}` is no name of a CA's files")]
     NoIssuerName { name: String },
     #[error(
-        "{} holds no certificate in PEM or DER (`openssl crl -noout -text -in FILE` shows \
-         revocation lists)",
+        "{} holds no certificate in PEM or DER: is it a key, or a revocation list (which `openssl crl \
+         -noout -text -in FILE` shows)?",
         path.display()
     )]
     NoCertificate { path: PathBuf },
