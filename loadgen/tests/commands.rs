@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -221,6 +222,32 @@ fn truncating_echo(pki: &Pki, connections: usize) -> SocketAddr {
         }
     });
     address
+}
+
+/// As nginx ends a TLS connection to its upstream.
+#[test]
+fn a_sink_gives_its_receipt_for_an_end_without_close_notify_too() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "sink");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pki.file("pki/server-ca.crt")).unwrap()).unwrap();
+    let client = pki.file("pki/t0.test/clients/client-0000.crt");
+    let chain = CertificateDer::pem_file_iter(&client).unwrap();
+    let key = PrivateKeyDer::from_pem_file(client.with_extension("key")).unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+        .unwrap();
+    let name = "t0.test".try_into().unwrap();
+    let tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(&peer.address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut stream = rustls::StreamOwned::new(tls, socket);
+    stream.write_all(&[7; 1000]).unwrap();
+    stream.sock.shutdown(Shutdown::Write).unwrap();
+    let mut receipt = [0; 16];
+    stream.read_exact(&mut receipt).unwrap();
+    assert_eq!(receipt[..8], 1000_u64.to_le_bytes());
 }
 
 #[test]

@@ -135,7 +135,11 @@ impl Service {
         let mut hash = crc32fast::Hasher::new();
         let mut total = 0_u64;
         loop {
-            let count = stream.read(&mut buffer).await?;
+            let count = match stream.read(&mut buffer).await {
+                // An end without close_notify, as nginx gives it. What is missing shows in the receipt.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
             if count == 0 {
                 break;
             }
