@@ -54,7 +54,7 @@ pub(crate) struct EffortFlags {
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
     /// Mebibytes that stream
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 3072)]
     pub(crate) mebibytes: u32,
     /// Round trips of 64 bytes
     #[arg(long, default_value_t = 100_000)]
@@ -198,7 +198,8 @@ fn measure_row(site: &Site<'_>, row: &Row, gateways: &[Gateway], round: &mut Rou
             Err(error) => {
                 note(format_args!("{error:#}"));
                 let why = error.root_cause().to_string();
-                let why = why.lines().next().unwrap_or_default().chars().take(REASON_MAX).collect();
+                let words: Vec<_> = why.split_whitespace().collect();
+                let why = words.join(" ").chars().take(REASON_MAX).collect();
                 round.skipped.insert(format!("{name} {}", row.key), why);
             }
         }
@@ -207,4 +208,4 @@ fn measure_row(site: &Site<'_>, row: &Row, gateways: &[Gateway], round: &mut Rou
 }
 
 /// Characters of a reason in a table; all of it was told when it happened.
-const REASON_MAX: usize = 120;
+const REASON_MAX: usize = 240;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -121,10 +121,12 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    // What it said comes first: of a long text the beginning is kept, and paths differ from machine to machine.
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default().display();
-    let words = format!("{}{}", said.trim_start(), errors.trim_start());
-    ensure!(output.status.success(), "{name}: {}: {words}\n{command:?}", output.status);
+    if !output.status.success() {
+        // Without the command, whose paths differ from machine to machine: that is the context.
+        let name = Path::new(command.get_program()).file_name().unwrap_or_default().display();
+        let words = format!("{name}: {}: {said}{errors}", output.status);
+        return Err(anyhow!("{}", words.trim_end())).with_context(|| format!("{command:?}"));
+    }
     Ok(said.into_owned())
 }
 
