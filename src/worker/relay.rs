@@ -39,6 +39,9 @@ const KEEP_ALIVE_FROM: Duration = Duration::from_secs(10);
 /// A session that moved nothing for this long rests.
 const REST_FROM: Duration = Duration::from_millis(200);
 
+/// How often a peer that is not read, for the other takes nothing, is asked whether it is still there.
+const UNREAD_LOOK: Duration = Duration::from_secs(5);
+
 /// One session while its bytes flow.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
@@ -193,6 +196,7 @@ impl<'a> Session<'a> {
             self.look_at_review(now),
             self.look_at_age(now),
             self.look_at_rest(now),
+            self.look_at_unread(now),
         ];
         for turn in turns.into_iter().flatten() {
             at = at.min(turn);
@@ -294,6 +298,26 @@ impl<'a> Session<'a> {
         down.wire.fold();
         up.wire.fold();
         None
+    }
+
+    /// Ends a session that nothing moves in, and whose peer was reset while it was not read; else says when
+    /// to look again. A reset tells nobody who does not receive.
+    fn look_at_unread(&mut self, now: Instant) -> Option<Instant> {
+        let looks = now.duration_since(self.last_moved).as_secs() / UNREAD_LOOK.as_secs();
+        let next = u32::try_from(looks + 1).unwrap_or(u32::MAX);
+        let mut at = None;
+        for side in [Side::Downstream, Side::Upstream] {
+            if self.relay.wish(side) != Wish::Write {
+                continue;
+            }
+            at = Some(self.last_moved + UNREAD_LOOK * next);
+            if looks > 0
+                && let Err(error) = socket::take_error(&self.legs.on(side).stream)
+            {
+                self.broken(side, &error);
+            }
+        }
+        at
     }
 
     /// Ends a session that has been idle for longer than there is memory for.
