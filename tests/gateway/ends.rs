@@ -115,7 +115,7 @@ fn config_is_tls12(connection: &ClientConnection) -> bool {
         && connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2)
 }
 
-#[test] // threat 27
+#[test] // threats 25, 27
 fn an_upstream_that_does_not_read_holds_its_clients_back() {
     const STALLED: u64 = 3;
     let pki = Pki::new();
