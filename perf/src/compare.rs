@@ -54,7 +54,7 @@ pub(crate) struct EffortFlags {
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
     /// Mebibytes that stream
-    #[arg(long, default_value_t = 3072)]
+    #[arg(long, default_value_t = 2048)]
     pub(crate) mebibytes: u32,
     /// Round trips of 64 bytes
     #[arg(long, default_value_t = 100_000)]
