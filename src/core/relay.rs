@@ -253,6 +253,11 @@ impl Relay {
         self.outcome.is_none() && self.flow(from).state == FlowState::Open
     }
 
+    /// Whether nothing is left of the session but the end of the flow from `from`.
+    pub fn is_last(&self, from: Side) -> bool {
+        self.outcome.is_none() && self.flow(from.other()).state.is_over()
+    }
+
     /// Set once the session is over.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
@@ -300,8 +305,7 @@ impl Relay {
     }
 
     fn settle(&mut self) {
-        let is_over = |flow: &Flow| matches!(flow.state, FlowState::Ended | FlowState::Dropped);
-        let over = self.flows.iter().all(is_over);
+        let over = self.flows.iter().all(|flow| flow.state.is_over());
         if over && self.outcome.is_none() {
             let closed_by = self.first_end.map_or(ClosedBy::Gateway, ClosedBy::from);
             self.outcome = Some(Outcome { closed_by, how: Closing::Done, reason: None });
@@ -324,6 +328,11 @@ impl FlowState {
             Self::Open | Self::Ending => true,
             Self::Ended | Self::Discarding | Self::Dropped => false,
         }
+    }
+
+    /// Nothing comes of it any more.
+    fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Dropped)
     }
 }
 

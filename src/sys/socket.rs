@@ -92,16 +92,26 @@ pub struct Dialled {
     pub sent: usize,
 }
 
-/// A socket that is connecting to `address`, from `source` if there is one. `first` is what will be
-/// sent on it as soon as it is through; to a loopback address that is within `connect`, and they are
-/// sent here.
+/// What the caller has to say on a socket that it dials.
+#[derive(Debug, Clone, Copy)]
+pub enum Opening<'a> {
+    /// These bytes, as soon as it is through.
+    Bytes(&'a [u8]),
+    /// Bytes that are likely there by then; else the caller calls `acknowledge`.
+    Soon,
+    /// Nothing, or not at once.
+    Nothing,
+}
+
+/// A socket that is connecting to `address`, from `source` if there is one. To a loopback address it is
+/// through within `connect`, and the bytes of `opening` are sent here.
 ///
 /// # Errors
 /// It cannot even begin.
 pub fn dial(
     address: SocketAddr,
     source: Option<IpAddr>,
-    first: &[u8],
+    opening: Opening<'_>,
 ) -> Result<Dialled, DialError> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
@@ -117,8 +127,9 @@ pub fn dial(
             _ => DialError::Other(error),
         })?;
     }
-    if !first.is_empty() {
-        // The third packet of the handshake is not sent alone, but with these bytes.
+    if !matches!(opening, Opening::Nothing) {
+        // The third packet of the handshake is not sent alone, but with the first bytes; without any the
+        // kernel waits for 200 ms.
         socket.set_tcp_quickack(false)?;
     }
     match socket.connect(&address.into()) {
@@ -130,7 +141,9 @@ pub fn dial(
         },
     }
     let mut sent = 0;
-    if !first.is_empty() && address.ip().is_loopback() {
+    if let Opening::Bytes(first) = opening
+        && address.ip().is_loopback()
+    {
         sent = match rustix::net::send(&socket, first, SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
             Err(Errno::AGAIN) => 0,
@@ -138,6 +151,11 @@ pub fn dial(
         };
     }
     Ok(Dialled { socket: socket.into(), sent })
+}
+
+/// Sends the acknowledgement that `Opening::Soon` holds back, for no bytes have come to carry it.
+pub fn acknowledge(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_quickack(true)
 }
 
 fn errno(error: &io::Error) -> Option<Errno> {
@@ -217,7 +235,7 @@ mod tests {
         let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = match dial(address, None, &[]) {
+        let error = match dial(address, None, Opening::Nothing) {
             Ok(dialled) => take_error(&dialled.socket).unwrap_err(),
             Err(error) => panic!("{error}"),
         };
@@ -229,7 +247,8 @@ mod tests {
         use std::io::Read;
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         listener.set_nonblocking(false).unwrap();
-        let dialled = dial(listener.local_addr().unwrap(), None, b"first ").unwrap();
+        let dialled =
+            dial(listener.local_addr().unwrap(), None, Opening::Bytes(b"first ")).unwrap();
         assert_eq!(dialled.sent, 6, "it is through");
         take_error(&dialled.socket).unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
@@ -242,15 +261,36 @@ mod tests {
     }
 
     #[test]
+    fn a_dial_with_bytes_soon_is_known_to_its_peer_by_them_or_once_it_is_acknowledged() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dial = || dial(address, None, Opening::Soon).unwrap().socket;
+        let is_known = || match listener.accept() {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        };
+        let silent = dial();
+        take_error(&silent).unwrap();
+        assert!(!is_known(), "nothing holds its acknowledgement back");
+        acknowledge(&silent).unwrap();
+        assert!(is_known());
+        let talking = dial();
+        assert_eq!(rustix::net::send(&talking, b"first", SendFlags::NOSIGNAL), Ok(5));
+        assert!(is_known());
+    }
+
+    #[test]
     fn a_dial_comes_from_its_source_and_from_no_address_of_others() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let ours = "127.0.0.7".parse().unwrap();
-        let socket = Socket::from(dial(address, Some(ours), &[]).unwrap().socket);
+        let socket = Socket::from(dial(address, Some(ours), Opening::Nothing).unwrap().socket);
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.ip(), ours);
         // TEST-NET-1 (RFC 5737) is no machine's.
-        let error = dial(address, Some("192.0.2.1".parse().unwrap()), &[]).unwrap_err();
+        let error =
+            dial(address, Some("192.0.2.1".parse().unwrap()), Opening::Nothing).unwrap_err();
         assert!(matches!(error, DialError::ForeignSource), "{error:?}");
     }
 }

@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::stream;
 use crate::config::plan::Io;
 use crate::core::relay::Side;
-use crate::sys::clock;
+use crate::sys::{clock, socket};
 use crate::tls::{CONTROL_BYTES_MAX, Stop, Wire, transfer};
 
 /// A leg on its way from one worker to another: out of the runtime of the one and not yet in that of
@@ -37,6 +37,8 @@ pub(super) struct Leg {
     sent: usize,
     /// close_notify is sealed: nothing may follow it.
     closing: bool,
+    /// The acknowledgement that makes the connection known to the peer waits for the first bytes.
+    pub(super) unacknowledged: bool,
     /// The next receive's size: doubled when full, smaller again when the other leg is slow.
     receive_max: usize,
     /// Payload bytes that came from this leg.
@@ -80,6 +82,7 @@ impl Leg {
             unsent: Vec::new(),
             sent: 0,
             closing: false,
+            unacknowledged: false,
             receive_max: RECEIVE_BYTES_MIN,
             received: 0,
         }
@@ -210,6 +213,14 @@ impl Leg {
         self.receive_max = (self.receive_max / 2).clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW);
     }
 
+    /// Makes the connection known to a peer that gets no bytes yet.
+    pub(super) fn acknowledge(&mut self) {
+        if std::mem::take(&mut self.unacknowledged) {
+            // One that cannot take the option is gone, which its next read tells.
+            drop(socket::acknowledge(&self.stream));
+        }
+    }
+
     /// Sends sealed bytes, or keeps what the socket does not take behind what is kept already.
     /// Returns how many are kept.
     pub(super) fn send(
@@ -219,6 +230,7 @@ impl Leg {
         next: Next,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
+        self.unacknowledged = false;
         let left = match next {
             _ if !self.unsent.is_empty() => bytes.len(),
             Next::Unknown => stream::poll_send(&mut self.stream, bytes, cx)?,
@@ -367,5 +379,26 @@ impl Legs<'_> {
             Side::Downstream => self.down,
             Side::Upstream => self.up,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket::Opening;
+
+    #[tokio::test]
+    async fn a_peer_that_gets_no_bytes_is_told_of_the_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialled = socket::dial(address, None, Opening::Soon).unwrap();
+        let mut leg = Leg::new(Socket::new(Io::Epoll, dialled.socket).unwrap());
+        leg.acknowledge();
+        assert!(listener.accept().is_err(), "nothing holds the acknowledgement back");
+        leg.unacknowledged = true;
+        leg.acknowledge();
+        listener.accept().unwrap();
+        assert!(!leg.unacknowledged);
     }
 }

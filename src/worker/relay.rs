@@ -188,6 +188,7 @@ impl<'a> Session<'a> {
     /// Nothing moves: look at the limits in time, and sleep.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let now = clock::now();
+        self.legs.up.acknowledge();
         self.let_gather(cx);
         self.look_at_memory(now);
         let mut at = self.relay.deadline();
@@ -541,6 +542,10 @@ impl<'a> Session<'a> {
         let now = clock::now();
         let (_, to) = self.legs.along(from);
         match to.send_close(&self.worker, cx) {
+            // Its socket has been read to FIN, so that the close to come sends all, and FIN, not a reset.
+            Ok(0) if self.relay.is_last(from) && matches!(to.wire, Wire::Plain) => {
+                self.relay.closed(from, now);
+            }
             Ok(0) => match socket::shutdown_write(&to.stream) {
                 Ok(()) => self.relay.closed(from, now),
                 Err(error) => self.relay.refused_bytes(from.other(), refused(&error), now),

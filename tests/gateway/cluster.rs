@@ -366,8 +366,10 @@ fn dials_come_from_the_sources_in_turn() {
     let gateway = over(&pki, &format!("\"{address}\""), keys);
     let mut from: Vec<String> = Vec::new();
     while from.len() < 5 {
-        drop(pki.connect(&gateway));
+        // One that went without a word might never be seen by the upstream.
+        let client = pki.connect(&gateway);
         from.push(sources.recv_timeout(PATIENCE).unwrap());
+        drop(client);
     }
     // A probe may be among them.
     for source in ["127.0.0.7", "127.0.0.8"] {

@@ -14,7 +14,8 @@ use crate::config::plan::{HeaderPlace, Probe, ProxyHeader, ProxyVersion};
 use crate::core::prelude::{Prelude, upstream};
 use crate::core::probe_script::{Answer, ProbeScript};
 use crate::core::proxy_protocol;
-use crate::sys::{clock, socket};
+use crate::sys::clock;
+use crate::sys::socket::{self, Opening};
 use crate::tls::wire::{OUT_BYTES_MIN, Scratch, Stop, Transfer, transfer};
 use crate::tls::{Dialler, Outcome, Wire};
 
@@ -169,7 +170,7 @@ impl Peer {
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let dialled = socket::dial(address, source, &[]).map_err(io::Error::other)?;
+    let dialled = socket::dial(address, source, Opening::Nothing).map_err(io::Error::other)?;
     let stream = TcpStream::from_std(dialled.socket.into())?;
     stream.writable().await?;
     socket::take_error(&stream)?;

@@ -96,6 +96,7 @@ fn each_stand_has_its_wish_and_its_bytes() {
         assert_eq!(relay.wish(side), its.wish(), "{its:?}");
         assert_eq!(relay.wish(side.other()), others.wish(), "{others:?}");
         assert_eq!(relay.queued(), its.queued() + others.queued());
+        assert_eq!(relay.is_last(side), others == Stand::Ended, "{its:?}, {others:?}");
     });
 }
 

@@ -39,7 +39,7 @@ use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::clock;
-use crate::sys::socket::{self, DialError, Dialled};
+use crate::sys::socket::{self, DialError, Dialled, Opening};
 use crate::tls::{Dialler, UpstreamFacts};
 use crate::worker::snapshot::ClusterKey;
 
@@ -299,8 +299,8 @@ impl Cluster {
         active: Active,
     ) -> Result<Connected, Refusal> {
         let address = active.endpoint.address;
-        let connect = async |first: &[u8]| {
-            let stream = connect(worker.io, address, &self.sources, first).await?;
+        let connect = async |opening: Opening<'_>| {
+            let stream = connect(worker.io, address, &self.sources, opening).await?;
             if let Some(limit) = self.unacknowledged {
                 let limited = socket::limit_unacknowledged(&stream, limit);
                 limited.map_err(|error| dial_failure(&error, address))?;
@@ -308,9 +308,15 @@ impl Cluster {
             Ok(Leg::new(stream))
         };
         let Some(tls) = &active.endpoint.tls else {
-            let leg = match seeker.ahead {
-                [] => connect(seeker.opening).await?,
-                ahead => connect(&[ahead, seeker.opening].concat()).await?,
+            let leg = match (seeker.ahead, seeker.opening) {
+                ([], []) if seeker.purpose == Purpose::Client => {
+                    let mut leg = connect(Opening::Soon).await?;
+                    leg.unacknowledged = true;
+                    leg
+                }
+                ([], []) => connect(Opening::Nothing).await?,
+                ([], opening) => connect(Opening::Bytes(opening)).await?,
+                (ahead, opening) => connect(Opening::Bytes(&[ahead, opening].concat())).await?,
             };
             let opened = seeker.opening.len();
             return Ok(Connected { leg, facts: None, address, ready: false, opened, active });
@@ -322,9 +328,12 @@ impl Cluster {
         let mut shake = tls.dialler.start(name)?;
         let before_tls = if self.announces_before_tls() { seeker.ahead } else { NONE };
         let mut leg = if before_tls.is_empty() && self.prelude.is_none() {
-            connect(&handshake::opening(&mut shake)?).await?
+            connect(Opening::Bytes(&handshake::opening(&mut shake)?)).await?
+        } else if before_tls.is_empty() {
+            // The prelude is sent at once.
+            connect(Opening::Soon).await?
         } else {
-            connect(before_tls).await?
+            connect(Opening::Bytes(before_tls)).await?
         };
         let here = |refusal| at_endpoint(refusal, address);
         if self.prelude == Some(Prelude::Postgres) {
@@ -516,15 +525,15 @@ impl Drop for Active {
     }
 }
 
-/// A TCP connection to `address` that has been sent `first`.
+/// A TCP connection to `address` that has been sent the bytes of `opening`.
 async fn connect(
     io: Io,
     address: SocketAddr,
     sources: &Sources,
-    first: &[u8],
+    opening: Opening<'_>,
 ) -> Result<Socket, Refusal> {
     let failed = |error: std::io::Error| dial_failure(&error, address);
-    let Dialled { socket, sent } = begin(address, sources, first)?;
+    let Dialled { socket, sent } = begin(address, sources, opening)?;
     let mut stream = if sent == 0 {
         let mut stream = Socket::connecting(io, socket).map_err(failed)?;
         poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
@@ -533,16 +542,18 @@ async fn connect(
     } else {
         Socket::new(io, socket).map_err(failed)?
     };
-    stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
+    if let Opening::Bytes(first) = opening {
+        stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
+    }
     Ok(stream)
 }
 
 /// A socket that is connecting, from the next source that has a port for it.
-fn begin(address: SocketAddr, sources: &Sources, first: &[u8]) -> Result<Dialled, Refusal> {
+fn begin(address: SocketAddr, sources: &Sources, opening: Opening<'_>) -> Result<Dialled, Refusal> {
     let mut left = sources.count(address);
     loop {
         let source = sources.next(address);
-        let error = match socket::dial(address, source, first) {
+        let error = match socket::dial(address, source, opening) {
             Ok(dialled) => return Ok(dialled),
             Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
             Err(error) => error,
