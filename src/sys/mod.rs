@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod clock;
+mod congestion;
 pub mod descriptors;
 pub mod inotify;
 pub mod passed;

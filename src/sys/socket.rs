@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use super::congestion;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::io::Errno;
@@ -34,6 +35,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)?;
+    congestion::unpace_local(&socket, address.ip());
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -50,6 +52,7 @@ pub fn adopt(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    congestion::unpace_local(listener, listener.local_addr()?.ip());
     keep_alive(listener)
 }
 
@@ -132,6 +135,7 @@ pub fn dial(
         // kernel waits for 200 ms.
         socket.set_tcp_quickack(false)?;
     }
+    congestion::unpace_local(&socket, address.ip());
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) => match errno(&error) {

@@ -45,6 +45,7 @@ defaults
     mode tcp
     maxconn 6000
     option splice-auto
+    option tcp-smart-connect
     timeout connect 5s
     timeout client 1h
     timeout server 1h
