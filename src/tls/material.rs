@@ -18,6 +18,7 @@ use super::UnixClock;
 use super::certificate_dir::{CertificateDir, Loader as PairLoader};
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
+use super::hints::NAMES_BYTES_MAX;
 use super::identity::sha256;
 use super::note::{CertificateNote, DirectoryNote, NoteKind, owner};
 use super::pem::{self, Findings};
@@ -262,6 +263,19 @@ impl Loader<'_> {
                 Some(Arc::new(Ticketer::new(keys, scope, trust, policy, self.clock)))
             }
         };
+        if let Some(trust) = &files.trust
+            && let Some(bytes) = trust.hints.untold()
+        {
+            let message = format!(
+                "the names of the {} anchors of trust {} are {bytes} bytes, and a client is told at most \
+                 {NAMES_BYTES_MAX}: it is told none",
+                trust.anchors().len(),
+                trust.name
+            );
+            let help = "nothing is to be done for clients that have one certificate; one that has several is \
+                        told by its own configuration which to show";
+            self.findings.warning(&terms.at, message, help);
+        }
         let mut config = |order| self.server_config(terms, files, ticketer.clone(), order);
         let (policy, chacha) = (config(SuiteOrder::Policy)?, config(SuiteOrder::ChachaFirst)?);
         Some(Arc::new(DownstreamTerms {

@@ -17,6 +17,7 @@ pub mod explain;
 pub mod filters;
 pub mod handshake;
 mod handshake_context;
+mod hints;
 mod identity;
 mod leaf;
 mod leaves;

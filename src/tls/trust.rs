@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
 use super::crl::RevocationList;
+use super::hints::Hints;
 use super::identity::{identify, sha256};
 use super::leaf::Leaf;
 use super::note::{CertificateNote, NoteKind, owner};
@@ -33,6 +34,7 @@ pub struct TrustStore {
     pub mode: Mode,
     pub on_change: OnChange,
     pub(super) roots: Arc<RootCertStore>,
+    pub(super) hints: Hints,
     /// In the order of `roots`.
     anchors: Vec<Anchor>,
     by_key: HashMap<AnchorKey, usize>,
@@ -103,6 +105,7 @@ impl TrustStore {
             index,
             mode: trust.mode,
             on_change: trust.on_change,
+            hints: Hints::new(&roots),
             roots: Arc::new(roots),
             by_key: known.iter().enumerate().map(|(at, anchor)| (anchor.key, at)).collect(),
             anchors: known,

@@ -24,7 +24,6 @@ use crate::core::trust::Mode;
 pub(super) struct ClientVerifier {
     trust: Arc<TrustStore>,
     algorithms: WebPkiSupportedAlgorithms,
-    root_hints: Vec<DistinguishedName>,
     mandatory: bool,
 }
 
@@ -40,7 +39,6 @@ impl ClientVerifier {
     pub(super) fn new(trust: Arc<TrustStore>, provider: &CryptoProvider, mandatory: bool) -> Self {
         Self {
             algorithms: provider.signature_verification_algorithms,
-            root_hints: trust.roots.subjects(),
             mandatory: mandatory && trust.mode == Mode::Enforce,
             trust,
         }
@@ -113,7 +111,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.root_hints
+        self.trust.hints.told()
     }
 
     fn verify_client_cert(

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use portcullis_kit::{
-    Authority, ClientTls, Gateway, Identity, KeyKind, PATIENCE, PlainEcho, Refusal, TlsStream,
-    Validity, close_write, connect_tls, eventually, read_to_end, refusal, round_trip,
+    Authority, ClientSpec, ClientTls, Gateway, Identity, KeyKind, PATIENCE, PlainEcho, Refusal,
+    TlsStream, Validity, close_write, connect_tls, eventually, read_to_end, refusal, round_trip,
 };
 use rustls::AlertDescription;
 use serde_json::Value;
@@ -224,4 +224,26 @@ fn what_ends_soon_is_in_the_log_the_metrics_and_on_the_page() {
         &[("kind", "server"), ("name", "tls.downstream.edge.certificates[0]")],
     );
     assert_eq!(server["not_after"], end);
+}
+
+#[test] // threat 36
+fn more_anchors_than_a_handshake_has_room_for_keep_nobody_out() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    // 64 KiB of names is all that a handshake can tell.
+    let many: Vec<_> = (0..300).map(|at| Authority::new(&format!("{at:0>230}"))).collect();
+    let anchors: Vec<_> = many.iter().chain([&pki.ca]).map(Authority::ca_path).collect();
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .downstream("edge", &[&pki.server], "trust = \"clients\"")
+        .table(&format!("[trust.clients]\nanchors = {anchors:?}"))
+        .cluster("app", &[echoes.address()], "")
+        .start();
+    talk(pki.connect(&gateway));
+    let stranger = Authority::new("Stranger").client(&ClientSpec::new("mallory"));
+    let stranger = ClientTls::trusting(&pki.ca).identity(&stranger).build();
+    let got = refusal(gateway.addr("edge"), NAME, &stranger);
+    assert_eq!(got, Refusal::Alert(AlertDescription::UnknownCA));
+    let told = gateway.other_output();
+    assert!(told.contains("the names of the 301 anchors of trust clients"), "{told}");
 }

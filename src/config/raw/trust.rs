@@ -34,7 +34,8 @@ tables! {
 
     /// `[trust.NAME]`
     RawTrust {
-        /// PEM files of CA certificates, relative to this file. At least one must be written.
+        /// PEM files of CA certificates, relative to this file. At least one must be written. Clients are
+        /// told their names, unless these are more than 16,000 bytes together.
         anchors: List<String>,
         /// Files of revocation lists, PEM or DER, relative to this file. Default: [].
         crls: List<String>,
