@@ -1,5 +1,5 @@
 //! Owns the question what grows: a handshake and a byte with one connection open and with thousands,
-//! a handshake with one server name and with 100,000, with one trust store and with 1,000.
+//! a handshake with one server name and with 100,000, of 1,000 tenants with one trust store and with one each.
 
 use std::fmt::Write;
 use std::fs;
@@ -25,7 +25,7 @@ pub(crate) struct Growth {
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Mebibytes that stream
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 2048)]
     mebibytes: u32,
     #[arg(long, default_value_t = 9_000)]
     connections: u32,
@@ -53,8 +53,7 @@ impl Growth {
     pub(crate) fn execute(&self, programs: &Programs) -> Result<String> {
         on_cores(&[1])?;
         let stage = Stage::set_up(programs)?;
-        let tenants = |count: u32| Tenants::make(programs, &stage, count);
-        let (one_store, stores) = (tenants(1)?, tenants(self.stores)?);
+        let tenants = Tenants::make(programs, &stage, self.stores)?;
         let file = |text: String, name: &str| -> Result<PathBuf> {
             fs::write(stage.file(name), text)?;
             Ok(stage.file(name))
@@ -62,8 +61,8 @@ impl Growth {
         let configurations = [
             file(named(&stage, 1)?, "few.toml")?,
             file(named(&stage, self.names)?, "names.toml")?,
-            file(one_store.configuration(&stage)?, "store.toml")?,
-            file(stores.configuration(&stage)?, "stores.toml")?,
+            file(tenants.configuration(&stage, Stores::One)?, "store.toml")?,
+            file(tenants.configuration(&stage, Stores::Each)?, "stores.toml")?,
         ];
         on_cores(&[0])?;
         let start = |file: &PathBuf| Own::with(programs, file);
@@ -97,8 +96,8 @@ impl Growth {
             },
             Pair {
                 what: "full handshake, trust stores",
-                few: subject(store, &one_store.clients(), false),
-                many: subject(many_stores, &stores.clients(), false),
+                few: subject(store, &tenants.clients(), false),
+                many: subject(many_stores, &tenants.clients(), false),
             },
         ];
         let _held = self.hold(programs, &stage, &crowded)?;
@@ -197,6 +196,15 @@ fn clients(stage: &Stage, names: u32) -> Result<Vec<String>> {
     Ok(vec!["--sni-file".to_owned(), path(&file), "--client-cert".to_owned(), certificates])
 }
 
+/// Whom a tenant's clients are verified by.
+#[derive(Clone, Copy)]
+enum Stores {
+    /// All CAs in one store.
+    One,
+    /// Its own CA, in a store of its own.
+    Each,
+}
+
 /// A PKI of the load generator, each tenant with a CA of its own.
 struct Tenants {
     folder: PathBuf,
@@ -217,12 +225,19 @@ impl Tenants {
         vec!["--tenants-from".to_owned(), manifest]
     }
 
-    fn configuration(&self, stage: &Stage) -> Result<String> {
+    fn configuration(&self, stage: &Stage, stores: Stores) -> Result<String> {
         let upstream = stage.upstream(Way { leg: Leg::Plain, mode: Mode::Echo })?;
         let folder = self.folder.display();
         let mut text = head() + &format!("[cluster.only]\nendpoints = [\"{upstream}\"]\n");
+        if let Stores::One = stores {
+            write!(text, "[trust.all]\nanchors = [\"{folder}/client-cas.crt\"]\n")?;
+        }
         for number in 0..self.count {
             let name = format!("t{number}");
+            let trust = match stores {
+                Stores::One => "all",
+                Stores::Each => &name,
+            };
             write!(
                 text,
                 r#"[listener.edge.chain.{name}]
@@ -231,11 +246,15 @@ tls     = "{name}"
 cluster = "only"
 [tls.downstream.{name}]
 certificates = [{{ chain = "{folder}/{name}.test/server.crt", key = "{folder}/{name}.test/server.key" }}]
-trust        = "{name}"
-[trust.{name}]
-anchors = ["{folder}/{name}.test/client-ca.crt"]
+trust        = "{trust}"
 "#
             )?;
+            if let Stores::Each = stores {
+                write!(
+                    text,
+                    "[trust.{name}]\nanchors = [\"{folder}/{name}.test/client-ca.crt\"]\n"
+                )?;
+            }
         }
         Ok(text)
     }
