@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -44,6 +44,9 @@ pub struct Stream {
     /// Bytes per write
     #[arg(long, default_value = "64k", value_parser = quantity::size)]
     pub write: u64,
+    /// Bytes that each connection sends in a second, up or duplex; without it, as many as go
+    #[arg(long, value_name = "BYTES", value_parser = quantity::size)]
+    pub rate: Option<u64>,
     /// A connection that makes no progress for this long has failed
     #[arg(long, default_value = "30s", value_parser = quantity::duration)]
     pub timeout: Duration,
@@ -111,6 +114,15 @@ impl Stream {
     /// # Errors
     /// Usage; nobody at the target.
     pub fn execute(&self) -> Result<Exit> {
+        match (self.rate, self.direction) {
+            (Some(0), _) => bail!("--rate 0 sends nothing"),
+            (Some(_), Direction::Down | Direction::PingPong) => {
+                bail!(
+                    "--rate is for --direction up and duplex: elsewhere the peer says when the next bytes come"
+                );
+            }
+            _ => {}
+        }
         let _ = environment::raise_descriptor_limit();
         let peer = Arc::new(self.peer.peer()?);
         let runtime = runtime()?;
@@ -271,7 +283,11 @@ impl Stream {
         let mut hash = crc32fast::Hasher::new();
         let mut buffer = vec![0; self.write_size()];
         let mut position = 0;
+        let start = clock::now();
         while position < self.bytes {
+            if let Some(rate) = self.rate {
+                tokio::time::sleep_until((start + due(position, rate)).into()).await;
+            }
             let left = usize::try_from(self.bytes - position).unwrap_or(buffer.len());
             let part = left.min(buffer.len());
             let chunk = &mut buffer[..part];
@@ -337,6 +353,11 @@ impl<T: AsyncRead + Unpin> Reader for T {}
 trait Writer: AsyncWrite + Unpin {}
 impl<T: AsyncWrite + Unpin> Writer for T {}
 
+/// When the byte at `position` is to be sent, from the first on: what was held up is made up for.
+fn due(position: u64, rate: u64) -> Duration {
+    Duration::from_secs_f64(float(position) / float(rate))
+}
+
 fn check(bytes: &[u8], position: u64) -> io::Result<()> {
     match pattern::first_wrong(bytes, position) {
         None => Ok(()),
@@ -379,3 +400,17 @@ fn print(direction: Direction, result: &StreamResult) {
 }
 
 const REASONS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_due_by_their_place_in_the_stream() {
+        let cases =
+            [(0, 1_000, 0), (500, 1_000, 500), (3_000, 1_000, 3_000), (1 << 30, 1 << 30, 1_000)];
+        for (position, rate, milliseconds) in cases {
+            assert_eq!(due(position, rate), Duration::from_millis(milliseconds));
+        }
+    }
+}

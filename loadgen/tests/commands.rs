@@ -178,6 +178,18 @@ fn bytes_survive_in_every_direction() {
 }
 
 #[test]
+fn a_rate_is_kept_by_whoever_sends() {
+    let pki = Pki::new();
+    let few = ["--bytes", "300k", "--rate", "30m"];
+    for (mode, direction, code) in [("sink", "up", 0), ("echo", "duplex", 0), ("source", "down", 1)]
+    {
+        let peer = Peer::start(&pki, mode);
+        let ran = pki.run(&peer, &[&["stream", "--direction", direction], &few[..]].concat());
+        assert_eq!(ran.status.code(), Some(code), "{direction}: {ran:?}");
+    }
+}
+
+#[test]
 fn lost_and_changed_bytes_are_found() {
     let pki = Pki::new();
     for mode in ["wrong", "source", "half-close", "rst"] {

@@ -23,15 +23,15 @@ use crate::way::{Leg, Mode, Way};
 pub(crate) struct Workers {
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Seconds of handshakes in a window
+    /// Seconds of a window
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Handshakes a second
     #[arg(long, default_value_t = 400)]
     rate: u32,
-    /// Mebibytes of each of four streams
-    #[arg(long, default_value_t = 128)]
-    mebibytes: u32,
+    /// Mebibytes a second of each of four streams, which go on for as many seconds
+    #[arg(long, default_value_t = 100)]
+    stream_rate: u32,
 }
 
 /// A gateway whose configuration is made here.
@@ -75,8 +75,9 @@ impl Workers {
         let gateway = Own::start(programs, stage, workers, mode)?;
         let mut load = Command::new(&programs.load);
         if mode == Mode::Sink {
-            let bytes = format!("{}m", self.mebibytes);
-            load.args(["stream", "--direction", "up", "--bytes", &bytes]);
+            let bytes = format!("{}m", f64::from(self.stream_rate) * self.seconds);
+            let rate = format!("{}m", self.stream_rate);
+            load.args(["stream", "--direction", "up", "--bytes", &bytes, "--rate", &rate]);
             load.args(["--streams", "4", "--sessions", "4"]);
             load.arg("--client-cert").arg(stage.file("clients/alice.crt"));
         } else {
