@@ -1,5 +1,8 @@
 //! Owns the question what a second worker costs: one against two at the same offered load, and how
-//! evenly long connections lie on them. Load, upstreams and gateway share all cores here.
+//! evenly long connections lie on them.
+//!
+//! Load, upstreams and gateway share two cores here. On each there is a half of the load and one of two
+//! upstreams, so that half of whom a worker talks to is on its own core, be it the only one or one of two.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +11,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
@@ -27,10 +30,10 @@ pub(crate) struct Workers {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Handshakes a second
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 2000)]
     rate: u32,
-    /// Mebibytes a second of each of four streams, which go on for as many seconds
-    #[arg(long, default_value_t = 100)]
+    /// Mebibytes a second of all eight streams
+    #[arg(long, default_value_t = 1000)]
     stream_rate: u32,
 }
 
@@ -44,14 +47,13 @@ pub(crate) struct Own {
 
 impl Workers {
     pub(crate) fn execute(&self, programs: &Programs) -> Result<String> {
-        on_cores(&[0, 1])?;
-        let stage = Stage::set_up(programs)?;
+        let stages = stages(programs)?;
         let works = ["full", "resumed", "bulk up"];
         let mut ratios = vec![Vec::new(); works.len()];
         for number in 1..=self.rounds {
             for (work, ratios) in works.iter().zip(&mut ratios) {
-                let one = self.figure(programs, &stage, work, 1)?;
-                let two = self.figure(programs, &stage, work, 2)?;
+                let one = self.figure(programs, &stages, work, 1)?;
+                let two = self.figure(programs, &stages, work, 2)?;
                 note(format_args!("round {number}: {work}: {one:.3} with 1, {two:.3} with 2"));
                 ratios.push(two / one);
             }
@@ -61,7 +63,7 @@ impl Workers {
             let ratio = median(ratios).context("no round")?;
             writeln!(text, "{work:<44}CPU with 2 workers / with 1   {ratio:.2}   bar 1.10")?;
         }
-        let spread = most_over_mean(programs, &stage)?;
+        let spread = most_over_mean(programs, &stages)?;
         writeln!(
             text,
             "{:<44}most / mean on 2 workers      {spread:.2}   bar 1.10",
@@ -70,34 +72,68 @@ impl Workers {
         Ok(text)
     }
 
-    fn figure(&self, programs: &Programs, stage: &Stage, work: &str, workers: u32) -> Result<f64> {
+    /// CPU of the gateway's process for each operation of both halves of the load.
+    fn figure(
+        &self,
+        programs: &Programs,
+        stages: &[Stage; CORES],
+        work: &str,
+        workers: u32,
+    ) -> Result<f64> {
         let mode = if work == "bulk up" { Mode::Sink } else { Mode::Echo };
-        let gateway = Own::start(programs, stage, workers, mode)?;
+        let gateway = Own::start(programs, stages, workers, mode)?;
+        let half = |core: usize| {
+            on_cores(&[core])?;
+            let result = gateway.load(self.half_of(work, programs, &stages[0]), &stages[core])?;
+            let figure = ["/server/cpu_us_per_hs", "/server_cpu_ns_per_byte"];
+            let figure = figure.iter().find_map(|place| result.pointer(place)?.as_f64());
+            figure.context("no figure in the result")
+        };
+        let figures = std::thread::scope(|scope| {
+            let halves = [0, 1].map(|core| scope.spawn(move || half(core)));
+            halves.map(|half| half.join().unwrap_or_else(|_| bail!("a half of the load panicked")))
+        });
+        // Each has the CPU for both by its own operations only.
+        let by_cpu: f64 =
+            figures.into_iter().map(|figure| Ok(1.0 / figure?)).sum::<Result<f64>>()?;
+        Ok(1.0 / by_cpu)
+    }
+
+    /// The load of one core.
+    fn half_of(&self, work: &str, programs: &Programs, stage: &Stage) -> Command {
         let mut load = Command::new(&programs.load);
-        if mode == Mode::Sink {
-            let bytes = format!("{}m", f64::from(self.stream_rate) * self.seconds);
-            let rate = format!("{}m", self.stream_rate);
-            load.args(["stream", "--direction", "up", "--bytes", &bytes, "--rate", &rate]);
-            load.args(["--streams", "4", "--sessions", "4"]);
+        if work == "bulk up" {
+            let rate = f64::from(self.stream_rate) / 8.0;
+            load.args(["stream", "--direction", "up", "--streams", "4", "--sessions", "4"]);
+            load.args(["--rate", &format!("{rate}m")]);
+            load.args(["--bytes", &format!("{}m", rate * self.seconds)]);
             load.arg("--client-cert").arg(stage.file("clients/alice.crt"));
         } else {
             let resume = if work == "resumed" { "1" } else { "0" };
-            let (rate, seconds) = (format!("{}/s", self.rate), format!("{}s", self.seconds));
+            let rate = format!("{}/s", f64::from(self.rate) / 2.0);
             load.args(["handshakes", "--quiet", "--cheap-client", "--warmup", "1s"]);
-            load.args(["--rate", &rate, "--duration", &seconds, "--resume", resume]);
-            load.args(["--groups", "x25519", "--lag-max", "10s"]);
+            load.args(["--rate", &rate, "--duration", &format!("{}s", self.seconds)]);
+            load.args(["--resume", resume, "--groups", "x25519", "--lag-max", "10s"]);
             load.arg("--client-cert").arg(stage.file("clients"));
         }
-        let result = gateway.load(load, stage)?;
-        let figure = ["/server/cpu_us_per_hs", "/server_cpu_ns_per_byte"];
-        let figure = figure.iter().find_map(|place| result.pointer(place)?.as_f64());
-        figure.context("no figure in the result")
+        load
     }
 }
 
+/// Upstreams on either core; certificates are those of the first.
+fn stages(programs: &Programs) -> Result<[Stage; CORES]> {
+    on_cores(&[0])?;
+    let first = Stage::set_up(programs)?;
+    on_cores(&[1])?;
+    let second = Stage::set_up(programs)?;
+    on_cores(&[0, 1])?;
+    Ok([first, second])
+}
+
 /// How many connections the busier worker has, by the mean.
-fn most_over_mean(programs: &Programs, stage: &Stage) -> Result<f64> {
-    let gateway = Own::start(programs, stage, 2, Mode::Echo)?;
+fn most_over_mean(programs: &Programs, stages: &[Stage; CORES]) -> Result<f64> {
+    let gateway = Own::start(programs, stages, 2, Mode::Echo)?;
+    let stage = &stages[0];
     let mut hold = Command::new(&programs.load);
     hold.args(["hold", "--conns", "64", "--idle", "600s", "--target", &gateway.address]);
     hold.args(["--sni", EDGE]).arg("--client-cert").arg(stage.file("clients/alice.crt"));
@@ -110,9 +146,16 @@ fn most_over_mean(programs: &Programs, stage: &Stage) -> Result<f64> {
 }
 
 impl Own {
-    fn start(programs: &Programs, stage: &Stage, workers: u32, mode: Mode) -> Result<Self> {
-        let upstream = stage.upstream(Way { leg: Leg::Plain, mode })?;
-        let file = stage.file("own.toml");
+    fn start(
+        programs: &Programs,
+        stages: &[Stage; CORES],
+        workers: u32,
+        mode: Mode,
+    ) -> Result<Self> {
+        let [first, second] = stages;
+        let way = Way { leg: Leg::Plain, mode };
+        let (near, far) = (first.upstream(way)?, second.upstream(way)?);
+        let file = first.file("own.toml");
         let text = format!(
             r#"[runtime]
 workers = {workers}
@@ -131,7 +174,7 @@ trust        = "perf"
 [trust.perf]
 anchors = ["pki/ca.crt"]
 [cluster.only]
-endpoints = ["{upstream}"]
+endpoints = ["{near}", "{far}"]
 "#
         );
         fs::write(&file, text)?;
@@ -186,3 +229,6 @@ endpoints = ["{upstream}"]
         lines.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)).collect()
     }
 }
+
+/// What the machine must have.
+const CORES: usize = 2;
