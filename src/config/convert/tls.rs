@@ -221,9 +221,17 @@ fn tickets_sent(
     }
 }
 
+/// Of the longest ones these fill the 16 KiB that we take of a hello ourselves; the field has 64.
+const ALPN_PROTOCOLS_MAX: usize = 64;
+
 /// ALPN protocols, in order of preference.
 pub(super) fn alpn(written: Option<&Strings>, problems: &mut Problems) -> Option<Vec<Arc<str>>> {
     let Some(written) = written else { return Some(Vec::new()) };
+    if let Some(beyond) = written.value.get(ALPN_PROTOCOLS_MAX) {
+        let message = format!("{} protocols, more than {ALPN_PROTOCOLS_MAX}", written.value.len());
+        problems.add(beyond.at.clone(), message, "a hello has room for no more");
+        return None;
+    }
     let mut seen = BTreeSet::new();
     all(&written.value, |protocol| {
         let text = protocol.value.as_str();

@@ -27,7 +27,7 @@ tables! {
         client_auth: String,
         /// A `[trust.NAME]`. Must be written unless `client_auth` is "none".
         trust: String,
-        /// ALPN protocols, most preferred first. Default: [], no negotiation.
+        /// ALPN protocols, most preferred first, 64 at most. Default: [], no negotiation.
         alpn: List<String>,
         /// "1.2" and "1.3". Default: both.
         versions: List<String>,
@@ -71,7 +71,7 @@ tables! {
         trust: String,
         /// What the gateway shows of itself. Left out: no client certificate.
         certificate: RawPair,
-        /// ALPN protocols to offer, most preferred first. Default: [].
+        /// ALPN protocols to offer, most preferred first, 64 at most. Default: [].
         alpn: List<String>,
         /// "1.2" and "1.3". Default: both.
         versions: List<String>,

@@ -183,6 +183,20 @@ fn a_hundred_thousand_names_on_one_line_load() {
 }
 
 /// The text of a whole configuration: `text`, and what it lacks.
+#[test]
+fn no_more_protocols_than_a_hello_has_room_for() {
+    let terms = |count: usize| {
+        let alpn: Vec<_> = (0..count).map(|number| format!("{number:0>255}")).collect();
+        format!(
+            "[tls.upstream.many]\nserver_name = \"x.test\"\ntrust = \"clients\"\nalpn = {alpn:?}\n{LISTENER}"
+        )
+    };
+    assert_eq!(plan(&terms(64)).upstream_tls[0].alpn.len(), 64);
+    let problems = problems(&terms(65));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].message.contains("65 protocols, more than 64"), "{problems:?}");
+}
+
 fn whole(text: &str) -> String {
     let listener = if text.contains("listener.") { "" } else { LISTENER };
     format!("{text}{listener}{NAMES}")
