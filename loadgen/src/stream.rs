@@ -114,15 +114,7 @@ impl Stream {
     /// # Errors
     /// Usage; nobody at the target.
     pub fn execute(&self) -> Result<Exit> {
-        match (self.rate, self.direction) {
-            (Some(0), _) => bail!("--rate 0 sends nothing"),
-            (Some(_), Direction::Down | Direction::PingPong) => {
-                bail!(
-                    "--rate is for --direction up and duplex: elsewhere the peer says when the next bytes come"
-                );
-            }
-            _ => {}
-        }
+        self.check_rate()?;
         let _ = environment::raise_descriptor_limit();
         let peer = Arc::new(self.peer.peer()?);
         let runtime = runtime()?;
@@ -146,6 +138,16 @@ impl Stream {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(if result.broken == 0 { Exit::Met } else { Exit::Missed })
+    }
+
+    fn check_rate(&self) -> Result<()> {
+        match (self.rate, self.direction) {
+            (None, _) | (Some(1..), Direction::Up | Direction::Duplex) => Ok(()),
+            (Some(0), _) => bail!("--rate 0 sends nothing: write 1 or more, as 100m"),
+            (Some(_), _) => {
+                bail!("--rate is for bytes that are sent: use it with --direction up or duplex")
+            }
+        }
     }
 
     /// The connections that begin together, before anything is measured.

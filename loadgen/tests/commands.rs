@@ -180,12 +180,18 @@ fn bytes_survive_in_every_direction() {
 #[test]
 fn a_rate_is_kept_by_whoever_sends() {
     let pki = Pki::new();
-    let few = ["--bytes", "300k", "--rate", "30m"];
+    let out = pki.file("rate.json");
+    let flags = ["--bytes", "320k", "--write", "64k", "--rate", "512k", "--out", path(&out)];
     for (mode, direction, code) in [("sink", "up", 0), ("echo", "duplex", 0), ("source", "down", 1)]
     {
         let peer = Peer::start(&pki, mode);
-        let ran = pki.run(&peer, &[&["stream", "--direction", direction], &few[..]].concat());
+        let ran = pki.run(&peer, &[&["stream", "--direction", direction], &flags[..]].concat());
         assert_eq!(ran.status.code(), Some(code), "{direction}: {ran:?}");
+        if code == 0 {
+            // The fifth write is due after 256 KiB; how much later it ends is the machine's affair.
+            let seconds = pki.json("rate.json")["seconds"].as_f64().unwrap();
+            assert!(seconds >= 0.5, "{direction}: {seconds}");
+        }
     }
 }
 
