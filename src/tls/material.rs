@@ -263,19 +263,7 @@ impl Loader<'_> {
                 Some(Arc::new(Ticketer::new(keys, scope, trust, policy, self.clock)))
             }
         };
-        if let Some(trust) = &files.trust
-            && let Some(bytes) = trust.hints.untold()
-        {
-            let message = format!(
-                "the names of the {} anchors of trust {} are {bytes} bytes, and a client is told at most \
-                 {NAMES_BYTES_MAX}: it is told none",
-                trust.anchors().len(),
-                trust.name
-            );
-            let help = "nothing is to be done for clients that have one certificate; one that has several is \
-                        told by its own configuration which to show";
-            self.findings.warning(&terms.at, message, help);
-        }
+        self.look_at_hints(terms, files);
         let mut config = |order| self.server_config(terms, files, ticketer.clone(), order);
         let (policy, chacha) = (config(SuiteOrder::Policy)?, config(SuiteOrder::ChachaFirst)?);
         Some(Arc::new(DownstreamTerms {
@@ -287,6 +275,25 @@ impl Loader<'_> {
             offers: crypto::offers(&terms.crypto, &terms.alpn),
             directory: files.directory.clone(),
         }))
+    }
+
+    /// Warns, once a trust, where clients are not told its anchors.
+    fn look_at_hints(&mut self, terms: &DownstreamTls, files: &DownstreamFiles) {
+        let (ClientAuth::Require(id) | ClientAuth::Optional(id)) = terms.client_auth else {
+            return;
+        };
+        let Some(bytes) = files.trust.as_ref().and_then(|trust| trust.hints.untold()) else {
+            return;
+        };
+        let trust = self.plan.trust(id);
+        let message = format!(
+            "the names of the anchors of trust {} are {bytes} bytes, and a client is told at most \
+             {NAMES_BYTES_MAX}: it is told none",
+            trust.name
+        );
+        let help = "a client with several certificates must be set to show the one for this gateway; others \
+                    need nothing";
+        self.findings.warning(&trust.at, message, help);
     }
 
     fn server_config(

@@ -38,7 +38,7 @@ pub(super) struct Leg {
     /// close_notify is sealed: nothing may follow it.
     closing: bool,
     /// The acknowledgement that makes the connection known to the peer waits for the first bytes.
-    pub(super) unacknowledged: bool,
+    pub(super) holds_acknowledgement: bool,
     /// The next receive's size: doubled when full, smaller again when the other leg is slow.
     receive_max: usize,
     /// Payload bytes that came from this leg.
@@ -82,7 +82,7 @@ impl Leg {
             unsent: Vec::new(),
             sent: 0,
             closing: false,
-            unacknowledged: false,
+            holds_acknowledgement: false,
             receive_max: RECEIVE_BYTES_MIN,
             received: 0,
         }
@@ -215,7 +215,7 @@ impl Leg {
 
     /// Makes the connection known to a peer that gets no bytes yet.
     pub(super) fn acknowledge(&mut self) {
-        if std::mem::take(&mut self.unacknowledged) {
+        if std::mem::take(&mut self.holds_acknowledgement) {
             // One that cannot take the option is gone, which its next read tells.
             drop(socket::acknowledge(&self.stream));
         }
@@ -230,7 +230,7 @@ impl Leg {
         next: Next,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
-        self.unacknowledged = false;
+        self.holds_acknowledgement = false;
         let left = match next {
             _ if !self.unsent.is_empty() => bytes.len(),
             Next::Unknown => stream::poll_send(&mut self.stream, bytes, cx)?,
@@ -396,9 +396,9 @@ mod tests {
         let mut leg = Leg::new(Socket::new(Io::Epoll, dialled.socket).unwrap());
         leg.acknowledge();
         assert!(listener.accept().is_err(), "nothing holds the acknowledgement back");
-        leg.unacknowledged = true;
+        leg.holds_acknowledgement = true;
         leg.acknowledge();
         listener.accept().unwrap();
-        assert!(!leg.unacknowledged);
+        assert!(!leg.holds_acknowledgement);
     }
 }

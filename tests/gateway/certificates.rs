@@ -245,5 +245,5 @@ fn more_anchors_than_a_handshake_has_room_for_keep_nobody_out() {
     let got = refusal(gateway.addr("edge"), NAME, &stranger);
     assert_eq!(got, Refusal::Alert(AlertDescription::UnknownCA));
     let told = gateway.other_output();
-    assert!(told.contains("the names of the 301 anchors of trust clients"), "{told}");
+    assert!(told.contains("the names of the anchors of trust clients are "), "{told}");
 }

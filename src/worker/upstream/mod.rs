@@ -5,6 +5,7 @@
 //! nobody. `choice` says which endpoint, `ready` makes connections ahead of need, `lend` moves them from
 //! worker to worker.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -305,19 +306,21 @@ impl Cluster {
                 let limited = socket::limit_unacknowledged(&stream, limit);
                 limited.map_err(|error| dial_failure(&error, address))?;
             }
-            Ok(Leg::new(stream))
+            let mut leg = Leg::new(stream);
+            leg.holds_acknowledgement = matches!(opening, Opening::Soon);
+            Ok(leg)
         };
         let Some(tls) = &active.endpoint.tls else {
-            let leg = match (seeker.ahead, seeker.opening) {
-                ([], []) if seeker.purpose == Purpose::Client => {
-                    let mut leg = connect(Opening::Soon).await?;
-                    leg.unacknowledged = true;
-                    leg
-                }
-                ([], []) => connect(Opening::Nothing).await?,
-                ([], opening) => connect(Opening::Bytes(opening)).await?,
-                (ahead, opening) => connect(Opening::Bytes(&[ahead, opening].concat())).await?,
+            let first = match seeker.ahead {
+                [] => Cow::Borrowed(seeker.opening),
+                ahead => Cow::Owned([ahead, seeker.opening].concat()),
             };
+            let opening = match (&*first, seeker.purpose) {
+                ([], Purpose::Client) => Opening::Soon,
+                ([], Purpose::Ahead) => Opening::Nothing,
+                (bytes, _) => Opening::Bytes(bytes),
+            };
+            let leg = connect(opening).await?;
             let opened = seeker.opening.len();
             return Ok(Connected { leg, facts: None, address, ready: false, opened, active });
         };
