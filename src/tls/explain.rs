@@ -11,7 +11,6 @@ use super::diagnosis;
 use super::downstream::{DownstreamTerms, HelloFacts};
 use super::examination::Examination;
 use super::filters;
-use super::handshake::Version;
 use super::rehearsal::{Agreed, End, Rehearsal, SupposedClient, rehearse};
 use super::trust::TrustStore;
 use crate::core::refusal::{Reason, Refusal};
@@ -164,8 +163,7 @@ impl Explanation {
                 Some((_, denial)) => {
                     let text = denial.detail.clone();
                     if filters::is_enforced(filter) {
-                        let alert = denial.alert.filter(|_| says_alerts(self.agreed.as_ref()));
-                        self.refusal = Some(Refusal { alert, ..denial });
+                        self.refusal = Some(denial);
                         (Verdict::Refused, text)
                     } else {
                         self.audits.push(denial);
@@ -219,12 +217,6 @@ fn tls_step(agreed: Option<&Agreed>, refusal: Option<&Refusal>) -> Step {
         }
     };
     Step::new("tls", Verdict::Ok, text)
-}
-
-/// Whether an established session can be ended with an alert of ours: rustls seals none in TLS 1.2
-/// (`Wire::seal_alert`), and the client sees a reset.
-fn says_alerts(agreed: Option<&Agreed>) -> bool {
-    agreed.is_some_and(|agreed| agreed.version == Version::Tls13)
 }
 
 fn asked_for(is_required: bool, trust: &str) -> String {

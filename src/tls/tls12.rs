@@ -1,17 +1,20 @@
 //! One side of an established TLS 1.2 session, on rustls' own record path.
 //!
 //! rustls is at rest between calls: it holds no plaintext and no partial message. Renegotiation is
-//! refused (threat 18). `wire` drives it.
+//! refused (threat 18). An alert that is not rustls' own ends the connection with a record of
+//! `core::record`. `wire` drives it.
 
 use std::fmt;
 
-use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncryptError};
+use rustls::{Error, ExtractedSecrets};
 
 use super::alert::{self, Peer};
 use super::handshake::{Engine, append};
+use super::tls13;
+use crate::core::record::seal_tls12_alert;
 use crate::core::refusal::{Reason, Refusal};
 
 /// An established TLS 1.2 connection.
@@ -26,6 +29,8 @@ pub struct Tls12 {
 enum Connection {
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
+    /// A fatal alert took its keys.
+    Over,
 }
 
 /// What one record held.
@@ -51,12 +56,13 @@ impl Tls12 {
     /// pending can still be sent.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Received, Refusal> {
         if self.is_broken {
-            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
+            return Err(over());
         }
         let pending = &mut self.pending;
         let received = match &mut self.connection {
             Connection::Server(connection) => open(connection.as_mut(), record, pending),
             Connection::Client(connection) => open(connection.as_mut(), record, pending),
+            Connection::Over => Err(over()),
         };
         self.is_broken = received.is_err();
         received
@@ -65,11 +71,12 @@ impl Tls12 {
     /// Seals at most one record's worth of `plain`; `None` when `out` is too short.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
         if self.is_broken {
-            return Err(Refusal::new(Reason::Internal, "the connection has failed before"));
+            return Err(over());
         }
         match &mut self.connection {
             Connection::Server(connection) => seal(connection.as_mut(), plain, out),
             Connection::Client(connection) => seal(connection.as_mut(), plain, out),
+            Connection::Over => Err(over()),
         }
     }
 
@@ -94,14 +101,31 @@ impl Tls12 {
         let bytes = match &mut self.connection {
             Connection::Server(connection) => close(connection.as_mut(), rest),
             Connection::Client(connection) => close(connection.as_mut(), rest),
+            Connection::Over => 0,
         };
         before + bytes
     }
 
-    /// rustls sends the alerts that suit its own errors and no others: what is pending is that.
-    /// close_notify does not stand in for the rest: it would call a cut stream whole.
-    pub(super) fn seal_alert(&mut self, out: &mut [u8]) -> usize {
-        self.seal_control(out)
+    /// Where rustls has failed, the alert that it chose, if it chose one. Else `alert`, and nothing can
+    /// be opened or sealed any more.
+    pub(super) fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
+        let before = self.seal_control(out);
+        // What rustls could not send stays before what is sealed here: their numbers say so.
+        if self.is_broken || self.owes_control() {
+            return before;
+        }
+        let secrets = match std::mem::replace(&mut self.connection, Connection::Over) {
+            Connection::Server(connection) => {
+                secrets(connection.dangerous_into_kernel_connection())
+            }
+            Connection::Client(connection) => {
+                secrets(connection.dangerous_into_kernel_connection())
+            }
+            Connection::Over => return before,
+        };
+        let Some(ExtractedSecrets { tx: (sequence, secrets), .. }) = secrets else { return before };
+        let Ok(keys) = tls13::keys(&secrets) else { return before };
+        before + seal_tls12_alert(keys, sequence, alert, &mut out[before..]).unwrap_or(0)
     }
 }
 
@@ -204,6 +228,14 @@ fn failed<E: Engine>(error: &Error, alert: Option<u8>) -> Refusal {
         (Peer::Upstream, _) => Reason::UpstreamRecord,
     };
     Refusal { alert, ..Refusal::new(reason, alert::words(error)) }
+}
+
+fn secrets<K>(taken: Result<(ExtractedSecrets, K), Error>) -> Option<ExtractedSecrets> {
+    taken.ok().map(|(secrets, _kernel)| secrets)
+}
+
+fn over() -> Refusal {
+    Refusal::new(Reason::Internal, "the connection has failed before")
 }
 
 fn violation<E: Engine>(detail: &str) -> Refusal {

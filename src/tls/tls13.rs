@@ -176,8 +176,8 @@ impl fmt::Debug for Tls13 {
     }
 }
 
-/// rustls' secrets wipe themselves when dropped.
-fn keys(secrets: &ConnectionTrafficSecrets) -> Result<TrafficKeys, Refusal> {
+/// The keys of one direction, of TLS 1.2 too. rustls' secrets wipe themselves when dropped.
+pub(super) fn keys(secrets: &ConnectionTrafficSecrets) -> Result<TrafficKeys, Refusal> {
     let (aead, key, iv) = match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
         ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Aead::Aes256Gcm, key, iv),

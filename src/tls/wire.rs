@@ -175,13 +175,14 @@ impl Wire {
         }
     }
 
-    /// Writes a fatal alert; nothing on `Plain`. On TLS 1.2 the alert that rustls chose goes out,
-    /// and nothing when it chose none: then only a reset shows the peer that its stream is cut.
+    /// Writes a fatal alert; nothing on `Plain`. On TLS 1.2, where rustls has failed, the alert that it
+    /// chose goes out, and nothing when it chose none: then only a reset shows the peer that its
+    /// stream is cut.
     pub fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
         match self {
             Self::Plain => 0,
             Self::Tls13(wire) => wire.seal_alert(alert, out),
-            Self::Tls12(wire) => wire.seal_alert(out),
+            Self::Tls12(wire) => wire.seal_alert(alert, out),
         }
     }
 

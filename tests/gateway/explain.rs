@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
@@ -274,12 +274,10 @@ fn meet(gateway: &Gateway, cast: &Cast, case: &Case<'_>, version: &str) -> Met {
         }
         Err(error) => {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match (tls, error.kind()) {
-                (Some(rustls::Error::AlertReceived(alert)), _) => Some(u8::from(*alert)),
-                // TLS 1.2 has no alert for whom a filter refuses.
-                (None, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => None,
-                _ => panic!("{}: {error}", case.name),
-            }
+            let Some(rustls::Error::AlertReceived(alert)) = tls else {
+                panic!("{}: {error}", case.name)
+            };
+            Some(u8::from(*alert))
         }
     };
     drop(stream);

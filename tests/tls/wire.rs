@@ -10,7 +10,7 @@ use portcullis::tls::wire::{
 };
 use portcullis_kit::{Authority, Identity, monotonic_now};
 use proptest::prelude::*;
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{ClientConfig, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use crate::support::*;
 
@@ -366,6 +366,53 @@ fn altered_record_is_refused_with_bad_record_mac() {
         client.read_tls(&mut &out[..sealed]).unwrap();
         let seen = client.process_new_packets().unwrap_err();
         assert_eq!(seen, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
+    }
+}
+
+#[test]
+fn tls12_says_any_alert_and_nothing_after_it() {
+    use rustls::crypto::aws_lc_rs::cipher_suite as suites;
+    let pki = Pki::new();
+    for suite in [
+        suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ] {
+        // Before any data, and behind some.
+        for sent in [0, 3] {
+            let mut world = World::new();
+            let chain = world.chain("a", &pki.server, ClientAuth::None);
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            provider.cipher_suites = vec![suite];
+            let config = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_protocol_versions(&[&rustls::version::TLS12])
+                .unwrap()
+                .with_root_certificates(pki.servers.roots())
+                .with_no_client_auth();
+            let mut peer = client(&Arc::new(config), NAME);
+            let done = handshake(&world.terms(chain), &mut peer, NAME);
+            let mut wire = done.map_err(|error| error.0).unwrap().wire;
+            assert_eq!(peer.negotiated_cipher_suite(), Some(suite));
+            let mut out = vec![0; OUT_BYTES_MIN];
+            let mut pass = |wire: &mut Wire| {
+                let (mut scratch, now) = (Scratch::default(), monotonic_now());
+                let mut plain = *b"data";
+                let done =
+                    transfer(&mut Wire::Plain, wire, &mut plain, &mut out, &mut scratch, now);
+                (out[..done.produced].to_vec(), done.stop)
+            };
+            for _ in 0..sent {
+                give(&mut peer, &pass(&mut wire).0).unwrap();
+            }
+            let mut control = [0; CONTROL_BYTES_MAX];
+            let sealed = wire.seal_alert(49, &mut control);
+            let seen = give(&mut peer, &control[..sealed]).unwrap_err();
+            assert_eq!(seen, rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied));
+            let (bytes, stop) = pass(&mut wire);
+            assert!(bytes.is_empty() && matches!(stop, Stop::Failed(_)), "{stop:?}");
+            let after = wire.seal_alert(49, &mut control) + wire.seal_close(&mut control);
+            assert_eq!(after, 0, "an alert goes out once");
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Never handshakes, derives a key, reads a clock or touches a socket: keys come in as
 //! [`TrafficKeys`], bytes as slices, the time as an argument; no allocation per record.
-//! Read `opener.rs` next, then `sealer.rs`; `pump.rs` joins the two.
+//! Read `opener.rs` next, then `sealer.rs`; `pump.rs` joins the two. Of TLS 1.2 there is one record,
+//! the last: `alert_tls12.rs`.
 
+mod alert_tls12;
 mod error;
 mod keys;
 mod limits;
@@ -13,6 +15,7 @@ mod post_handshake;
 mod pump;
 mod sealer;
 
+pub use alert_tls12::{TLS12_ALERT_BYTES_MAX, seal_tls12_alert};
 pub use error::{RecordError, SealError, Span};
 pub use keys::{Aead, KeyError, TrafficKeys};
 pub use limits::OpenLimits;

@@ -150,3 +150,15 @@ fn the_last_sequence_number_of_a_chacha_key_is_not_used() {
         Err(SealError::KeyExhausted { records: u64::MAX })
     );
 }
+
+#[test]
+fn an_alert_of_tls12_has_its_form_and_needs_its_room() {
+    let mut out = [0; TLS12_ALERT_BYTES_MAX];
+    let error = SealError::BufferTooShort { length: 30, needed: 31 };
+    assert_eq!(seal_tls12_alert(keys(1), 5, 49, &mut out[..30]), Err(error));
+    assert_eq!(seal_tls12_alert(keys(1), 5, 49, &mut out), Ok(31));
+    assert_eq!(out[..5], [21, 3, 3, 0, 26]);
+    let chacha = TrafficKeys::new(Aead::Chacha20Poly1305, &[3; 32], &[9; 12]).unwrap();
+    assert_eq!(seal_tls12_alert(chacha, 5, 49, &mut out), Ok(23));
+    assert_eq!(out[..5], [21, 3, 3, 0, 18]);
+}
