@@ -45,6 +45,15 @@ pub enum Sharing {
     PerClient(u32),
 }
 
+/// How a name's next client certificate is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Each is drawn, by weight.
+    Random,
+    /// One after the other: all have come before one comes again.
+    InTurn,
+}
+
 /// Everyone who may connect in a run.
 #[derive(Debug, Clone)]
 pub struct Population {
@@ -54,6 +63,8 @@ pub struct Population {
     pub names: Vec<Name>,
     /// Every certificate of the run; the first is "none".
     pub identities: Vec<Identity>,
+    /// Which certificate comes next.
+    pub order: Order,
     /// TLS versions by weight.
     pub versions: Weighted<Version>,
     /// The share of attempts that wants to resume.
@@ -112,14 +123,23 @@ pub struct Clients {
     random: fastrand::Rng,
     /// The fixed choices of virtual clients, where there are such.
     fixed: Vec<(usize, usize, Version)>,
+    /// By name, the certificate whose turn it is; empty where they are drawn.
+    turns: Vec<usize>,
+    /// Load threads: each takes a certificate and leaves those of the others out.
+    stride: usize,
 }
 
 impl Clients {
-    /// With the run's seed mixed with the thread's number.
+    /// Those of one of `threads` threads, with the run's seed mixed with its number.
     #[must_use]
-    pub fn new(population: Arc<Population>, seed: u64) -> Self {
-        let mut clients =
-            Self { population, random: fastrand::Rng::with_seed(seed), fixed: Vec::new() };
+    pub fn new(population: Arc<Population>, seed: u64, thread: u32, threads: u32) -> Self {
+        let turns = match population.order {
+            Order::Random => Vec::new(),
+            Order::InTurn => vec![thread as usize; population.names.len()],
+        };
+        let random = fastrand::Rng::with_seed(seed);
+        let stride = threads as usize;
+        let mut clients = Self { population, random, fixed: Vec::new(), turns, stride };
         if let Sharing::PerClient(count) = clients.population.sharing {
             clients.fixed = (0..count).map(|_| clients.choose()).collect();
         }
@@ -153,7 +173,17 @@ impl Clients {
 
     fn choose(&mut self) -> (usize, usize, Version) {
         let name = *self.population.choice.pick(self.random.f64());
-        let identity = *self.population.names[name].identities.pick(self.random.f64());
+        let point = self.random.f64();
+        let identities = &self.population.names[name].identities;
+        let identity = match self.turns.get_mut(name) {
+            None => *identities.pick(point),
+            Some(turn) => {
+                let all = identities.items();
+                let identity = all[*turn % all.len()];
+                *turn = (*turn + self.stride) % all.len();
+                identity
+            }
+        };
         let version = *self.population.versions.pick(self.random.f64());
         (name, identity, version)
     }
@@ -219,6 +249,7 @@ mod tests {
             choice: Weighted::new(vec![(0, 3.0), (1, 1.0)]).unwrap(),
             names,
             identities,
+            order: Order::Random,
             versions: Weighted::new(vec![(Version::Tls13, 1.0)]).unwrap(),
             resume,
             sharing: Sharing::Pool,
@@ -228,8 +259,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_clients_whatever_the_ratio() {
-        let mut never = Clients::new(population(0.0, vec![]), 7);
-        let mut often = Clients::new(population(0.8, vec![]), 7);
+        let mut never = Clients::new(population(0.0, vec![]), 7, 0, 1);
+        let mut often = Clients::new(population(0.8, vec![]), 7, 0, 1);
         let mut resumed = 0;
         for _ in 0..10_000 {
             let (one, other) = (never.draw(), often.draw());
@@ -241,11 +272,40 @@ mod tests {
     }
 
     #[test]
+    fn certificates_in_turn_all_come_before_one_comes_again() {
+        let mut population = Arc::unwrap_or_clone(population(0.0, vec![]));
+        population.order = Order::InTurn;
+        population.identities = vec![Identity::none(); 101];
+        let certificates: Vec<_> = (1..=100).map(|index| (index, 1.0)).collect();
+        for name in &mut population.names {
+            name.identities = Weighted::new(certificates.clone()).unwrap();
+        }
+        let population = Arc::new(population);
+        for threads in [1, 4] {
+            let mut seen = BTreeMap::<(usize, usize), u32>::new();
+            for thread in 0..threads {
+                let mut clients = Clients::new(Arc::clone(&population), 3, thread, threads);
+                // Names are drawn still; what one name takes is no turn of another.
+                let mut left = [100 / threads; 2];
+                while left != [0, 0] {
+                    let draw = clients.draw();
+                    if left[draw.name] > 0 {
+                        left[draw.name] -= 1;
+                        *seen.entry((draw.name, draw.identity)).or_default() += 1;
+                    }
+                }
+            }
+            assert_eq!(seen.len(), 200, "{threads} threads");
+            assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+        }
+    }
+
+    #[test]
     fn flawed_clients_come_as_often_as_asked_and_must_be_refused() {
         let flaws = vec![("expired".to_owned(), 0.1), ("none".to_owned(), 0.05)];
         let population = population(0.9, flaws);
         population.check_flaws().unwrap();
-        let mut clients = Clients::new(population, 1);
+        let mut clients = Clients::new(population, 1, 0, 1);
         let (mut expired, mut bare) = (0, 0);
         for _ in 0..10_000 {
             let draw = clients.draw();

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::arrivals::{Rate, Spread};
-use crate::clients::{Expect, NO_CERTIFICATE, Name, Population, Sharing, server_name};
+use crate::clients::{Expect, NO_CERTIFICATE, Name, Order, Population, Sharing, server_name};
 use crate::identity::Identity;
 use crate::manifest::{Manifest, Tenant};
 use crate::plan::{Close, Loop, Phases, RunPlan};
@@ -73,6 +73,9 @@ pub struct LoadFlags {
     /// Weights of key types among client certificates, `ecdsa=8,rsa=2`
     #[arg(long)]
     pub cert_mix: Option<String>,
+    /// Client certificates one after the other: all come before one comes again
+    #[arg(long, conflicts_with = "cert_mix")]
+    pub certs_in_turn: bool,
     /// Share of connections without a client certificate; the server must refuse them
     #[arg(long, default_value = "0", value_parser = quantity::share)]
     pub no_client_cert: f64,
@@ -245,6 +248,7 @@ impl LoadFlags {
                 .context("there is no server name")?,
             names,
             identities,
+            order: if self.certs_in_turn { Order::InTurn } else { Order::Random },
             versions: versions(&self.tls)?,
             resume: self.resume,
             sharing: match self.tickets {

@@ -111,9 +111,9 @@ impl Hold {
         if wanted + 64 > descriptors {
             bail!("{wanted} connections need more than the {descriptors} descriptors allowed");
         }
-        let peer = Rc::new(self.peer.peer()?);
+        let mut clients = Clients::new(self.peer.peers()?);
         let local = tokio::task::LocalSet::new();
-        let result = local.block_on(&runtime()?, Box::pin(self.run(&peer)))?;
+        let result = local.block_on(&runtime()?, Box::pin(self.run(&mut clients)))?;
         print(&result);
         if let Some(path) = &self.out {
             std::fs::write(path, serde_json::to_string(&result)?)
@@ -124,18 +124,19 @@ impl Hold {
         Ok(if all { Exit::Met } else { Exit::Missed })
     }
 
-    async fn run(&self, peer: &Rc<Peer>) -> Result<HoldResult> {
+    async fn run(&self, clients: &mut Clients) -> Result<HoldResult> {
         let sample = || self.peer.server_pid.map(ProcessSample::take).transpose();
         let mut result = HoldResult { schema: "hold/1".to_owned(), ..HoldResult::default() };
-        let mut held = self.connect(peer, self.base, &mut result).await;
+        let mut held = self.connect(clients, self.base, &mut result).await;
         let based = held.len() as u64;
         let empty = sample()?;
         let start = clock::now();
-        held.extend(self.connect(peer, self.conns, &mut result).await);
+        held.extend(self.connect(clients, self.conns, &mut result).await);
         result.connect_seconds = clock::now().duration_since(start).as_secs_f64();
         result.held = held.len() as u64;
         if held.is_empty() {
-            bail!("not one connection was established: is an echo behind {}?", peer.target);
+            let target = &self.peer.target;
+            bail!("not one connection was established: is an echo behind {target}?");
         }
         let idle_start = sample()?;
         tokio::time::sleep(self.idle).await;
@@ -148,21 +149,21 @@ impl Hold {
         }
         result.survived = self.survivors(&mut held).await;
         if self.reconnect_storm {
-            result.storm = Some(self.storm(peer, held).await);
+            result.storm = Some(self.storm(clients, held).await);
         }
         Ok(result)
     }
 
     async fn connect(
         &self,
-        peer: &Rc<Peer>,
+        clients: &mut Clients,
         count: u32,
         result: &mut HoldResult,
     ) -> Vec<Connection> {
         let gate = Rc::new(Semaphore::new(self.concurrency.max(1) as usize));
         let mut running = tokio::task::JoinSet::new();
         for _ in 0..count {
-            let (peer, gate, timeout) = (Rc::clone(peer), Rc::clone(&gate), self.timeout);
+            let (peer, gate, timeout) = (clients.next(), Rc::clone(&gate), self.timeout);
             running.spawn_local(async move {
                 let _pass = gate.acquire().await;
                 Box::pin(establish(&peer, timeout)).await
@@ -187,19 +188,19 @@ impl Hold {
         alive
     }
 
-    async fn storm(&self, peer: &Rc<Peer>, held: Vec<Connection>) -> Storm {
-        let clients = held.len();
+    async fn storm(&self, clients: &mut Clients, held: Vec<Connection>) -> Storm {
+        let count = held.len();
         for connection in &held {
             // Processes that die or hosts that fail over do not say goodbye.
             let _ = SockRef::from(connection.get_ref().0).set_linger(Some(Duration::ZERO));
         }
         drop(held);
-        peer.resume(self.storm_resumes);
+        clients.resume(self.storm_resumes);
         let start = clock::now();
         let end = start + self.storm_max;
         let mut running = tokio::task::JoinSet::new();
-        for _ in 0..clients {
-            let (peer, timeout) = (Rc::clone(peer), self.timeout);
+        for _ in 0..count {
+            let (peer, timeout) = (clients.next(), self.timeout);
             running.spawn_local(async move { Box::pin(come_back(&peer, timeout, end)).await });
         }
         let mut storm = Storm::default();
@@ -220,6 +221,32 @@ impl Hold {
         storm.all_seconds = float(times.max()) / 1e6;
         storm.client_us = Quantiles::of(&times);
         storm
+    }
+}
+
+/// Whose connections are held, one for each certificate, and whose turn it is.
+struct Clients {
+    all: Vec<Rc<Peer>>,
+    turn: usize,
+}
+
+impl Clients {
+    fn new(peers: Vec<Peer>) -> Self {
+        Self { all: peers.into_iter().map(Rc::new).collect(), turn: 0 }
+    }
+
+    fn next(&mut self) -> Rc<Peer> {
+        let next = Rc::clone(&self.all[self.turn]);
+        self.turn = (self.turn + 1) % self.all.len();
+        next
+    }
+
+    /// In the storm the first comes first again.
+    fn resume(&mut self, may_resume: bool) {
+        self.turn = 0;
+        for peer in &self.all {
+            peer.resume(may_resume);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -33,8 +33,9 @@ pub struct PeerFlags {
     /// Server name
     #[arg(long, default_value = "localhost")]
     pub sni: String,
-    /// Client certificate: FILE, or CHAIN,KEY
-    #[arg(long, value_name = "FILE[,KEY]")]
+    /// Client certificate: FILE, or CHAIN,KEY; with `hold` also DIR (NAME.crt beside NAME.key), each
+    /// connection with the next
+    #[arg(long, value_name = "DIR|FILE[,KEY]")]
     pub client_cert: Option<String>,
     /// Verify the server against these CAs
     #[arg(long, value_name = "PEM")]
@@ -59,7 +60,7 @@ pub struct PeerFlags {
     pub server_pid: Option<u32>,
 }
 
-/// Makes connections to one server.
+/// Makes one client's connections to one server.
 #[derive(Debug)]
 pub struct Peer {
     /// The server.
@@ -69,19 +70,33 @@ pub struct Peer {
     /// How TLS is spoken.
     pub config: Arc<ClientConfig>,
     tickets: Arc<TicketPool>,
-    sources: std::sync::Mutex<Sources>,
+    sources: Arc<Mutex<Sources>>,
 }
 
 impl PeerFlags {
-    /// The peer that the flags describe. Resumption is off until [`Peer::resume`].
+    /// The first of the clients that the flags describe. Resumption is off until [`Peer::resume`].
+    ///
+    /// # Errors
+    /// As [`PeerFlags::peers`].
+    pub fn peer(&self) -> Result<Peer> {
+        let mut identities = self.identities()?;
+        identities.truncate(1);
+        self.clients(identities)?.pop().context("no certificate")
+    }
+
+    /// All of them, one for each certificate.
     ///
     /// # Errors
     /// Files that cannot be read, names that do not resolve.
-    pub fn peer(&self) -> Result<Peer> {
-        let identity = match &self.client_cert {
-            Some(spec) => Identity::load(spec)?.into_iter().next().context("no certificate")?,
-            None => Identity::none(),
-        };
+    pub fn peers(&self) -> Result<Vec<Peer>> {
+        self.clients(self.identities()?)
+    }
+
+    fn identities(&self) -> Result<Vec<Identity>> {
+        self.client_cert.as_deref().map_or_else(|| Ok(vec![Identity::none()]), Identity::load)
+    }
+
+    fn clients(&self, identities: Vec<Identity>) -> Result<Vec<Peer>> {
         let terms = TlsTerms {
             groups: self.groups.clone(),
             cipher_suites: self.cipher_suites.clone(),
@@ -94,17 +109,23 @@ impl PeerFlags {
             "1.2" => Version::Tls12,
             other => bail!("--tls: {other:?} is neither 1.2 nor 1.3"),
         };
-        let tickets = Arc::new(TicketPool::default());
-        tickets.turn(Holder(0), false);
-        let clients = TlsClients::new(&terms, &[identity], &tickets)?;
         let target = flags::resolve(&self.target)?;
-        Ok(Peer {
-            target,
-            name: server_name(&self.sni)?,
-            config: clients.config(0, version).context("no configuration")?,
-            tickets,
-            sources: std::sync::Mutex::new(Sources::new(self.source, target, 0)),
-        })
+        let name = server_name(&self.sni)?;
+        let sources = Arc::new(Mutex::new(Sources::new(self.source, target, 0)));
+        let client = |identity| {
+            // A ticket is good with the certificate alone that it was given for.
+            let tickets = Arc::new(TicketPool::default());
+            tickets.turn(Holder(0), false);
+            let clients = TlsClients::new(&terms, &[identity], &tickets)?;
+            Ok(Peer {
+                target,
+                name: name.clone(),
+                config: clients.config(0, version).context("no configuration")?,
+                tickets,
+                sources: Arc::clone(&sources),
+            })
+        };
+        identities.into_iter().map(client).collect()
     }
 }
 
@@ -122,8 +143,7 @@ impl Peer {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(self.target), kind, Some(Protocol::TCP))?;
         let source = {
-            let mut sources =
-                self.sources.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.next_address()
         };
         if let Some(source) = source {

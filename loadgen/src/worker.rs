@@ -70,7 +70,7 @@ impl Worker {
         Ok(Self {
             tls,
             tickets,
-            clients: Clients::new(Arc::clone(&plan.population), seed),
+            clients: Clients::new(Arc::clone(&plan.population), seed, index, plan.threads),
             sources: Sources::new(plan.source, plan.target, index << 20),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?,
             slots: Slots::default(),

@@ -343,6 +343,33 @@ fn held_connections_survive_and_come_back() {
 }
 
 #[test]
+fn held_connections_show_the_certificates_of_a_directory_in_turn() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let out = pki.file("turn.json");
+    let folder = pki.file("pki/t0.test/clients");
+    let hold = |flags: &[&str]| {
+        let mut command = load();
+        command.args(["hold", "--idle", "0s", "--sni", "t0.test", "--target", &peer.address]);
+        command.arg("--client-cert").arg(&folder).args(["--out", path(&out)]);
+        command.args(flags).output().unwrap()
+    };
+    let ran = hold(&["--base", "10", "--conns", "40", "--reconnect-storm", "--storm-resumes"]);
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    // A third, which the peer refuses: so it is known who came.
+    for end in ["crt", "key"] {
+        let from = pki.file(&format!("pki/t0.test/bad/expired.{end}"));
+        std::fs::copy(from, folder.join(format!("expired.{end}"))).unwrap();
+    }
+    let ran = hold(&["--base", "4", "--conns", "26"]);
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    let result = pki.json("turn.json");
+    assert_eq!((&result["held"], &result["failed"]), (&20.into(), &10.into()));
+    // Each came back with a ticket of its own: with another's certificate it is good for nothing.
+    assert_eq!(peer.counts()["resumed"], 50);
+}
+
+#[test]
 fn attacks_end_as_a_sound_server_ends_them() {
     let pki = Pki::new();
     let peer = Peer::start(&pki, "echo");
