@@ -13,7 +13,7 @@ use crate::gateway::{Gateway, Program, is_post_quantum};
 use crate::measure::{Effort, OTHERS_MAX, Site};
 use crate::process::{Programs, on_cores};
 use crate::rounds::{self, Circumstances, Round};
-use crate::row::{Load, ROWS, Row};
+use crate::row::{ROWS, Row};
 use crate::stage::Stage;
 use crate::verdict::Line;
 use crate::{history, note, picture, table};
@@ -78,6 +78,7 @@ impl Compare {
         let (own, others) = self.cores()?;
         on_cores(&[others])?;
         let stage = Stage::set_up(programs)?;
+        stage.gather(&rows)?;
         let mut skipped = BTreeMap::new();
         let mut compared = Vec::new();
         for program in self.programs()? {
@@ -177,15 +178,9 @@ fn measure_row(site: &Site<'_>, row: &Row, gateways: &[Gateway], round: &mut Rou
             round.skipped.insert(format!("{name} {}", row.key), why);
             continue;
         }
-        let figure = if row.load == Load::Idle {
-            // Memory that earlier work has freed would serve the connections, and be missing here.
-            site.window(&site.start(gateway.program)?, row)
-        } else {
-            site.window(gateway, row)
-        };
-        match figure {
+        match site.window(gateway, row) {
             Ok((figure, others)) => {
-                if others > OTHERS_MAX && row.load != Load::Idle {
+                if others > OTHERS_MAX && !row.is_memory() {
                     round.disturbed += 1;
                 }
                 note(format_args!("{:<16} {name:<11} {figure:>9.3} {}", row.key, row.unit()));

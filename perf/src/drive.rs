@@ -38,6 +38,7 @@ impl Drive {
         let program = Program::named(&self.program).context("no such program")?;
         on_cores(&[OTHER_CORE])?;
         let stage = Stage::set_up(programs)?;
+        stage.gather(&[row])?;
         let effort = Effort::from(self.effort);
         let site =
             Site { programs, stage: &stage, effort, own_core: OWN_CORE, other_core: OTHER_CORE };

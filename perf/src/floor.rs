@@ -64,7 +64,7 @@ fn parts_of(key: &str) -> &'static [(f64, Part)] {
     use Part::{Client, Open, OpenSmall, ReadWrite, Seal, SealSmall, Server, Splice};
     const CONNECTION: (f64, Part) = (1.0, ReadWrite("connection-pass"));
     match key {
-        "full" => const { &[(1.0, Server(CLASSICAL, false)), CONNECTION] },
+        "full" | "full-many" => const { &[(1.0, Server(CLASSICAL, false)), CONNECTION] },
         "resumed" => const { &[(1.0, Server(CLASSICAL, true)), CONNECTION] },
         "full-pq" => const { &[(1.0, Server(POST_QUANTUM, false)), CONNECTION] },
         "resumed-pq" => const { &[(1.0, Server(POST_QUANTUM, true)), CONNECTION] },
@@ -208,7 +208,7 @@ mod tests {
     fn all_rows_but_memory_and_tls_1_2_have_a_floor() {
         let without: Vec<_> =
             ROWS.iter().filter(|row| parts_of(row.key).is_empty()).map(|row| row.key).collect();
-        assert_eq!(without, ["resumed-tls12", "idle-plain", "idle-mtls"]);
+        assert_eq!(without, ["resumed-tls12", "idle-plain", "idle-plain-many", "idle-mtls"]);
     }
 
     #[test]

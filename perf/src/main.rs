@@ -9,6 +9,7 @@
 
 mod certificates;
 mod compare;
+mod crowd;
 mod disturbance;
 mod drive;
 mod floor;

@@ -17,19 +17,28 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
     /// Connect, handshake, a byte to the upstream and back, close.
-    Handshakes { tls: &'static str, group: &'static str, resume: Resume },
+    Handshakes { tls: &'static str, group: &'static str, resume: Resume, clients: Clients },
     /// Bytes one way through one connection.
     Stream(&'static str),
     /// 64 bytes to the upstream and back, again and again.
     PingPong,
     /// Connections that do nothing.
-    Idle,
+    Idle(Clients),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
     Never,
     Always,
+}
+
+/// Whose connections they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// Those that come again and again.
+    Few,
+    /// Each is another one than all before, as far back as a gateway remembers: `crowd.rs`.
+    Crowd,
 }
 
 /// What the gateway should stay below.
@@ -46,12 +55,31 @@ impl Row {
         match self.load {
             Load::Handshakes { .. } | Load::PingPong => "CPU-us",
             Load::Stream(_) => "CPU-ns/byte",
-            Load::Idle => "KiB",
+            Load::Idle(_) => "KiB",
         }
     }
 
     pub(crate) fn is_post_quantum(&self) -> bool {
         matches!(self.load, Load::Handshakes { group: POST_QUANTUM, .. })
+    }
+
+    pub(crate) const fn is_memory(&self) -> bool {
+        matches!(self.load, Load::Idle(_))
+    }
+
+    pub(crate) const fn is_of_a_crowd(&self) -> bool {
+        match self.load {
+            Load::Handshakes { clients, .. } | Load::Idle(clients) => {
+                matches!(clients, Crowd)
+            }
+            Load::Stream(_) | Load::PingPong => false,
+        }
+    }
+
+    /// Whether a gateway that has worked before would need less: it has memory that earlier work freed, or
+    /// remembers clients.
+    pub(crate) const fn wants_a_new_gateway(&self) -> bool {
+        self.is_memory() || self.is_of_a_crowd()
     }
 
     pub(crate) fn named(key: &str) -> Option<&'static Self> {
@@ -64,7 +92,7 @@ const fn way(leg: Leg, mode: Mode) -> Way {
 }
 
 const fn handshakes(tls: &'static str, group: &'static str, resume: Resume) -> Load {
-    Load::Handshakes { tls, group, resume }
+    Load::Handshakes { tls, group, resume, clients: Few }
 }
 
 const fn row(key: &'static str, title: &'static str, way: Way, load: Load, bar: Bar) -> Row {
@@ -77,11 +105,12 @@ const CLASSICAL_TLS12: &str = "x25519,secp256r1";
 pub(crate) const POST_QUANTUM: &str = "x25519mlkem768";
 
 use Bar::{Absolute, OfEnvoy};
+use Clients::{Crowd, Few};
 use Leg::{Mtls, Pass, Plain};
 use Mode::{Echo, Sink, Source};
 use Resume::{Always, Never};
 
-pub(crate) const ROWS: [Row; 17] = [
+pub(crate) const ROWS: [Row; 19] = [
     row(
         "full",
         "full mTLS handshake, a byte and back, close",
@@ -95,6 +124,13 @@ pub(crate) const ROWS: [Row; 17] = [
         way(Plain, Echo),
         handshakes("1.3", CLASSICAL, Always),
         OfEnvoy(0.58),
+    ),
+    row(
+        "full-many",
+        "full, each by another client",
+        way(Plain, Echo),
+        Load::Handshakes { tls: "1.3", group: CLASSICAL, resume: Never, clients: Crowd },
+        OfEnvoy(0.70),
     ),
     row(
         "full-pq",
@@ -173,14 +209,21 @@ pub(crate) const ROWS: [Row; 17] = [
         "idle-plain",
         "memory of an idle connection, mTLS to plain",
         way(Plain, Echo),
-        Load::Idle,
+        Load::Idle(Few),
+        Absolute(6.0),
+    ),
+    row(
+        "idle-plain-many",
+        "the same, each of another client",
+        way(Plain, Echo),
+        Load::Idle(Crowd),
         Absolute(6.0),
     ),
     row(
         "idle-mtls",
         "memory of an idle connection, mTLS to mTLS",
         way(Mtls, Echo),
-        Load::Idle,
+        Load::Idle(Few),
         Absolute(10.0),
     ),
 ];
@@ -196,5 +239,15 @@ mod tests {
         }
         assert_eq!(Row::named("nothing"), None);
         assert_eq!(ROWS.iter().filter(|row| row.is_post_quantum()).count(), 2);
+    }
+
+    #[test]
+    fn a_crowd_meets_a_gateway_that_knows_nobody() {
+        let keys = |is: fn(&Row) -> bool| -> Vec<_> {
+            ROWS.iter().filter(|row| is(row)).map(|row| row.key).collect()
+        };
+        assert_eq!(keys(Row::is_of_a_crowd), ["full-many", "idle-plain-many"]);
+        let fresh = ["full-many", "idle-plain", "idle-plain-many", "idle-mtls"];
+        assert_eq!(keys(Row::wants_a_new_gateway), fresh);
     }
 }

@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::crowd::{self, CROWD};
 use crate::process::{Process, Programs, run};
+use crate::row::Row;
 use crate::way::{Leg, Mode, Way};
 
 /// Everything around the gateways.
@@ -53,6 +55,19 @@ impl Stage {
             }
         }
         Ok(stage)
+    }
+
+    /// Makes the crowd, if one of the rows is of one.
+    pub(crate) fn gather(&self, rows: &[&Row]) -> Result<()> {
+        if rows.iter().any(|row| row.is_of_a_crowd()) {
+            crowd::make(&self.file("pki"), &self.crowd(), CROWD)?;
+        }
+        Ok(())
+    }
+
+    /// The folder of the crowd's certificates.
+    pub(crate) fn crowd(&self) -> PathBuf {
+        self.file("crowd")
     }
 
     fn start_upstream(&self, programs: &Programs, mode: Mode, is_tls: bool) -> Result<Upstream> {
