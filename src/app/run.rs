@@ -46,7 +46,7 @@ use crate::config::error::Problem;
 use crate::config::plan::{AdminAddress, Plan};
 use crate::sys::passed::{self, PassedSocket};
 use crate::sys::program::Program;
-use crate::sys::{clock, privileges, socket};
+use crate::sys::{clock, huge_pages, privileges, socket};
 use crate::telemetry::access_log::{AccessLog, AccessLogGuard};
 use crate::telemetry::log::LogVolume;
 use crate::telemetry::metrics::ReloadCounts;
@@ -167,6 +167,9 @@ fn start(
     let Reading { plan, files, fingerprint } = reload::read(file);
     let plan = plan.map_err(StartError::Problems)?;
     let volume = log::init(&plan.log).map_err(RunError::Log)?;
+    if let Err(error) = huge_pages::forgo() {
+        tracing::warn!(%error, "idle connections will take more memory: huge pages stay on");
+    }
     // While this is the only thread: what is given up is given up in those that this one starts.
     let path = program.as_ref().ok().map(Program::path);
     let confinement =

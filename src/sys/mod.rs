@@ -7,6 +7,7 @@ pub mod channel;
 pub mod clock;
 mod congestion;
 pub mod descriptors;
+pub mod huge_pages;
 pub mod inotify;
 pub mod passed;
 pub mod privileges;

@@ -228,6 +228,17 @@ fn the_connection_limit_fits_the_descriptors_that_there_are() {
     gateway.settled();
 }
 
+#[test]
+fn memory_comes_in_small_pages() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = Config::edge(&pki, echoes.address()).start();
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    match status.lines().find_map(|line| line.strip_prefix("THP_enabled:")) {
+        Some(huge) => assert_eq!(huge.trim(), "0"),
+        None => println!("NOT TESTED: this kernel has no huge pages"),
+    }
+}
+
 #[test] // threat 31
 fn without_descriptors_the_gateway_neither_spins_nor_stays_deaf() {
     if !is_root() {
