@@ -1,6 +1,6 @@
 //! Owns the floor under each row: the same cryptography in memory, without sockets, plus a bare
-//! forwarder of TCP, without cryptography. Nothing that keeps to this kernel's sockets and to these
-//! libraries can be cheaper; how far above a gateway lies is what is left to win.
+//! forwarder of TCP, without cryptography. What keeps to this kernel's sockets and to these libraries
+//! can hardly be cheaper; how far above a gateway lies is what is left to win.
 
 use std::collections::BTreeMap;
 use std::process::Command;
