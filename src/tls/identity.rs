@@ -32,8 +32,13 @@ pub fn identify(certificate: &[u8]) -> Option<Identity> {
 /// When a certificate is valid, in Unix seconds, both ends included.
 pub(super) fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let validity = parsed.validity();
-    Some((seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp())))
+    Some(validity_of(&parsed))
+}
+
+/// The same of one that is parsed.
+pub(super) fn validity_of(certificate: &X509Certificate<'_>) -> (u64, u64) {
+    let validity = certificate.validity();
+    (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()))
 }
 
 /// SHA-256 of bytes.

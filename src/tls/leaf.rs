@@ -48,6 +48,11 @@ impl<'a> Leaf<'a> {
         }
     }
 
+    /// When it is valid, in Unix seconds, both ends included.
+    pub(super) fn validity(&self) -> (u64, u64) {
+        identity::validity_of(&self.parsed)
+    }
+
     /// The common name, where there is one and no other that could be meant.
     pub(super) fn only_common_name(&self) -> Option<String> {
         let mut names = self.parsed.subject().iter_common_name();

@@ -14,7 +14,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::identity::{sha256, validity};
+use super::identity::validity;
 use super::leaf::Leaf;
 use super::policies;
 use super::revocation::RevocationFault;
@@ -130,8 +130,11 @@ pub(super) fn watched(
     if let Purpose::Server(name) = purpose {
         end_entity.verify_is_valid_for_subject_name(name).map_err(Fault::Path)?;
     }
-    trust.leaf.check_identity(&leaf.facts()).map_err(Fault::Rule)?;
-    verified(trust, chain.leaf, &path).map(Arc::new).ok_or(Fault::Unreadable)
+    let facts = leaf.facts();
+    trust.leaf.check_identity(&facts).map_err(Fault::Rule)?;
+    verified(trust, facts.fingerprint, leaf.validity(), &path)
+        .map(Arc::new)
+        .ok_or(Fault::Unreadable)
 }
 
 /// What webpki leaves to its caller on a path that holds.
@@ -161,23 +164,27 @@ fn may_issue(der: &[u8]) -> bool {
     }
 }
 
-/// `None` where x509-parser cannot read what webpki could.
-fn verified(trust: &TrustStore, leaf: &[u8], path: &VerifiedPath<'_>) -> Option<Verified> {
-    let certificates = || {
-        let leaf = std::iter::once(&**path.end_entity());
-        leaf.chain(path.intermediate_certificates())
-    };
-    let (mut from, mut until) = (0, u64::MAX);
-    for certificate in certificates() {
-        let (not_before, not_after) = validity(&certificate.der())?;
+/// With the digest of the leaf and the time in which it is valid. `None` where x509-parser cannot read
+/// what webpki could.
+fn verified(
+    trust: &TrustStore,
+    identity: [u8; 32],
+    leaf: (u64, u64),
+    path: &VerifiedPath<'_>,
+) -> Option<Verified> {
+    let (mut from, mut until) = leaf;
+    for issuer in path.intermediate_certificates() {
+        let (not_before, not_after) = validity(&issuer.der())?;
         (from, until) = (from.max(not_before), until.min(not_after));
     }
+    let leaf = std::iter::once(&**path.end_entity());
+    let certificates = leaf.chain(path.intermediate_certificates());
     Some(Verified {
         from,
         until,
-        identity: sha256(leaf),
+        identity,
         anchor: trust.anchor_of(path)?.key,
-        path: certificates().map(|one| CertificateKey::new(one.issuer(), one.serial())).collect(),
+        path: certificates.map(|one| CertificateKey::new(one.issuer(), one.serial())).collect(),
     })
 }
 
