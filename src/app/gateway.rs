@@ -505,3 +505,6 @@ fn fit_descriptors(plan: &mut Plan, workers: usize) {
         plan.limits.connections = NonZeroUsize::new(carried);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,6 +193,8 @@ impl Connection {
 
     /// The hello has chosen a chain.
     pub(super) fn routed(&mut self, entrance: &Entrance, chain: ChainId) -> Event {
+        #[cfg(test)]
+        self.notes.server_name.iter().for_each(|name| super::panic_hook::look_at(name.as_bytes()));
         let snapshot = &entrance.generation.snapshot;
         let chosen = &entrance.plan().chains[usize::from(chain.0)];
         let series = &snapshot.counters.chains[snapshot.chain_index(entrance.listener, chain)];

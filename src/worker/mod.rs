@@ -21,6 +21,8 @@ mod limits;
 mod listening;
 mod mailbox;
 mod memory;
+#[cfg(test)]
+pub(crate) mod panic_hook;
 mod parting;
 mod prelude;
 mod proxied;

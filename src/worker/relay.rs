@@ -443,6 +443,8 @@ impl<'a> Session<'a> {
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Turn {
+        #[cfg(test)]
+        super::panic_hook::look_at(&scratch.input[..filled]);
         let now = clock::now();
         let mut at = 0;
         loop {

@@ -1,0 +1,76 @@
+//! A whole gateway in this process, for what cannot be brought about from outside.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use portcullis_kit::{Authority, ClientTls, PATIENCE, PlainEcho, eventually};
+use rustls::ClientConnection;
+
+use super::*;
+use crate::config;
+use crate::worker::panic_hook;
+
+/// The hello of a client that asks for `name`, as its upstream gets it back to it.
+fn hello(name: &str) -> Vec<u8> {
+    let config = ClientTls::trusting(&Authority::new("Nobody's")).build();
+    let mut client = ClientConnection::new(config, name.to_owned().try_into().unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn echoes(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    let mut back = vec![0; bytes.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(back, bytes);
+}
+
+/// It gets nothing, and is not left waiting.
+fn is_lost(mut stream: &TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    match stream.read(&mut [0; 1]) {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+#[test] // threat 40
+fn a_panic_costs_its_connection_and_no_other() {
+    let echo = PlainEcho::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.toml");
+    let text = format!(
+        "[runtime]\nworkers = 1\n[listener.edge]\naddress = \"127.0.0.1:0\"\n\
+         [listener.edge.chain.default]\ncluster = \"only\"\n\
+         [cluster.only]\nendpoints = [\"{}\"]\n",
+        echo.address()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut gateway = Gateway::start(config::load(&file).unwrap(), None).unwrap();
+    let (_, address) = gateway.addresses().pop().unwrap();
+    let counters = Arc::clone(&gateway.peers[0].counters);
+    let held = connect(address);
+    echoes(&held, &hello("held.test"));
+
+    // While its hello is looked at, and in the middle of a pass.
+    is_lost(&connect(address), &hello(&format!("{}.test", panic_hook::WORD)));
+    let session = connect(address);
+    echoes(&session, &hello("good.test"));
+    is_lost(&session, format!("please {}", panic_hook::WORD).as_bytes());
+
+    echoes(&held, b"still there");
+    let next = connect(address);
+    echoes(&next, &hello("next.test"));
+    eventually(PATIENCE, "two panics, counted", || (counters.panics.value() == 2).then_some(()));
+    eventually(PATIENCE, "two connections", || (counters.open.value() == 2).then_some(()));
+    drop((held, next));
+    eventually(PATIENCE, "no connection", || (counters.open.value() == 0).then_some(()));
+    gateway.stop();
+}
