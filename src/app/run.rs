@@ -168,7 +168,7 @@ fn start(
     let plan = plan.map_err(StartError::Problems)?;
     let volume = log::init(&plan.log).map_err(RunError::Log)?;
     if let Err(error) = huge_pages::forgo() {
-        tracing::warn!(%error, "idle connections will take more memory: huge pages stay on");
+        tracing::warn!(%error, "huge pages stay on, so idle connections take more memory; nothing has to be done");
     }
     // While this is the only thread: what is given up is given up in those that this one starts.
     let path = program.as_ref().ok().map(Program::path);
