@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::disturbance::OTHERS_MAX;
 use crate::floor::Floor;
 use crate::gateway::{Gateway, Program, is_post_quantum};
-use crate::measure::{Effort, OTHERS_MAX, Site};
+use crate::measure::{Effort, Site};
 use crate::process::{Programs, on_cores};
 use crate::rounds::{self, Circumstances, Round};
 use crate::row::{ROWS, Row};

@@ -35,6 +35,30 @@ impl Watch {
     }
 }
 
+/// What a window gives, and the share of the machine that others used meanwhile. A window says both; one that
+/// others disturbed is repeated, up to `tries` times in all, and the least disturbed one counts.
+pub(crate) fn least_disturbed<T>(
+    place: &str,
+    tries: u32,
+    mut window: impl FnMut() -> Result<(T, f64)>,
+) -> Result<(T, f64)> {
+    let mut best = window()?;
+    for _ in 1..tries {
+        if best.1 < OTHERS_MAX {
+            break;
+        }
+        crate::note(format_args!(
+            "{place}: others used {:.0} % of the machine; again",
+            best.1 * 100.0
+        ));
+        let next = window()?;
+        if next.1 < best.1 {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
 /// Everything but idling and waiting for disks; what the hypervisor took is in it.
 fn all_ticks() -> Result<u64> {
     let text = fs::read_to_string("/proc/stat")?;
@@ -70,6 +94,11 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// So often a window is measured, disturbed or not.
+pub(crate) const TRIES_MAX: u32 = 3;
+/// Of all cores: with more, figures move by more than programs differ.
+pub(crate) const OTHERS_MAX: f64 = 0.05;
+
 /// USER_HZ is 100 on every Linux that runs this.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// This thread may be held to one core; the load and the gateway have at least two.
@@ -86,6 +115,18 @@ mod tests {
         let stat = "7 (a) (b) S 1 7 7 0 -1 0 0 0 0 0 150 50 30 20 20 0 3 0 4242 0 0";
         assert_eq!((used(stat, 2), used(stat, 4)), (Some(200), Some(250)));
         assert_eq!(busy("cpu 1 2"), None);
+    }
+
+    #[test]
+    fn a_disturbed_window_is_repeated_and_the_least_disturbed_counts() {
+        let after = |shares: &[f64]| {
+            let mut windows = shares.iter().enumerate().map(|(number, &share)| (number, share));
+            let best = least_disturbed("here", 3, || windows.next().context("one too many"));
+            (best.unwrap(), windows.len())
+        };
+        assert_eq!(after(&[0.01, 0.0]), ((0, 0.01), 1));
+        assert_eq!(after(&[0.3, 0.02, 0.0]), ((1, 0.02), 1));
+        assert_eq!(after(&[0.3, 0.2, 0.4, 0.0]), ((1, 0.2), 1));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::disturbance::{TRIES_MAX, least_disturbed};
 use crate::note;
 use crate::process::{Process, Programs, on_cores, run};
 use crate::scaling::Own;
@@ -108,8 +109,11 @@ impl Growth {
         let mut ratios = vec![Vec::new(); pairs.len()];
         for number in 1..=self.rounds {
             for (pair, ratios) in pairs.iter().zip(&mut ratios) {
-                let few = self.figure(programs, stage, &pair.few)?;
-                let many = self.figure(programs, stage, &pair.many)?;
+                let figure = |subject| {
+                    let window = || self.window(programs, stage, subject);
+                    least_disturbed(pair.what, TRIES_MAX, window)
+                };
+                let ((few, _), (many, _)) = (figure(&pair.few)?, figure(&pair.many)?);
                 note(format_args!("round {number}: {}: {few:.3}, {many:.3}", pair.what));
                 ratios.push(many / few);
             }
@@ -132,7 +136,14 @@ impl Growth {
         gateway.holding(&mut hold, self.connections, stage)
     }
 
-    fn figure(&self, programs: &Programs, stage: &Stage, subject: &Subject<'_>) -> Result<f64> {
+    /// The gateway's CPU for each operation, and the share of the machine that others used.
+    fn window(
+        &self,
+        programs: &Programs,
+        stage: &Stage,
+        subject: &Subject<'_>,
+    ) -> Result<(f64, f64)> {
+        let watch = subject.gateway.watch(std::slice::from_ref(stage))?;
         let mut load = Command::new(&programs.load);
         if subject.is_bulk {
             let bytes = format!("{}m", self.mebibytes);
@@ -147,7 +158,7 @@ impl Growth {
         let result = subject.gateway.load(load, stage)?;
         let figure = ["/server/cpu_us_per_hs", "/server_cpu_ns_per_byte"];
         let figure = figure.iter().find_map(|place| result.pointer(place)?.as_f64());
-        figure.context("no figure in the result")
+        Ok((figure.context("no figure in the result")?, watch.others()?))
     }
 }
 

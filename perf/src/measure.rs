@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::disturbance::Watch;
+use crate::disturbance::{TRIES_MAX, Watch, least_disturbed};
 use crate::gateway::{Gateway, Program};
 use crate::process::{Programs, on_cores, run};
 use crate::row::{Clients, Load, Resume, Row};
@@ -54,8 +54,9 @@ impl Site<'_> {
     /// wants a new gateway, each try has one, of the same program.
     pub(crate) fn window(&self, gateway: &Gateway, row: &Row) -> Result<(f64, f64)> {
         let place = || format!("{} with {}", row.key, gateway.program.name());
-        let mut best = (f64::INFINITY, 0.0);
-        for _ in 0..TRIES_MAX {
+        // Memory does not depend on who else runs.
+        let tries = if row.is_memory() { 1 } else { TRIES_MAX };
+        least_disturbed(&place(), tries, || {
             let new =
                 if row.wants_a_new_gateway() { Some(self.start(gateway.program)?) } else { None };
             let gateway = new.as_ref().unwrap_or(gateway);
@@ -63,21 +64,8 @@ impl Site<'_> {
             pids.push(gateway.pid);
             let watch = Watch::begin(pids)?;
             let figure = self.once(gateway, row).with_context(place)?;
-            let others = watch.others()?;
-            if others < best.0 {
-                best = (others, figure);
-            }
-            // Memory does not depend on who else runs.
-            if others < OTHERS_MAX || row.is_memory() {
-                break;
-            }
-            crate::note(format_args!(
-                "{}: others used {:.0} % of the machine; again",
-                place(),
-                others * 100.0
-            ));
-        }
-        Ok((best.1, best.0))
+            Ok((figure, watch.others()?))
+        })
     }
 
     /// The row's figure, whoever else runs.
@@ -235,9 +223,6 @@ const STREAMS: u64 = 16;
 /// Per cent of the upstream's handshakes. Who keeps fewer tickets than there are dials at once makes
 /// some full ones; their cost is in its figure.
 const RESUMED_LEAST: u64 = 80;
-const TRIES_MAX: u32 = 3;
-/// Of all cores: with more, figures move by more than programs differ.
-pub(crate) const OTHERS_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {

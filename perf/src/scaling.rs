@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::disturbance::{TRIES_MAX, Watch, least_disturbed};
 use crate::note;
 use crate::process::{Process, Programs, on_cores, run};
 use crate::stage::{EDGE, SUITES, Stage};
@@ -35,7 +36,13 @@ pub(crate) struct Workers {
     /// Mebibytes a second of all eight streams
     #[arg(long, default_value_t = 1000)]
     stream_rate: u32,
+    /// Only this work, and no long connections: full, resumed, bulk-up
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
+
+/// What a second worker is asked for.
+const WORKS: [&str; 3] = ["full", "resumed", "bulk-up"];
 
 /// A gateway whose configuration is made here.
 #[derive(Debug)]
@@ -48,12 +55,16 @@ pub(crate) struct Own {
 impl Workers {
     pub(crate) fn execute(&self, programs: &Programs) -> Result<String> {
         let stages = stages(programs)?;
-        let works = ["full", "resumed", "bulk up"];
+        let works = self.works()?;
         let mut ratios = vec![Vec::new(); works.len()];
         for number in 1..=self.rounds {
             for (work, ratios) in works.iter().zip(&mut ratios) {
-                let one = self.figure(programs, &stages, work, 1)?;
-                let two = self.figure(programs, &stages, work, 2)?;
+                let figure = |workers| {
+                    let place = format!("{work} with {workers}");
+                    let window = || self.window(programs, &stages, work, workers);
+                    least_disturbed(&place, TRIES_MAX, window)
+                };
+                let ((one, _), (two, _)) = (figure(1)?, figure(2)?);
                 note(format_args!("round {number}: {work}: {one:.3} with 1, {two:.3} with 2"));
                 ratios.push(two / one);
             }
@@ -62,6 +73,9 @@ impl Workers {
         for (work, ratios) in works.iter().zip(ratios) {
             let ratio = median(ratios).context("no round")?;
             writeln!(text, "{work:<44}CPU with 2 workers / with 1   {ratio:.2}   bar 1.10")?;
+        }
+        if !self.only.is_empty() {
+            return Ok(text);
         }
         let spread = most_over_mean(programs, &stages)?;
         writeln!(
@@ -72,16 +86,31 @@ impl Workers {
         Ok(text)
     }
 
-    /// CPU of the gateway's process for each operation of both halves of the load.
-    fn figure(
+    fn works(&self) -> Result<Vec<&'static str>> {
+        for name in &self.only {
+            ensure!(
+                WORKS.contains(&name.as_str()),
+                "no work is called {name}: {}",
+                WORKS.join(", ")
+            );
+        }
+        let is_wanted =
+            |work: &&str| self.only.is_empty() || self.only.iter().any(|name| name == work);
+        Ok(WORKS.into_iter().filter(is_wanted).collect())
+    }
+
+    /// CPU of the gateway's process for each operation of both halves of the load, and the share of the
+    /// machine that others used.
+    fn window(
         &self,
         programs: &Programs,
         stages: &[Stage; CORES],
         work: &str,
         workers: u32,
-    ) -> Result<f64> {
-        let mode = if work == "bulk up" { Mode::Sink } else { Mode::Echo };
+    ) -> Result<(f64, f64)> {
+        let mode = if work == "bulk-up" { Mode::Sink } else { Mode::Echo };
         let gateway = Own::start(programs, stages, workers, mode)?;
+        let watch = gateway.watch(stages)?;
         let half = |core: usize| {
             on_cores(&[core])?;
             let result = gateway.load(self.half_of(work, programs, &stages[0]), &stages[core])?;
@@ -96,13 +125,13 @@ impl Workers {
         // Each has the CPU for both by its own operations only.
         let by_cpu: f64 =
             figures.into_iter().map(|figure| Ok(1.0 / figure?)).sum::<Result<f64>>()?;
-        Ok(1.0 / by_cpu)
+        Ok((1.0 / by_cpu, watch.others()?))
     }
 
     /// The load of one core.
     fn half_of(&self, work: &str, programs: &Programs, stage: &Stage) -> Command {
         let mut load = Command::new(&programs.load);
-        if work == "bulk up" {
+        if work == "bulk-up" {
             let rate = f64::from(self.stream_rate) / 8.0;
             load.args(["stream", "--direction", "up", "--streams", "4", "--sessions", "4"]);
             load.args(["--rate", &format!("{rate}m")]);
@@ -193,6 +222,13 @@ endpoints = ["{near}", "{far}"]
         let address = word("listener.edge=").context("no address")?;
         let admin = word("admin=").context("no address of admin pages")?;
         Ok(Self { process, address, admin })
+    }
+
+    /// What others use from now on, beside this gateway, the stages' upstreams and the load.
+    pub(crate) fn watch(&self, stages: &[Stage]) -> Result<Watch> {
+        let mut pids: Vec<u32> = stages.iter().flat_map(Stage::pids).collect();
+        pids.push(self.process.id());
+        Watch::begin(pids)
     }
 
     /// The result of a command that is told the target, the suites and the gateway's process.
