@@ -147,7 +147,7 @@ impl Cluster {
         };
         let mut connected = dialled.unwrap_or_else(gone)?;
         let announced = connected.leg.send_ahead(worker, seeker.ahead).await;
-        announced.map_err(|error| super::dial_failure(&error, connected.address))?;
+        announced.map_err(|error| super::dial::failure(&error, connected.address))?;
         Ok(connected)
     }
 

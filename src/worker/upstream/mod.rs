@@ -2,12 +2,11 @@
 //! some ready ahead of need.
 //!
 //! A connection that carried one client's bytes never serves another: what is pooled was used by
-//! nobody. `choice` says which endpoint, `ready` makes connections ahead of need, `lend` moves them from
+//! nobody. `choice` says which endpoint, `dial` opens the connection, `ready` makes connections ahead of need, `lend` moves them from
 //! worker to worker.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -15,10 +14,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::sync::Notify;
 
 mod choice;
+mod dial;
 mod lend;
 mod ready;
 mod sources;
@@ -28,19 +27,18 @@ pub(super) use self::lend::{Parcel, answer};
 pub(super) use self::ready::keep_ready;
 use self::sources::Sources;
 use super::flow::Leg;
-use super::socket::{Socket, Way};
 use super::{
     AnchorSeries, ClusterCounters, ClusterSeries, EndpointSeries, Snapshot, Worker, handshake,
-    prelude, stream,
+    prelude,
 };
 use crate::config::plan::{
-    Balance, ClusterLimits, HashBy, HeaderPlace, Io, ProxyHeader, UpstreamServerName,
+    Balance, ClusterLimits, HashBy, HeaderPlace, ProxyHeader, UpstreamServerName,
 };
 use crate::core::pool::{ReadyLimits, ReadyPool};
 use crate::core::prelude::Prelude;
 use crate::core::refusal::{Blame, Reason, Refusal};
 use crate::sys::clock;
-use crate::sys::socket::{self, DialError, Dialled, Opening};
+use crate::sys::socket::{self, Opening};
 use crate::tls::{Dialler, UpstreamFacts};
 use crate::worker::snapshot::ClusterKey;
 
@@ -301,10 +299,10 @@ impl Cluster {
     ) -> Result<Connected, Refusal> {
         let address = active.endpoint.address;
         let connect = async |opening: Opening<'_>| {
-            let stream = connect(worker.io, address, &self.sources, opening).await?;
+            let stream = dial::connect(worker.io, address, &self.sources, opening).await?;
             if let Some(limit) = self.unacknowledged {
                 let limited = socket::limit_unacknowledged(&stream, limit);
-                limited.map_err(|error| dial_failure(&error, address))?;
+                limited.map_err(|error| dial::failure(&error, address))?;
             }
             let mut leg = Leg::new(stream);
             leg.holds_acknowledgement = matches!(opening, Opening::Soon);
@@ -338,7 +336,7 @@ impl Cluster {
         } else {
             connect(Opening::Bytes(before_tls)).await?
         };
-        let here = |refusal| at_endpoint(refusal, address);
+        let here = |refusal| dial::at_endpoint(refusal, address);
         if self.prelude == Some(Prelude::Postgres) {
             prelude::ask_postgres(worker, &mut leg).await.map_err(here)?;
         }
@@ -347,7 +345,7 @@ impl Cluster {
         leg.wire = wire;
         let inside = if before_tls.is_empty() { seeker.ahead } else { NONE };
         let sent = leg.send_ahead(worker, inside).await;
-        sent.map_err(|error| dial_failure(&error, address))?;
+        sent.map_err(|error| dial::failure(&error, address))?;
         let facts = Some(Box::new(facts));
         Ok(Connected { leg, facts, address, ready: false, opened: 0, active })
     }
@@ -526,59 +524,6 @@ impl Drop for Active {
         self.endpoint.counters().active.down();
         self.cluster.counters().active.down();
     }
-}
-
-/// A TCP connection to `address` that has been sent the bytes of `opening`.
-async fn connect(
-    io: Io,
-    address: SocketAddr,
-    sources: &Sources,
-    opening: Opening<'_>,
-) -> Result<Socket, Refusal> {
-    let failed = |error: std::io::Error| dial_failure(&error, address);
-    let Dialled { socket, sent } = begin(address, sources, opening)?;
-    let mut stream = if sent == 0 {
-        let mut stream = Socket::connecting(io, socket).map_err(failed)?;
-        poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
-        socket::take_error(&stream).map_err(failed)?;
-        stream
-    } else {
-        Socket::new(io, socket).map_err(failed)?
-    };
-    if let Opening::Bytes(first) = opening {
-        stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
-    }
-    Ok(stream)
-}
-
-/// A socket that is connecting, from the next source that has a port for it.
-fn begin(address: SocketAddr, sources: &Sources, opening: Opening<'_>) -> Result<Dialled, Refusal> {
-    let mut left = sources.count(address);
-    loop {
-        let source = sources.next(address);
-        let error = match socket::dial(address, source, opening) {
-            Ok(dialled) => return Ok(dialled),
-            Err(DialError::Other(error)) => return Err(dial_failure(&error, address)),
-            Err(error) => error,
-        };
-        left = left.saturating_sub(1);
-        if left == 0 || matches!(error, DialError::ForeignSource) {
-            let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
-            return Err(Refusal::new(Reason::LocalResources, format!("{address}{from}: {error}")));
-        }
-    }
-}
-
-fn dial_failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    let is_local = Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno));
-    let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    Refusal::new(reason, format!("{address}: {error}"))
-}
-
-fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {
-    refusal.detail = format!("{address}: {}", refusal.detail);
-    refusal
 }
 
 /// Nothing goes ahead.
