@@ -1,17 +1,17 @@
 //! How much of a fast flow gathers in its socket before the worker is woken for it.
 //!
 //! A worker that is faster than a sender is woken for each piece that comes, and waking costs more than
-//! the piece. So a flow that streams gets a low-water mark: as much as comes within a millisecond. What
+//! the piece. So a flow that streams gets a low-water mark: as much as comes within two milliseconds. What
 //! gathers below the mark is fetched after `HOLD` at the latest. Where it turns out that the other side had
 //! waited for that, the flow is trusted less. Sans-I/O: `worker::gather` sets the marks.
 
 use std::time::{Duration, Instant};
 
 /// For about so long bytes gather.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 
 /// For so long bytes below the mark wait at most.
-pub const HOLD: Duration = Duration::from_millis(3);
+pub const HOLD: Duration = Duration::from_millis(4);
 
 /// A flow that got nothing for so long has paused; less may be a sender that waits for its core.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -24,7 +24,7 @@ const DISTRUST_MAX: u32 = 7;
 const CALM_PERIODS: u32 = 32;
 
 /// Bytes: below the least a mark spares too little, above the most it spares no more.
-const MARK_MIN: u64 = 64 * 1024;
+const MARK_MIN: u64 = 128 * 1024;
 const MARK_MAX: u64 = 1024 * 1024;
 
 /// The mark of a flow for which nothing is let gather.

@@ -65,15 +65,14 @@ impl Flow {
 }
 
 #[test]
-fn a_flow_that_streams_gathers_what_comes_within_about_a_millisecond() {
+fn a_flow_that_streams_gathers_what_comes_within_about_two_milliseconds() {
     for (megabytes_a_second, expected) in [
         (10, NO_MARK),
         (60, NO_MARK),
-        (70, 64 << 10),
-        (100, 128 << 10),
-        (300, 256 << 10),
-        (400, 512 << 10),
-        (800, 1 << 20),
+        (70, 128 << 10),
+        (100, 256 << 10),
+        (300, 512 << 10),
+        (400, 1 << 20),
         (5_000, 1 << 20),
     ] {
         let mut flow = Flow::new();
@@ -99,12 +98,12 @@ fn a_flow_that_has_just_begun_or_pauses_gathers_nothing() {
 fn a_mark_follows_the_rate_and_goes_with_it() {
     let mut flow = Flow::new();
     assert_eq!(flow.streams(100_000, MILLISECOND / 10, STEADY * 2), 1 << 20);
-    assert_eq!(flow.streams(30_000, MILLISECOND / 10, STEADY * 3), 256 << 10);
+    assert_eq!(flow.streams(30_000, MILLISECOND / 10, STEADY * 3), 512 << 10);
     assert_eq!(flow.streams(1_000, MILLISECOND / 10, STEADY * 3), NO_MARK);
 }
 
 #[test]
-fn bytes_below_the_mark_wait_three_milliseconds_at_most() {
+fn bytes_below_the_mark_wait_four_milliseconds_at_most() {
     let mut flow = Flow::new();
     flow.streams(100_000, MILLISECOND / 10, STEADY * 2);
     assert_eq!(flow.coalescing.deadline(), Some(flow.now + HOLD));
