@@ -24,6 +24,9 @@ Reads the file, what it includes, and the certificates and keys that it names, e
 certificate_dir too; asks the kernel for io_uring where runtime.io wants it. Binds nothing: whether
 the addresses are free, `run` finds out. Warnings change nothing about the answer.
 
+What can be read depends on who asks. Root asks as the user of runtime.user, if the file names one;
+where a unit says User=, ask as that one: runuser -u portcullis -- portcullis check -c FILE
+
 Exit codes:
   0  valid     1  not valid, each mistake on standard error with its place     2  wrong usage";
 
@@ -34,8 +37,8 @@ pub fn check(command: &CheckCommand) -> ExitCode {
         Ok(plan) => plan,
         Err(found) => return problems::fail(&found),
     };
-    let mut machine = outlets::problems(&plan);
-    machine.extend(confinement::problem(&plan));
+    let mut machine = Vec::from_iter(confinement::become_its_user(&command.config, &plan));
+    machine.extend(outlets::problems(&plan));
     machine.extend(driver::problem(&plan));
     match load_material(&plan) {
         Ok(_) if !machine.is_empty() => problems::fail(&machine),

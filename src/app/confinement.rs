@@ -87,12 +87,29 @@ pub fn enter(
     };
     tell(plan, entered, file)?;
     let is_confined = entered.is_some_and(|entered| entered != Entered::No);
+    if is_confined && let Some(alone) = files.files.iter().find(|file| stands_alone(file)) {
+        tracing::warn!(
+            file = %alone.display(),
+            "the file lies in a directory that the whole machine shares: the process can read it as it is now, \
+             and not one that is put in its place; for reloads give it a directory of its own"
+        );
+    }
     Ok(Confinement { readable: is_confined.then_some(readable) })
 }
 
-/// What is wrong with `runtime.user` and `runtime.group` on this machine.
-pub fn problem(plan: &Plan) -> Option<Problem> {
-    plan.runtime.account.as_ref().and_then(|account| identity(account).err())
+/// Becomes whom the gateway would be, where this process is root: what it reads from here on is what that
+/// one can read. Says what is wrong with `runtime.user` and `runtime.group` on this machine.
+pub fn become_its_user(file: &Path, plan: &Plan) -> Option<Problem> {
+    let account = match identity(plan.runtime.account.as_ref()?) {
+        Ok(account) => account,
+        Err(problem) => return Some(problem),
+    };
+    if !Identity::current().is_root() {
+        return None;
+    }
+    let kept = Kept { low_ports: false, files: account.is_root() };
+    let refused = privileges::give_up(Some(account), kept).err()?;
+    Some(not_given_up(file, plan, &refused))
 }
 
 impl Confinement {
@@ -417,6 +434,11 @@ fn inode(path: &Path) -> Inode {
 
 fn real(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()
+}
+
+/// Whether only the file itself may be read, of all that its directory has.
+fn stands_alone(file: &Path) -> bool {
+    real(file).is_some_and(|file| file.parent().is_some_and(is_shared))
 }
 
 /// Directories in which files of everybody stand: of these only the files that are named may be read.

@@ -341,7 +341,10 @@ impl Gateway {
                 Ok(Ok(Ended::Clean)) => {}
                 Ok(Ok(Ended::Cut)) => ended = Ended::Cut,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "a worker could not run");
+                    tracing::error!(
+                        %error,
+                        "a worker could not run; where files are too many, raise LimitNOFILE (ulimit -n)"
+                    );
                     ended = Ended::Cut;
                 }
                 Err(_panic) => {

@@ -45,7 +45,7 @@ enum HealthError {
         .0.display()
     )]
     NoAdmin(PathBuf),
-    #[error("nobody answers at {at}: is the gateway running, with this configuration?")]
+    #[error("no gateway with this configuration runs, or none answers at {at}")]
     Connect { at: String, source: io::Error },
     #[error("no answer from {at} within {} s: the process is stopped, or far too busy", patience.as_secs())]
     Silent { at: String, patience: Duration },

@@ -360,6 +360,9 @@ fn bad_quantity<T>(
         Ok(value) => return Some(value),
         Err(QuantityError::Number) => (format!("{text:?} is not a {what}"), units.to_owned()),
         Err(QuantityError::UnitMissing) => (format!("{text:?} has no unit"), units.to_owned()),
+        Err(QuantityError::UnitUnknown) if text.contains('.') => {
+            (format!("{text:?} is no whole number"), units.to_owned())
+        }
         Err(QuantityError::UnitUnknown) => {
             (format!("{text:?} has a unit that is not known"), units.to_owned())
         }

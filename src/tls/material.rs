@@ -35,6 +35,7 @@ use crate::config::plan::{
     Resumption, TrustId, UpstreamTls, UpstreamTlsId,
 };
 use crate::core::route::ChainId;
+use crate::core::server_name::NamePattern;
 use crate::core::trust::Mode;
 
 /// All terms of a plan, built.
@@ -264,6 +265,7 @@ impl Loader<'_> {
             }
         };
         self.look_at_hints(terms, files);
+        self.look_at_names(chain, files);
         let mut config = |order| self.server_config(terms, files, ticketer.clone(), order);
         let (policy, chacha) = (config(SuiteOrder::Policy)?, config(SuiteOrder::ChachaFirst)?);
         Some(Arc::new(DownstreamTerms {
@@ -294,6 +296,28 @@ impl Loader<'_> {
         let help = "a client with several certificates must be set to show the one for this gateway; others \
                     need nothing";
         self.findings.warning(&trust.at, message, help);
+    }
+
+    /// Warns of names that lead to the chain and stand in none of its certificates.
+    fn look_at_names(&mut self, chain: &Chain, files: &DownstreamFiles) {
+        if files.directory.is_some() {
+            return;
+        }
+        let names = chain.matches.server_names.iter().filter_map(|pattern| match pattern {
+            NamePattern::Exact(name) => Some(name.as_str()),
+            // Some of its names may have a certificate.
+            NamePattern::Below(_) => None,
+        });
+        let mut uncertified = names.filter(|name| !files.keys.iter().any(|key| key.is_for(name)));
+        let Some(first) = uncertified.next() else { return };
+        let others = match uncertified.count() {
+            0 => String::new(),
+            count => format!(", and for {count} more of its server_names"),
+        };
+        let message = format!("no certificate of this chain is for {first}{others}");
+        let help = "clients that ask for such a name compare it with the certificate, and leave: add one that \
+                    has it, or correct server_names";
+        self.findings.warning(&chain.at, message, help);
     }
 
     fn server_config(

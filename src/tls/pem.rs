@@ -310,9 +310,7 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
                 Content::Request => {
                     (" but a certificate request", "write the file that the CA answered with")
                 }
-                Content::Der => {
-                    (" in PEM, it looks like DER", "openssl x509 -inform der -in FILE -out NEW")
-                }
+                Content::Der => (" in PEM, it looks like DER or PKCS#12", CERTIFICATE_DER_HELP),
                 Content::Certificate | Content::Other => ("", CERTIFICATE_HELP),
             };
             findings.problem(&file.at, format!("{path} holds no certificate{what}"), help);
@@ -351,9 +349,7 @@ fn private_key(
                 Content::Nothing => (", it is empty", KEY_HELP),
                 Content::Certificate => (" but a certificate", KEY_HELP),
                 Content::Request => (" but a certificate request", KEY_HELP),
-                Content::Der => {
-                    (" in PEM, it looks like DER", "openssl pkey -inform der -in FILE -out NEW")
-                }
+                Content::Der => (" in PEM, it looks like DER or PKCS#12", KEY_DER_HELP),
                 Content::Key => (
                     " that can be read",
                     "its BEGIN line stands alone on a line, without spaces before it",
@@ -451,7 +447,7 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
         Err(error) => {
             let help = match error.kind() {
                 io::ErrorKind::NotFound => {
-                    "relative paths start at the directory of the configuration file"
+                    "relative paths start at the directory of the configuration file, and `~` is not expanded"
                 }
                 io::ErrorKind::PermissionDenied => {
                     "the user that portcullis runs as must be able to read it"
@@ -481,9 +477,13 @@ fn is_whole(
         return true;
     }
     let path = file.path.display();
+    let message = match begun {
+        1 => format!("{path} begins with {label} once, and that cannot be read"),
+        _ => format!("{path} begins {begun} times with {label}, and {read} of them can be read"),
+    };
     findings.problem(
         &file.at,
-        format!("{path} begins {begun} times with {label}, and {read} of them can be read"),
+        message,
         format!(
             "each -----BEGIN {label}----- and each END stands alone on its line, without spaces before \
              it; what is not to be read begins with #"
@@ -562,6 +562,11 @@ const DASHES: &[u8] = b"-----";
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
 const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \
                         KEY (PKCS#1), not encrypted";
+
+const CERTIFICATE_DER_HELP: &str = "of DER: openssl x509 -inform der -in FILE -out NEW; of PKCS#12 (.p12, .pfx): \
+                                    openssl pkcs12 -in FILE -nokeys -out NEW";
+const KEY_DER_HELP: &str = "of DER: openssl pkey -inform der -in FILE -out NEW; of PKCS#12 (.p12, .pfx): openssl \
+                            pkcs12 -in FILE -nocerts -nodes -out NEW, for a file of mode 0600";
 
 const LOOKED_AT_MAX: usize = 64 * 1024;
 

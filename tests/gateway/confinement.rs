@@ -167,6 +167,22 @@ fn a_reload_beyond_the_sandbox_is_refused_and_says_what_to_do() {
 }
 
 #[test]
+fn a_file_that_cannot_be_replaced_is_told_of_at_the_start() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let shared = tempfile::Builder::new().prefix("portcullis-shared-").tempfile_in("/tmp").unwrap();
+    fs::copy(pki.ca.ca_path(), shared.path()).unwrap();
+    let config = Config::edge(&pki, echoes.address()).to_string();
+    let anchors = pki.ca.ca_path().display().to_string();
+    let gateway = Gateway::start_as(
+        Command::new(BINARY),
+        TempDir::with_prefix("portcullis-gateway-").unwrap(),
+        &config.replace(&anchors, &shared.path().display().to_string()),
+    );
+    let said = gateway.wait_log(&["a directory that the whole machine shares"]);
+    assert!(said.contains("portcullis-shared-"), "{said}");
+}
+
+#[test]
 fn a_user_that_is_not_there_is_told_at_its_place() {
     let directory = TempDir::new().unwrap();
     let (pki, file) = (Pki::new(), directory.path().join("gateway.toml"));
@@ -229,6 +245,39 @@ fn a_sandbox_that_is_required_is_there_or_nothing_is() {
 const NO_CAPABILITY: &str = "0000000000000000";
 
 const AS_NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// A start reads as its user, so `check` does too: root itself could read the key.
+#[test]
+fn check_reads_as_the_user_that_the_gateway_would_be() {
+    if !is_root() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let (pki, file) = (Pki::new(), directory.path().join("gateway.toml"));
+    let config = Config::bare()
+        .table("[runtime]\nuser = \"nobody\"")
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[([127, 0, 0, 1], 9).into()], "");
+    fs::write(&file, config.to_string()).unwrap();
+    let authority = pki.ca.ca_path().parent().unwrap();
+    let all = files(authority).into_iter().chain(files(directory.path()));
+    let (keys, others): (Vec<_>, Vec<_>) =
+        all.partition(|path| path.extension() == Some("key".as_ref()));
+    let give = |paths: &[PathBuf]| {
+        paths.iter().for_each(|path| chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
+    };
+    let check = || Command::new(BINARY).args(["check", "-c"]).arg(&file).output().unwrap();
+    give(&others);
+    let said = check();
+    let error = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{error}");
+    assert!(error.contains(".key: Permission denied"), "{error}");
+    give(&keys);
+    let said = check();
+    assert!(said.status.success(), "{said:?}");
+}
 
 fn as_nobody(command: &[&str]) -> Output {
     Command::new("setpriv").args(AS_NOBODY).args(command).output().unwrap()

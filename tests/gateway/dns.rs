@@ -115,8 +115,11 @@ fn the_last_good_addresses_are_kept_while_nobody_answers() {
         let before = dns.asked("db.test");
         eventually(PATIENCE, "an answer", || (dns.asked("db.test") > before + 1).then_some(()));
     }
-    let line = gateway.wait_log(&["the name is not found", "name=db.test"]);
+    let line = gateway.wait_log(&["the name cannot be looked up", "name=db.test"]);
     assert!(line.contains("cluster=app") && line.contains("kept=1"), "{line}");
+    for cause in ["db.test does not exist", "db.test has no address"] {
+        gateway.wait_log(&["the name cannot be looked up", cause]);
+    }
     gateway.settled();
 }
 

@@ -105,6 +105,24 @@ fn an_anchor_that_can_vouch_for_nobody_is_warned_of() {
 }
 
 #[test]
+fn a_name_that_leads_to_a_chain_and_to_no_certificate_is_warned_of() {
+    let authority = Authority::new("CA");
+    let mut world = World::new();
+    world.chain("a", &authority.server(&["a.test", "*.b.test"]), ClientAuth::None);
+    let mut warned = |names: &[&str]| {
+        let names = names.iter().map(|name| name.parse().unwrap()).collect();
+        world.plan.listeners[0].chains[0].matches.server_names = names;
+        let material = load(&world);
+        let warnings = material.warnings().iter().map(|warning| warning.message.clone());
+        warnings.collect::<Vec<_>>()
+    };
+    assert!(warned(&["a.test", "x.b.test", "*.elsewhere.test"]).is_empty());
+    let said = warned(&["a.test", "x.y.b.test", "b.test"]);
+    let [said] = &said[..] else { panic!("{said:?}") };
+    assert!(said.contains("is for x.y.b.test, and for 1 more of its server_names"), "{said}");
+}
+
+#[test]
 fn all_problems_come_at_once_and_each_once() {
     let authority = Authority::new("CA");
     let good = authority.server(&[NAME]);

@@ -172,5 +172,5 @@ const EXAMPLES: &str = "\
 Examples:
   portcullis pki show pki/alice.crt
   openssl s_client -connect HOST:PORT -showcerts </dev/null >seen.pem; portcullis pki show seen.pem
-For the configuration: names are elements of `san`, the fingerprint or either form of the key's pin is
-one of `pins`.";
+For the configuration: names are elements of `san`; the fingerprint, or either form
+of the key's pin, is one of `pins`.";

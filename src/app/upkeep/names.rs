@@ -12,6 +12,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::task::JoinSet;
 
@@ -46,7 +47,7 @@ impl Resolver {
     /// # Errors
     /// The system's configuration cannot be read.
     pub(super) fn new(servers: &[SocketAddr]) -> Result<Self, String> {
-        let text = |error: hickory_resolver::net::NetError| error.to_string();
+        let text = |error: NetError| error.to_string();
         let mut builder = if servers.is_empty() {
             TokioResolver::builder_tokio().map_err(text)?
         } else {
@@ -70,8 +71,8 @@ impl Resolver {
         let asked = tokio::time::timeout(LOOKUP_PATIENCE, self.0.lookup_ip(host)).await;
         let found = match asked {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_elapsed) => return Err(format!("no answer within {LOOKUP_PATIENCE:?}")),
+            Ok(Err(error)) => return Err(words(host, &error)),
+            Err(_elapsed) => return Err(nobody_answers()),
         };
         let records = found.as_lookup().answers();
         let ttl = records.iter().map(|record| record.ttl).min();
@@ -181,9 +182,9 @@ impl Names {
                 let step = discovery.failed(now);
                 let kept = discovery.addresses().len();
                 if discovery.is_news() {
-                    tracing::warn!(%cluster, %name, %cause, kept, "the name is not found");
+                    tracing::warn!(%cluster, %name, %cause, kept, "the name cannot be looked up");
                 } else {
-                    tracing::debug!(%cluster, %name, %cause, kept, "the name is not found");
+                    tracing::debug!(%cluster, %name, %cause, kept, "the name cannot be looked up");
                 }
                 step
             }
@@ -201,6 +202,24 @@ impl Names {
     }
 }
 
+/// Why there is no address, for whoever has to do something about it.
+fn words(host: &str, error: &NetError) -> String {
+    match error {
+        NetError::Timeout | NetError::NoConnections | NetError::Io(_) => nobody_answers(),
+        error if error.is_nx_domain() => {
+            format!("{host} does not exist: correct the endpoint, or add the record")
+        }
+        error if error.is_no_records_found() => {
+            format!("{host} has no address: correct the endpoint, or add an A or AAAA record")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn nobody_answers() -> String {
+    "no name server answers: see runtime.resolvers, or /etc/resolv.conf".to_owned()
+}
+
 fn server(address: &SocketAddr) -> NameServerConfig {
     let with_port = |mut connection: ConnectionConfig| {
         connection.port = address.port();
@@ -214,3 +233,17 @@ fn server(address: &SocketAddr) -> NameServerConfig {
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
 /// For a look-up in all.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_no_missing_name() {
+        for error in [NetError::Timeout, NetError::NoConnections] {
+            assert!(words("db.test", &error).contains("resolv.conf"), "{error}");
+        }
+        let other = NetError::Msg("what the library says".to_owned());
+        assert_eq!(words("db.test", &other), "what the library says");
+    }
+}

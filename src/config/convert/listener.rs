@@ -3,7 +3,7 @@
 //! Whether two chains want the same client is for `core::route` to say; this finds the places.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,25 +120,41 @@ fn address(written: &At<String>, problems: &mut Problems) -> Option<SocketAddr> 
     address.ok()
 }
 
-/// Two listeners, or a listener and the admin pages, on one address. Port 0 is a new one each time.
+/// Two listeners, or a listener and the admin pages, on one address, or one on all addresses and another on
+/// one of these. Port 0 is a new one each time.
 fn same_addresses(raw: &RawFile, problems: &mut Problems) {
     let listeners = entries(raw.listener.as_ref()).iter().filter_map(|entry| {
         Some((format!("listener {}", entry.name), entry.value.address.as_ref()?))
     });
     let admin = raw.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
     let admin = admin.map(|listen| ("the admin pages".to_owned(), listen));
-    let mut taken = BTreeMap::<SocketAddr, (String, &Location)>::new();
+    let mut taken = BTreeMap::<u16, Vec<(IpAddr, String, &Location)>>::new();
     for (owner, written) in listeners.chain(admin) {
         let Ok(address) = written.value.parse::<SocketAddr>() else { continue };
         if address.port() == 0 {
             continue;
         }
-        if let Some((first, at)) = taken.get(&address) {
-            let message = format!("{address} is already the address of {first}, at {at}");
+        let others = taken.entry(address.port()).or_default();
+        let ip = address.ip();
+        let other = others.iter().find(|(other, ..)| covers(*other, ip) || covers(ip, *other));
+        if let Some((other, first, at)) = other {
+            let message = match *other == ip {
+                true => format!("{address} is already the address of {first}, at {at}"),
+                false => format!("{address} overlaps with the address of {first}, at {at}"),
+            };
             problems.add(written.at.clone(), message, "write another address or port");
             continue;
         }
-        taken.insert(address, (owner, &written.at));
+        others.push((ip, owner, &written.at));
+    }
+}
+
+/// Whether who listens on `all` gets the connections to `one`; `[::]` takes those of IPv4 too.
+fn covers(all: IpAddr, one: IpAddr) -> bool {
+    match all {
+        _ if all == one => true,
+        IpAddr::V4(_) => all.is_unspecified() && one.is_ipv4(),
+        IpAddr::V6(_) => all.is_unspecified(),
     }
 }
 

@@ -88,7 +88,7 @@ tables! {
 
     /// `listener.NAME.chain.NAME.match`
     RawMatch {
-        /// Names in the SNI: "orders.example.com", or "*.example.com" for every name below it.
+        /// Names in the SNI: "orders.example.com", or "*.example.com" for every name below it, at any depth, and not for example.com itself.
         server_names: List<String>,
         /// ALPN protocols, any one of which the client must offer.
         alpn: List<String>,

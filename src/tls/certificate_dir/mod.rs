@@ -346,7 +346,7 @@ fn list(directory: &Path) -> io::Result<Vec<Entry>> {
 fn list_help(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => {
-            "relative paths start at the directory of the configuration file"
+            "relative paths start at the directory of the configuration file, and `~` is not expanded"
         }
         io::ErrorKind::NotADirectory => "write the path of a directory of certificates and keys",
         io::ErrorKind::PermissionDenied => {

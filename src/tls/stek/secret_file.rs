@@ -40,7 +40,7 @@ impl SecretFileError {
         match self {
             Self::Read(error) => match error.kind() {
                 io::ErrorKind::NotFound => {
-                    "relative paths start at the directory of the configuration file"
+                    "relative paths start at the directory of the configuration file, and `~` is not expanded"
                 }
                 io::ErrorKind::PermissionDenied => {
                     "the user that portcullis runs as must be able to read it"
