@@ -15,8 +15,8 @@ use crate::core::rate::Rate;
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::clock;
 
-/// Of a rate's burst, one part in so many is for clients that offer to resume: their handshakes cost a
-/// tenth, and they are the ones that have been let in before.
+/// Of a rate's burst, one part in so many is for clients that offer to resume: they are the ones that have
+/// been let in before, and their handshakes cost little more than half as much as a stranger's.
 const RESUMING: u32 = 5;
 
 /// Why a connection that was just accepted cannot stay, if so.
