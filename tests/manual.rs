@@ -65,6 +65,8 @@ fn holds(command: &clap::Command, folder: &Path, pages: &mut BTreeSet<String>) {
     for option in command.get_arguments().filter_map(clap::Arg::get_long) {
         assert!(text.contains(&format!("--{option}")), "{name} has not --{option}");
     }
+    let usage = command.clone().render_usage().to_string();
+    assert!(text.contains(usage.trim_start_matches("Usage: ")), "{name} has not {usage:?}");
     let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     for line in notes.lines() {
         assert!(text.contains(line), "{name} has not the line {line:?}");

@@ -21,7 +21,7 @@ use crate::search::{Found, Search, Trial};
 use crate::threshold::{self, Rule};
 use crate::trial::{found_nobody, trial};
 
-/// Search the highest rate that meets an objective
+/// Search the highest rate that meets an objective, from --rate on
 #[derive(Debug, Clone, Args)]
 pub struct Find {
     /// The load; --rate is where the search starts.

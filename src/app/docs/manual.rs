@@ -41,10 +41,18 @@ fn below(command: &Command, source: &str, directory: &Path) -> io::Result<()> {
     file.flush()
 }
 
+/// clap's own usage: clap_mangen's leaves out what an option wants.
+fn synopsis(command: &Command, out: &mut dyn Write) -> io::Result<()> {
+    let usage = command.clone().render_usage().to_string();
+    let mut section = Roff::new();
+    section.control("SH", ["SYNOPSIS"]).text([roman(usage.trim_start_matches("Usage: "))]);
+    section.to_writer(out)
+}
+
 fn page(manual: &Man, command: &Command, out: &mut dyn Write) -> io::Result<()> {
     manual.render_title(out)?;
     manual.render_name_section(out)?;
-    manual.render_synopsis_section(out)?;
+    synopsis(command, out)?;
     manual.render_description_section(out)?;
     manual.render_options_section(out)?;
     if command.get_subcommands().any(|each| !each.is_hide_set()) {
