@@ -127,7 +127,9 @@ fn the_last_good_addresses_are_kept_while_nobody_answers() {
 fn a_start_without_dns_serves_what_has_no_name_and_the_rest_when_it_is_found() {
     let (pki, dns, upstream) = (Pki::new(), StubDns::start(), Servers::start());
     let port = upstream.port;
+    dns.set("late.test", DnsAnswer::Silence);
     let gateway = config(&pki, &dns, "late.test", port, "").start();
+    gateway.wait_log(&["nobody has said yet", "name=late.test"]);
     let got = refusal(gateway.addr("edge"), NAME, &pki.client().build());
     assert_eq!(got, Refusal::Alert(AlertDescription::InternalError));
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");

@@ -3,7 +3,7 @@
 //!
 //! When to ask, and what holds while nobody answers, is `core::discovery`'s to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,16 +99,25 @@ pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
         let (resolver, host) = (resolver.clone(), host.clone());
         asking.spawn(async move { (resolver.ask(&host.host).await, host) });
     }
+    let mut late: HashSet<_> = new.iter().flat_map(|(cluster, _)| cluster.hosts()).collect();
     let mut found = HashMap::new();
     let all = async {
         while let Some(asked) = asking.join_next().await {
-            if let Ok((Ok((addresses, _)), host)) = asked {
+            let Ok((answer, host)) = asked else { continue };
+            late.remove(&host);
+            if let Ok((addresses, _)) = answer {
                 found.insert(host, addresses);
             }
         }
     };
     // What is late is found by the tasks that go on asking.
     drop(tokio::time::timeout(limit, all).await);
+    for host in late {
+        tracing::warn!(
+            name = %host.host,
+            "nobody has said yet what addresses the name has, after {limit:?}: its clusters serve without"
+        );
+    }
     for (cluster, directory) in new {
         let known = directory.endpoints();
         directory.publish(cluster, |host| {
