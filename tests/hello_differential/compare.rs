@@ -128,6 +128,8 @@ fn is_stricter(reason: RejectReason) -> bool {
             LegacyVersion { .. } | BinderCount { .. } => true,
             // It skips what follows a name of another type.
             NameType { .. } | SeveralNames => true,
+            // It ignores what there is to renegotiate.
+            Renegotiation { .. } => true,
             // Our own bounds, and a list that only the inner hello may carry.
             TooManyExtensions | TooManyPreSharedKeys | ForbiddenExtension { .. } => true,
             // Lists that the RFCs want longer than rustls does: binders of 32 bytes, one

@@ -142,8 +142,14 @@ fn unused_extension(kind: u16, body: &[u8]) -> Result<(), Malformed> {
         }
         RENEGOTIATION_INFO => {
             let mut reader = Reader::new(body, "renegotiation_info");
-            reader.vec8("renegotiation_info", 0)?;
-            reader.end()
+            let proof = reader.vec8("renegotiation_info", 0)?;
+            reader.end()?;
+            // It proves that an earlier handshake was the client's; this is the first.
+            if proof.is_empty() {
+                Ok(())
+            } else {
+                Err(Malformed::Renegotiation { bytes: proof.len() })
+            }
         }
         _ => Ok(()),
     }

@@ -63,6 +63,8 @@ pub enum Malformed {
     NameType { kind: u8 },
     #[error("server_name holds more than one name")]
     SeveralNames,
+    #[error("renegotiation_info of a first handshake holds {bytes} bytes, expected none")]
+    Renegotiation { bytes: usize },
 }
 
 impl RejectReason {
@@ -108,18 +110,21 @@ impl Malformed {
             Self::EmptyRecord => UNEXPECTED_MESSAGE,
             Self::RecordTooLong { .. } => RECORD_OVERFLOW,
             Self::RecordVersion | Self::LegacyVersion { .. } => PROTOCOL_VERSION,
+            // RFC 5746 §3.6.
+            Self::Renegotiation { .. } => HANDSHAKE_FAILURE,
+            // Each field can be read, and what they say together is wrong or beyond our limits.
             Self::NoNullCompression
+            | Self::DuplicateExtension { .. }
+            | Self::TooManyExtensions
             | Self::ForbiddenExtension { .. }
             | Self::PreSharedKeyNotLast
             | Self::TooManyPreSharedKeys
-            | Self::BinderCount { .. } => ILLEGAL_PARAMETER,
-            Self::Short { .. }
-            | Self::Long { .. }
-            | Self::Empty { .. }
-            | Self::DuplicateExtension { .. }
-            | Self::TooManyExtensions
-            | Self::NameType { .. }
-            | Self::SeveralNames => DECODE_ERROR,
+            | Self::BinderCount { .. }
+            | Self::SeveralNames => ILLEGAL_PARAMETER,
+            // What follows a name of a type that nobody defined cannot be read.
+            Self::Short { .. } | Self::Long { .. } | Self::Empty { .. } | Self::NameType { .. } => {
+                DECODE_ERROR
+            }
         }
     }
 }
@@ -127,6 +132,7 @@ impl Malformed {
 // AlertDescription, RFC 8446 §6.
 const UNEXPECTED_MESSAGE: u8 = 10;
 const RECORD_OVERFLOW: u8 = 22;
+const HANDSHAKE_FAILURE: u8 = 40;
 const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
