@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis::core::client_hello::Newest;
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts};
 use portcullis::tls::handshake::Outcome;
@@ -62,7 +63,11 @@ impl Edge {
         let config = ClientTls::trusting(&self.servers).identity(&self.alice).build();
         let name = NAME.try_into().expect("a name");
         let mut client = ClientConnection::new(config, name).expect("a client");
-        let mut server = self.terms.start(HelloFacts { sni: Some(NAME), prefers_chacha20: false });
+        let mut server = self.terms.start(HelloFacts {
+            sni: Some(NAME),
+            prefers_chacha20: false,
+            newest: Newest::Tls13,
+        });
         let mut held = Vec::new();
         for _ in 0..20 {
             while client.wants_write() {

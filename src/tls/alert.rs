@@ -4,8 +4,9 @@
 //! nothing; `handshake` calls it once a handshake has failed. `diagnosis` words what is wrong with
 //! certificates.
 
-use rustls::{AlertDescription, Error, PeerIncompatible};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
+use crate::core::client_hello::Newest;
 use crate::core::refusal::{Reason, Refusal};
 
 /// Who is at the other end.
@@ -50,9 +51,20 @@ pub fn alert_name(code: u8) -> &'static str {
     }
 }
 
-/// The refusal for a handshake that ended with `error`, without its alert.
-pub(super) fn refusal(error: &Error, failure: Option<Refusal>, peer: Peer) -> Refusal {
-    let refusal = failure.unwrap_or_else(|| Refusal::new(client_reason(error), words(error)));
+/// Why rustls ended a handshake.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// A Finished that does not fit the handshake.
+    Finished,
+    Other(Error),
+}
+
+/// The refusal for a connection that ended with `error`, without its alert.
+pub(super) fn refusal(error: &Error, peer: Peer) -> Refusal {
+    by(peer, Refusal::new(client_reason(error), words(error)))
+}
+
+fn by(peer: Peer, refusal: Refusal) -> Refusal {
     match peer {
         Peer::Client => refusal,
         Peer::Upstream => of_upstream(refusal),
@@ -64,8 +76,93 @@ pub(super) fn of_upstream(refusal: Refusal) -> Refusal {
     Refusal { reason: upstream_reason(refusal.reason), ..refusal }
 }
 
-/// The alert that rustls sends for `error`, where it is sealed and cannot be read back. `None` when
-/// it sends none.
+impl Fault {
+    /// rustls has the same error for a record that does not open and for a wrong Finished. Only the
+    /// latter is done with: `discard` bytes of it are.
+    pub(super) fn of(error: Error, discard: usize) -> Self {
+        match error {
+            Error::DecryptError if discard > 0 => Self::Finished,
+            error => Self::Other(error),
+        }
+    }
+
+    /// The refusal for the handshake, without its alert. `failure` is what was found out before.
+    pub(super) fn refusal(&self, failure: Option<Refusal>, peer: Peer) -> Refusal {
+        match (failure, self) {
+            (Some(failure), _) => by(peer, failure),
+            (None, Self::Finished) => by(peer, Refusal::new(Reason::ProtocolViolation, FINISHED)),
+            (None, Self::Other(error)) => refusal(error, peer),
+        }
+    }
+
+    /// The alert that rustls has sent, where it is sealed and cannot be read back.
+    pub(super) fn sealed_alert(&self, is_tls13: bool) -> Option<u8> {
+        match self {
+            Self::Finished => Some(AlertDescription::DecryptError.into()),
+            // A warning, or close_notify: in the handshake rustls takes none in TLS 1.3.
+            Self::Other(Error::AlertReceived(_)) if is_tls13 => {
+                Some(AlertDescription::DecodeError.into())
+            }
+            Self::Other(error) => sealed_alert(error),
+        }
+    }
+
+    /// The alert that was due and that rustls has not sent.
+    pub(super) fn missed_alert(&self) -> Option<u8> {
+        match self {
+            Self::Finished => None,
+            Self::Other(error) => sealed_alert(error),
+        }
+    }
+
+    /// The alert that suits better than the one rustls chose, where ours may replace it.
+    pub(super) fn better_alert(&self, reason: Reason, is_tls13: bool) -> Option<u8> {
+        match self {
+            // Of a record's header (RFC 5246 §6.2.1, RFC 8446 §5.1).
+            Self::Other(Error::InvalidMessage(InvalidMessage::MessageTooLarge)) => {
+                Some(AlertDescription::RecordOverflow.into())
+            }
+            Self::Other(Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload)) => {
+                Some(AlertDescription::UnexpectedMessage.into())
+            }
+            Self::Finished | Self::Other(_) => better_alert(reason, is_tls13),
+        }
+    }
+
+    /// What a hello lacks that rustls refuses in coarser words, and the alert for it.
+    pub(super) fn of_hello(&self, newest: Newest) -> Option<Refusal> {
+        use PeerIncompatible as Why;
+        let Self::Other(Error::PeerIncompatible(why)) = self else { return None };
+        // RFC 8446 §9.2.
+        let lacks = |extension| {
+            let detail = format!("the client offers TLS 1.3 without {extension}");
+            let alert = AlertDescription::MissingExtension.into();
+            Some(Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert))
+        };
+        match (why, newest) {
+            (Why::KeyShareExtensionRequired, _) => lacks("key_share"),
+            (Why::NoKxGroupsInCommon, Newest::Tls13WithoutGroups) => lacks("supported_groups"),
+            (
+                Why::SignatureAlgorithmsExtensionRequired,
+                Newest::Tls13 | Newest::Tls13WithoutGroups,
+            ) => lacks("signature_algorithms"),
+            (Why::SignatureAlgorithmsExtensionRequired, Newest::Tls12) => {
+                // RFC 5246 §7.4.1.4.1.
+                let detail = "the client names no signature algorithms, and wants SHA-1 thereby";
+                let alert = AlertDescription::HandshakeFailure.into();
+                Some(Refusal::new(Reason::CipherMismatch, detail).with_alert(alert))
+            }
+            (Why::SignatureAlgorithmsExtensionRequired, Newest::Older) => {
+                let detail = "the client speaks TLS 1.1 or older";
+                let alert = AlertDescription::ProtocolVersion.into();
+                Some(Refusal::new(Reason::VersionMismatch, detail).with_alert(alert))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The alert that rustls sends for `error`, or that it should send. `None` when it sends none.
 pub(super) fn sealed_alert(error: &Error) -> Option<u8> {
     let alert = match error {
         Error::InvalidCertificate(certificate) => AlertDescription::from(certificate.clone()),
@@ -74,17 +171,52 @@ pub(super) fn sealed_alert(error: &Error) -> Option<u8> {
         Error::NoApplicationProtocol => AlertDescription::NoApplicationProtocol,
         Error::DecryptError => AlertDescription::BadRecordMac,
         Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-        Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::PeerMisbehaved(_) => AlertDescription::UnexpectedMessage,
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            AlertDescription::UnexpectedMessage
+        }
+        Error::PeerMisbehaved(why) => misbehaved(why),
         Error::PeerIncompatible(_) => AlertDescription::HandshakeFailure,
         _ => return None,
     };
     Some(alert.into())
 }
 
-/// The alert that suits `reason` better than the one rustls chose, where ours may replace it.
-pub(super) fn better_alert(reason: Reason, is_tls13: bool) -> Option<u8> {
+/// As rustls answers it, by its source; and as RFC 8446 would have what it does not answer.
+fn misbehaved(why: &PeerMisbehaved) -> AlertDescription {
+    use PeerMisbehaved as Why;
+    match why {
+        Why::IncorrectBinder => AlertDescription::DecryptError,
+        Why::MissingBinderInPskExtension => AlertDescription::DecodeError,
+        Why::MissingKeyShare
+        | Why::MissingPskExtensionInSecondClientHello
+        | Why::MissingPskModesExtension => AlertDescription::MissingExtension,
+        Why::InvalidCertCompression | Why::SelectedUnofferedCertCompression => {
+            AlertDescription::BadCertificate
+        }
+        Why::SelectedUnofferedCipherSuite | Why::ServerHelloMustOfferUncompressedEcPoints => {
+            AlertDescription::HandshakeFailure
+        }
+        Why::DisallowedEncryptedExtension
+        | Why::UnexpectedCleartextExtension
+        | Why::UnsolicitedCertExtension
+        | Why::UnsolicitedEchExtension
+        | Why::UnsolicitedEncryptedExtension
+        | Why::UnsolicitedServerHelloExtension => AlertDescription::UnsupportedExtension,
+        Why::IllegalMiddleboxChangeCipherSpec
+        | Why::IllegalTlsInnerPlaintext
+        | Why::KeyEpochWithPendingFragment
+        | Why::MessageInterleavedWithHandshakeMessage
+        | Why::RejectedEarlyDataInterleavedWithHandshakeMessage
+        | Why::TooManyEmptyFragments
+        | Why::TooManyKeyUpdateRequests
+        | Why::TooManyRenegotiationRequests
+        | Why::TooManyWarningAlertsReceived
+        | Why::TooMuchEarlyDataReceived => AlertDescription::UnexpectedMessage,
+        _ => AlertDescription::IllegalParameter,
+    }
+}
+
+fn better_alert(reason: Reason, is_tls13: bool) -> Option<u8> {
     match reason {
         // RFC 6066 §3.
         Reason::SniMismatch | Reason::NoCertificateForName => {
@@ -132,9 +264,7 @@ fn incompatible(why: &PeerIncompatible) -> Reason {
         | Why::ServerTlsVersionIsDisabledByOurConfig
         | Why::SupportedVersionsExtensionRequired
         | Why::Tls12NotOffered
-        | Why::Tls12NotOfferedOrEnabled
-        // RFC 5246 §7.4.1.4.1 brought it; rustls asks for it before it looks at versions.
-        | Why::SignatureAlgorithmsExtensionRequired => Reason::VersionMismatch,
+        | Why::Tls12NotOfferedOrEnabled => Reason::VersionMismatch,
         _ => Reason::ProtocolViolation,
     }
 }
@@ -167,9 +297,6 @@ pub(super) fn words(error: &Error) -> String {
             format!("the peer sent the alert {} ({code})", alert_name(code))
         }
         Error::NoCertificatesPresented => "the client sent no certificate".to_owned(),
-        Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
-            "the client names no signature algorithms: TLS 1.1 or older".to_owned()
-        }
         Error::PeerIncompatible(why) => match incompatible(why) {
             Reason::VersionMismatch => "no TLS version in common".to_owned(),
             Reason::GroupMismatch => "no key-exchange group in common".to_owned(),
@@ -181,6 +308,10 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
+/// Of both sides: one of them has not seen what the other has.
+const FINISHED: &str =
+    "the peer's Finished is wrong: the handshake was altered on the way, or its library is broken";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,8 +319,20 @@ mod tests {
     #[test]
     fn a_client_older_than_tls_1_2_is_told_that_it_is() {
         let why = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
-        let error = Error::PeerIncompatible(why);
-        assert_eq!(client_reason(&error), Reason::VersionMismatch);
-        assert!(words(&error).contains("TLS 1.1 or older"));
+        let fault = Fault::Other(Error::PeerIncompatible(why));
+        let refusal = fault.of_hello(Newest::Older).unwrap();
+        assert_eq!((refusal.reason, refusal.alert), (Reason::VersionMismatch, Some(70)));
+        assert!(refusal.detail.contains("TLS 1.1 or older"));
+        let newer = fault.of_hello(Newest::Tls12).unwrap();
+        assert_eq!((newer.reason, newer.alert), (Reason::CipherMismatch, Some(40)));
+    }
+
+    #[test]
+    fn a_finished_that_is_wrong_is_no_record_that_does_not_open() {
+        for (discard, alert, reason) in [(0, 20, "decrypt"), (60, 51, "Finished")] {
+            let fault = Fault::of(Error::DecryptError, discard);
+            assert_eq!(fault.sealed_alert(true), Some(alert));
+            assert!(fault.refusal(None, Peer::Client).detail.contains(reason));
+        }
     }
 }

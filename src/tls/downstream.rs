@@ -20,6 +20,7 @@ use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
 use super::wire::Wire;
 use crate::config::plan::Filter;
+use crate::core::client_hello::Newest;
 use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::trust::Mode;
@@ -56,6 +57,8 @@ pub struct HelloFacts<'a> {
     pub sni: Option<&'a str>,
     /// The client lists a ChaCha20 suite before any AES suite: it has no AES hardware.
     pub prefers_chacha20: bool,
+    /// What rustls refuses it for may be told better by this.
+    pub newest: Newest,
 }
 
 /// A handshake with a client, not yet done.
@@ -137,11 +140,12 @@ impl DownstreamTerms {
         let context = HandshakeContext {
             expected_name: Some(expected),
             certificate,
+            newest: Some(hello.newest),
             ..HandshakeContext::default()
         };
         let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
             Ok(engine) => Ok(Handshake::new(engine, context)),
-            Err(error) => Err(alert::refusal(&error, None, Peer::Client)),
+            Err(error) => Err(alert::refusal(&error, Peer::Client)),
         };
         ServerHandshake { terms: Arc::clone(self), inner, loading }
     }

@@ -10,7 +10,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
-use super::alert::{self, Peer};
+use super::alert::{Fault, Peer};
 use super::crypto::{group_name, suite_name};
 use super::handshake_context::{self, HandshakeContext};
 use crate::core::refusal::{Reason, Refusal};
@@ -76,6 +76,8 @@ pub(super) struct Handshake<E> {
     records: usize,
     /// The input is no sequence of records: rustls gets all of it and says what is wrong.
     is_broken: bool,
+    /// What goes out is under keys that only rustls has: an alert of our own is out of the question.
+    is_sealing: bool,
 }
 
 impl Version {
@@ -90,7 +92,7 @@ impl Version {
 
 impl<E: Engine> Handshake<E> {
     pub(super) fn new(engine: E, context: HandshakeContext) -> Self {
-        Self { engine, context, shown: 0, records: 0, is_broken: false }
+        Self { engine, context, shown: 0, records: 0, is_broken: false, is_sealing: false }
     }
 
     pub(super) fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
@@ -109,10 +111,14 @@ impl<E: Engine> Handshake<E> {
                 Step::Blocked => match self.show_more(input.len() - consumed, &input[shown..]) {
                     Ok(true) => {}
                     Ok(false) => break Outcome::NeedMore,
-                    Err(refusal) => break Outcome::Failed(refusal),
+                    Err(refusal) => {
+                        let alert = self.say(ILLEGAL_PARAMETER, out);
+                        break Outcome::Failed(Refusal { alert, ..refusal });
+                    }
                 },
                 Step::Failed(error) => {
-                    let refusal = self.give_up(&error, &mut input[consumed..shown], out);
+                    let fault = Fault::of(error, discard);
+                    let refusal = self.give_up(&fault, &mut input[consumed..shown], out);
                     break Outcome::Failed(refusal);
                 }
                 Step::Closed => {
@@ -160,6 +166,7 @@ impl<E: Engine> Handshake<E> {
     /// One call into rustls, its context in place; what it wants sent goes to `out`.
     fn step(&mut self, shown: &mut [u8], out: &mut Vec<u8>) -> (Step, usize) {
         let Self { engine, context, .. } = self;
+        let start = out.len();
         let (step, discard) = handshake_context::enter(context, || {
             let UnbufferedStatus { discard, state, .. } = engine.process(shown);
             let step = match state {
@@ -186,6 +193,14 @@ impl<E: Engine> Handshake<E> {
             // A ticket that opened and yet was not used says nothing about this client.
             self.context.ticket = None;
         }
+        // In TLS 1.3 a change_cipher_spec means nothing.
+        self.is_sealing |= match out.get(start) {
+            Some(&CONTENT_APPLICATION_DATA) => true,
+            Some(&CONTENT_CHANGE_CIPHER_SPEC) => {
+                common.protocol_version() != Some(ProtocolVersion::TLSv1_3)
+            }
+            _ => false,
+        };
         match step {
             Step::Established if common.is_handshaking() => (Step::Blocked, discard),
             step => (step, discard),
@@ -221,12 +236,15 @@ impl<E: Engine> Handshake<E> {
         ))
     }
 
-    /// Collects the alert that rustls has for `error`, corrects it where it can be, and says why.
-    fn give_up(&mut self, error: &Error, shown: &mut [u8], out: &mut Vec<u8>) -> Refusal {
+    /// Collects the alert that rustls has for `fault`, corrects it where it can be, and says why.
+    fn give_up(&mut self, fault: &Fault, shown: &mut [u8], out: &mut Vec<u8>) -> Refusal {
         let start = out.len();
         // Once the alert is out rustls must not be asked again: it would look at the input anew.
         for _ in 0..CHUNKS_MAX {
             let Self { engine, context, .. } = self;
+            if !engine.common().wants_write() {
+                break;
+            }
             let at = out.len();
             let encoded = handshake_context::enter(context, || match engine.process(shown).state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut data, out).is_ok(),
@@ -236,18 +254,32 @@ impl<E: Engine> Handshake<E> {
                 break;
             }
         }
-        let refusal = alert::refusal(error, self.context.failure.take(), E::PEER);
         let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let failure = self.context.failure.take();
+        let hello = self.context.newest.filter(|_| failure.is_none());
+        let hello = hello.and_then(|newest| fault.of_hello(newest));
+        let of_hello = hello.as_ref().and_then(|refusal| refusal.alert);
+        let refusal = fault.refusal(failure.or(hello), E::PEER);
         let is_answered = out.len() > start;
         let alert = match plain_alert(&mut out[start..]) {
             Some(code) => {
-                *code = alert::better_alert(refusal.reason, is_tls13).unwrap_or(*code);
+                let better = of_hello.or_else(|| fault.better_alert(refusal.reason, is_tls13));
+                *code = better.unwrap_or(*code);
                 Some(*code)
             }
-            None if is_answered => alert::sealed_alert(error),
-            None => None,
+            None if is_answered => fault.sealed_alert(is_tls13),
+            None => fault.missed_alert().and_then(|alert| self.say(alert, out)),
         };
         Refusal { alert, ..refusal }
+    }
+
+    /// Sends a client an alert of our own, where that can be: in the clear.
+    fn say(&self, alert: u8, out: &mut Vec<u8>) -> Option<u8> {
+        let is_possible = E::PEER == Peer::Client && !self.is_sealing;
+        is_possible.then(|| {
+            out.extend_from_slice(&[CONTENT_ALERT, 3, 3, 0, 2, FATAL, alert]);
+            alert
+        })
     }
 }
 
@@ -355,6 +387,12 @@ pub(super) fn append<D>(
         }
     }
 }
+
+const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
+const CONTENT_ALERT: u8 = 21;
+const CONTENT_APPLICATION_DATA: u8 = 23;
+const FATAL: u8 = 2;
+const ILLEGAL_PARAMETER: u8 = 47;
 
 const RECORD_HEADER: usize = 5;
 

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use super::certificate_dir::Answer;
 use super::shown::Shown;
 use super::standing::Standing;
+use crate::core::client_hello::Newest;
 use crate::core::refusal::Refusal;
 
 /// The facts of one handshake.
@@ -16,6 +17,8 @@ use crate::core::refusal::Refusal;
 pub(super) struct HandshakeContext {
     /// The SNI by which the peek chose the chain; `None` on the upstream side.
     pub expected_name: Option<ExpectedName>,
+    /// The version of the client's hello; `None` on the upstream side.
+    pub newest: Option<Newest>,
     /// What was found for the client's name in a `certificate_dir`.
     pub certificate: Option<Answer>,
     /// The first thing that a callback found wrong; rustls' own error is coarser.

@@ -223,7 +223,7 @@ fn collect_alert<E: Engine>(engine: &mut E, rest: &mut [u8], pending: &mut Vec<u
 fn failed<E: Engine>(error: &Error, alert: Option<u8>) -> Refusal {
     let reason = match (E::PEER, error) {
         (Peer::Client, Error::DecryptError) => Reason::ClientRecord,
-        (Peer::Client, _) => return Refusal { alert, ..alert::refusal(error, None, E::PEER) },
+        (Peer::Client, _) => return Refusal { alert, ..alert::refusal(error, E::PEER) },
         (Peer::Upstream, Error::AlertReceived(_)) => Reason::UpstreamTls,
         (Peer::Upstream, _) => Reason::UpstreamRecord,
     };

@@ -105,7 +105,7 @@ impl Dialler {
         };
         let name = name.to_owned();
         let engine = UnbufferedClientConnection::new(Arc::clone(&self.config), name.clone())
-            .map_err(|error| alert::refusal(&error, None, Peer::Upstream))?;
+            .map_err(|error| alert::refusal(&error, Peer::Upstream))?;
         let inner = Handshake::new(engine, HandshakeContext::default());
         Ok(ClientHandshake { inner, name, verifier: Arc::clone(&self.verifier), clock: self.clock })
     }

@@ -247,6 +247,7 @@ impl Connection {
         let mut shake = terms.start(HelloFacts {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
+            newest: self.notes.newest,
         });
         shake.certificate().await;
         if let Err(refusal) = handshake::drive(&worker, &mut self.down, &mut shake).await {

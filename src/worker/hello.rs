@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::Connection;
 use super::generation::Entrance;
 use super::prelude::Prelude;
-use crate::core::client_hello::{ClientHello, Peek, peek};
+use crate::core::client_hello::{ClientHello, Newest, Peek, peek};
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
 use crate::core::session::Event;
@@ -22,6 +22,7 @@ const ALPN_MAX: usize = 32;
 pub(super) struct HelloNotes {
     pub(super) server_name: Option<Arc<str>>,
     pub(super) prefers_chacha20: bool,
+    pub(super) newest: Newest,
     /// It shows a ticket of ours, or one that it takes for ours.
     pub(super) offers_resumption: bool,
 }
@@ -82,6 +83,7 @@ impl Connection {
                 self.notes = HelloNotes {
                     server_name: hello.server_name().map(Into::into),
                     prefers_chacha20: hello.prefers_chacha20(),
+                    newest: hello.newest(),
                     offers_resumption: hello.offers_resumption(),
                 };
                 Some(self.choose_tls(entrance, &hello))

@@ -19,4 +19,5 @@ mod stek;
 mod support;
 mod tickets;
 mod upstream;
+mod violations;
 mod wire;

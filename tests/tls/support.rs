@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use portcullis::config::error::Location;
 use portcullis::config::plan::*;
+use portcullis::core::client_hello::Newest;
 use portcullis::core::refusal::Refusal;
 use portcullis::core::route::{ChainId, Match};
 use portcullis::core::trust::{LeafPolicy, Mode};
@@ -241,7 +242,7 @@ pub(crate) fn client(config: &Arc<ClientConfig>, name: &str) -> ClientConnection
 }
 
 pub(crate) fn hello(sni: &str) -> HelloFacts<'_> {
-    HelloFacts { sni: Some(sni), prefers_chacha20: false }
+    HelloFacts { sni: Some(sni), prefers_chacha20: false, newest: Newest::Tls13 }
 }
 
 /// All that the client has to send.

@@ -178,6 +178,7 @@ impl<'a> Question<'a, '_> {
                 let facts = HelloFacts {
                     sni: hello.server_name(),
                     prefers_chacha20: hello.prefers_chacha20(),
+                    newest: hello.newest(),
                 };
                 let mut explanation = terms.explain(&supposed, facts, client.now);
                 explanation.steps.insert(0, route);

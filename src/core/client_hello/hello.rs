@@ -23,6 +23,18 @@ pub struct ClientHello<'a> {
     pub(super) has_ech: bool,
 }
 
+/// The newest version that a hello speaks, as far as what it lacks depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Newest {
+    /// TLS 1.1, or older.
+    Older,
+    Tls12,
+    #[default]
+    Tls13,
+    /// TLS 1.3, without the supported_groups that belong to it (RFC 8446 §9.2).
+    Tls13WithoutGroups,
+}
+
 /// A list of 16-bit code points, in the client's order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct U16List<'a>(pub(super) &'a [u8]);
@@ -63,6 +75,15 @@ impl<'a> ClientHello<'a> {
 
     pub fn offers_tls13(&self) -> bool {
         self.supported_versions.contains(TLS13)
+    }
+
+    pub fn newest(&self) -> Newest {
+        match self.offers_tls13() {
+            true if self.supported_groups.0.is_empty() => Newest::Tls13WithoutGroups,
+            true => Newest::Tls13,
+            false if self.legacy_version < TLS12 => Newest::Older,
+            false => Newest::Tls12,
+        }
     }
 
     /// A TLS 1.3 resumption, if any of the keys is ours.
@@ -189,6 +210,7 @@ fn is_grease(value: u16) -> bool {
     high == low && high & 0x0f == 0x0a
 }
 
+const TLS12: u16 = 0x0303;
 const TLS13: u16 = 0x0304;
 const TLS13_CHACHA20: u16 = 0x1303;
 const EMPTY_RENEGOTIATION_INFO: u16 = 0x00ff;

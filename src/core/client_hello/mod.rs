@@ -15,7 +15,7 @@ mod tests;
 
 use std::fmt;
 
-pub use hello::{Alpn, ClientHello, KeyShareGroups, U16List};
+pub use hello::{Alpn, ClientHello, KeyShareGroups, Newest, U16List};
 pub use reject::{Malformed, RejectReason};
 pub use sniff::LooksLike;
 
