@@ -14,7 +14,7 @@ use rustls::{Error, ExtractedSecrets};
 use super::alert::{self, Peer};
 use super::handshake::{Engine, append};
 use super::tls13;
-use crate::core::record::seal_tls12_alert;
+use crate::core::record::{RecordError, seal_tls12_alert};
 use crate::core::refusal::{Reason, Refusal};
 
 /// An established TLS 1.2 connection.
@@ -22,8 +22,25 @@ pub struct Tls12 {
     connection: Connection,
     /// Records of rustls' own that wait to be sent: alerts, a handful of bytes.
     pending: Vec<u8>,
-    /// A record was refused. rustls may hold a part of a message then, and must not be called again.
-    is_broken: bool,
+    state: State,
+}
+
+/// Whether records can be opened and sealed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A record was refused, and the peer does not know yet. rustls may hold a part of a message, and
+    /// must not be called again, except for its keys.
+    Refused,
+    /// rustls refused a record with an alert of its own.
+    Answered,
+}
+
+/// Why a record was refused.
+struct Refused {
+    refusal: Refusal,
+    /// rustls had an alert for it, which is among what is pending.
+    is_answered: bool,
 }
 
 enum Connection {
@@ -43,34 +60,51 @@ pub(super) enum Received {
 
 impl Tls12 {
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
-        let connection = Connection::Server(Box::new(connection));
-        Self { connection, pending: Vec::new(), is_broken: false }
+        Self::new(Connection::Server(Box::new(connection)))
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
-        let connection = Connection::Client(Box::new(connection));
-        Self { connection, pending: Vec::new(), is_broken: false }
+        Self::new(Connection::Client(Box::new(connection)))
+    }
+
+    fn new(connection: Connection) -> Self {
+        Self { connection, pending: Vec::new(), state: State::Open }
     }
 
     /// Opens one whole record. After an error nothing can be opened or sealed any more; what is
     /// pending can still be sent.
     pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Received, Refusal> {
-        if self.is_broken {
+        if self.state != State::Open {
             return Err(over());
         }
         let pending = &mut self.pending;
         let received = match &mut self.connection {
             Connection::Server(connection) => open(connection.as_mut(), record, pending),
             Connection::Client(connection) => open(connection.as_mut(), record, pending),
-            Connection::Over => Err(over()),
+            Connection::Over => return Err(over()),
         };
-        self.is_broken = received.is_err();
-        received
+        received.map_err(|Refused { refusal, is_answered }| {
+            self.state = if is_answered { State::Answered } else { State::Refused };
+            refusal
+        })
+    }
+
+    /// A record that rustls does not get to see. After it nothing can be opened or sealed.
+    pub(super) fn refused(&mut self, error: RecordError) -> Refusal {
+        if self.state != State::Open {
+            return over();
+        }
+        self.state = State::Refused;
+        let reason = match self.connection {
+            Connection::Client(_) => violation::<UnbufferedClientConnection>(),
+            Connection::Server(_) | Connection::Over => violation::<UnbufferedServerConnection>(),
+        };
+        Refusal::new(reason, error.to_string()).with_alert(error.alert())
     }
 
     /// Seals at most one record's worth of `plain`; `None` when `out` is too short.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
-        if self.is_broken {
+        if self.state != State::Open {
             return Err(over());
         }
         match &mut self.connection {
@@ -94,7 +128,7 @@ impl Tls12 {
 
     pub(super) fn seal_close(&mut self, out: &mut [u8]) -> usize {
         let before = self.seal_control(out);
-        if self.is_broken {
+        if self.state != State::Open {
             return before;
         }
         let rest = &mut out[before..];
@@ -106,13 +140,11 @@ impl Tls12 {
         before + bytes
     }
 
-    /// Where rustls has failed, the alert that it chose, if it chose one. Else `alert`, and nothing can
-    /// be opened or sealed any more.
+    /// Where rustls has failed with an alert of its own, that one. Else `alert`, and nothing can be
+    /// opened or sealed any more. Nothing at all where rustls keeps its keys to itself.
     pub(super) fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
-        let before = self.seal_control(out);
-        // What rustls could not send stays before what is sealed here: their numbers say so.
-        if self.is_broken || self.owes_control() {
-            return before;
+        if self.state == State::Answered {
+            return self.seal_control(out);
         }
         let secrets = match std::mem::replace(&mut self.connection, Connection::Over) {
             Connection::Server(connection) => {
@@ -121,10 +153,15 @@ impl Tls12 {
             Connection::Client(connection) => {
                 secrets(connection.dangerous_into_kernel_connection())
             }
-            Connection::Over => return before,
+            Connection::Over => None,
         };
-        let Some(ExtractedSecrets { tx: (sequence, secrets), .. }) = secrets else { return before };
-        let Ok(keys) = tls13::keys(&secrets) else { return before };
+        let Some(ExtractedSecrets { tx: (sequence, secrets), .. }) = secrets else { return 0 };
+        let Ok(keys) = tls13::keys(&secrets) else { return 0 };
+        let before = self.seal_control(out);
+        // What rustls could not send stays before what is sealed here: their numbers say so.
+        if self.owes_control() {
+            return before;
+        }
         before + seal_tls12_alert(keys, sequence, alert, &mut out[before..]).unwrap_or(0)
     }
 }
@@ -139,7 +176,7 @@ fn open<E: Engine>(
     engine: &mut E,
     record: &mut [u8],
     pending: &mut Vec<u8>,
-) -> Result<Received, Refusal> {
+) -> Result<Received, Refused> {
     let mut received = Received::Nothing;
     let mut discarded = 0;
     for _ in 0..STEPS_MAX {
@@ -148,7 +185,7 @@ fn open<E: Engine>(
         match status.state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(data) = traffic.next_record() {
-                    let data = data.map_err(|error| failed::<E>(&error, None))?;
+                    let data = data.map_err(|error| unanswered(failed::<E>(&error, None)))?;
                     match &mut received {
                         Received::Data(all) => all.extend_from_slice(data.payload),
                         Received::Nothing => received = Received::Data(data.payload.to_vec()),
@@ -157,31 +194,37 @@ fn open<E: Engine>(
                 }
             }
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                append(&mut data, pending).map_err(|error| failed::<E>(&error, None))?;
+                append(&mut data, pending)
+                    .map_err(|error| unanswered(failed::<E>(&error, None)))?;
             }
             Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                 return Ok(Received::CloseNotify);
             }
             Ok(ConnectionState::WriteTraffic(_)) => {
-                // A piece of a handshake message that is not whole: only a renegotiation could be
-                // one, and those are refused.
+                // A piece of a handshake message that is not whole, or an empty one: only a
+                // renegotiation could begin so, and those are refused.
                 return if discarded == record.len() {
                     Ok(received)
                 } else {
-                    Err(violation::<E>("a fragment of a handshake message after the handshake"))
+                    Err(unexpected::<E>("a handshake record without a whole message"))
                 };
             }
-            Ok(_) => return Err(violation::<E>("a message that does not belong here")),
+            Ok(_) => return Err(unexpected::<E>("a message that does not belong here")),
             Err(error) => {
-                let start = pending.len();
-                collect_alert(engine, &mut record[discarded..], pending);
-                let sent = (pending.len() > start).then(|| alert::sealed_alert(&error)).flatten();
-                return Err(failed::<E>(&error, sent));
+                // Without an alert to give it would look at the record anew.
+                let is_answered = engine.common().wants_write();
+                if is_answered {
+                    collect_alert(engine, &mut record[discarded..], pending);
+                }
+                let alert = alert::sealed_alert(&error)
+                    // rustls answers an alert in TLS 1.2 only where its level is unknown.
+                    .or(is_answered.then_some(ILLEGAL_PARAMETER));
+                return Err(Refused { refusal: failed::<E>(&error, alert), is_answered });
             }
         }
     }
-    Err(violation::<E>("one record led to too many steps"))
+    Err(unexpected::<E>("a record that led to too many steps"))
 }
 
 fn seal<E: Engine>(engine: &mut E, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
@@ -238,13 +281,24 @@ fn over() -> Refusal {
     Refusal::new(Reason::Internal, "the connection has failed before")
 }
 
-fn violation<E: Engine>(detail: &str) -> Refusal {
-    let reason = match E::PEER {
+fn violation<E: Engine>() -> Reason {
+    match E::PEER {
         Peer::Client => Reason::ProtocolViolation,
         Peer::Upstream => Reason::UpstreamRecord,
-    };
-    Refusal::new(reason, detail)
+    }
+}
+
+fn unexpected<E: Engine>(what: &str) -> Refused {
+    let detail = format!("the peer sent {what} after the handshake");
+    unanswered(Refusal::new(violation::<E>(), detail).with_alert(UNEXPECTED_MESSAGE))
+}
+
+fn unanswered(refusal: Refusal) -> Refused {
+    Refused { refusal, is_answered: false }
 }
 
 /// One record leads to an alert or two, its data, and rest.
 const STEPS_MAX: usize = 16;
+
+const UNEXPECTED_MESSAGE: u8 = 10;
+const ILLEGAL_PARAMETER: u8 = 47;

@@ -13,7 +13,8 @@ pub use super::tls12::Tls12;
 use super::tls13::Heard;
 pub use super::tls13::Tls13;
 use crate::core::record::{
-    self, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, SealError, Sealer,
+    self, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, RecordError, SealError,
+    Sealer,
 };
 use crate::core::refusal::{Reason, Refusal};
 
@@ -176,8 +177,8 @@ impl Wire {
     }
 
     /// Writes a fatal alert; nothing on `Plain`. On TLS 1.2, where rustls has failed, the alert that it
-    /// chose goes out, and nothing when it chose none: then only a reset shows the peer that its
-    /// stream is cut.
+    /// chose goes out. Nothing where it chose none and keeps its keys to itself: then only a reset shows
+    /// the peer that its stream is cut.
     pub fn seal_alert(&mut self, alert: u8, out: &mut [u8]) -> usize {
         match self {
             Self::Plain => 0,
@@ -341,8 +342,7 @@ fn open12(from: &mut Tls12, to: &mut Wire, input: &mut [u8], out: &mut [u8]) -> 
     let bytes = match whole_record(input) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Turn::stopped(Stop::InputEmpty),
-        // rustls has the right words and the right alert for a bad header.
-        Err(()) => input.len(),
+        Err(error) => return Turn::stopped(from_failed(from.refused(error))),
     };
     if out.len() < room_for(input) {
         return Turn::stopped(Stop::OutputFull);
@@ -378,14 +378,20 @@ fn heard(from: &mut Tls13, event: record::Event) -> Option<Stop> {
     }
 }
 
-/// The length of the record at the front of `input`; an error when it is none.
-fn whole_record(input: &[u8]) -> Result<Option<usize>, ()> {
-    let Some(&[content, major, _, high, low]) = input.first_chunk::<HEADER>() else {
+/// The length of the record of TLS 1.2 at the front of `input`; an error when its header is wrong.
+fn whole_record(input: &[u8]) -> Result<Option<usize>, RecordError> {
+    let Some(&[content, major, minor, high, low]) = input.first_chunk::<HEADER>() else {
         return Ok(None);
     };
+    if !(CONTENT_ALERT..=CONTENT_APPLICATION_DATA).contains(&content) {
+        return Err(RecordError::Tls12Type { found: content });
+    }
+    if major != 3 {
+        return Err(RecordError::Version { found: u16::from_be_bytes([major, minor]) });
+    }
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if !(20..=23).contains(&content) || major != 3 || length > PAYLOAD12_MAX {
-        return Err(());
+    if length > PAYLOAD12_MAX {
+        return Err(RecordError::CiphertextTooLong { length, max: PAYLOAD12_MAX });
     }
     let bytes = HEADER + length;
     Ok((input.len() >= bytes).then_some(bytes))
@@ -432,6 +438,11 @@ fn no_room() -> Refusal {
 
 /// Header, explicit nonce and tag of TLS 1.2 (RFC 5288 §3), more than TLS 1.3 takes.
 const RECORD12_OVERHEAD: usize = HEADER + 8 + 16;
+
+/// What may come after a handshake of TLS 1.2, with handshake records between them. A
+/// change_cipher_spec begins a renegotiation, and there is none.
+const CONTENT_ALERT: u8 = 21;
+const CONTENT_APPLICATION_DATA: u8 = 23;
 
 /// RFC 5246 §6.2.3.
 const PAYLOAD12_MAX: usize = PLAINTEXT_MAX + 2_048;

@@ -1,15 +1,17 @@
 //! What a client is told that breaks the protocol, and that the refusal says the same: hellos that lack
-//! what their version wants, and records that do not belong where they are.
+//! what their version wants, records that do not belong where they are, and TLS 1.2 after the handshake.
 
 use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use portcullis::config::plan::{ClientAuth, Group};
 use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::downstream::{DownstreamTerms, HelloFacts, ServerHandshake};
 use portcullis::tls::handshake::Outcome;
-use portcullis_kit::Authority;
-use rustls::{ClientConnection, SupportedProtocolVersion};
+use portcullis::tls::wire::{CONTROL_BYTES_MAX, OUT_BYTES_MIN, Scratch, Stop, Wire, transfer};
+use portcullis_kit::{Authority, monotonic_now};
+use rustls::{ClientConnection, ConnectionTrafficSecrets, SupportedProtocolVersion};
 
 use crate::support::*;
 
@@ -171,4 +173,167 @@ fn a_finished_that_does_not_fit_is_called_what_it_is() {
     };
     assert_eq!((refusal.reason, refusal.alert), (Reason::ProtocolViolation, Some(51)));
     assert!(refusal.detail.contains("Finished"), "{refusal:?}");
+}
+
+/// A TLS 1.2 client that can send what rustls' client never would, and its session.
+struct Rogue {
+    wire: Wire,
+    sequence: u64,
+    seals: (LessSafeKey, [u8; 4]),
+    opens: (u64, LessSafeKey, [u8; 4]),
+}
+
+fn key12(secrets: &ConnectionTrafficSecrets) -> (LessSafeKey, [u8; 4]) {
+    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { panic!("GCM") };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
+    (key, *iv.as_ref().first_chunk().unwrap())
+}
+
+/// RFC 5288 §3: four bytes of salt, eight of explicit nonce.
+fn nonce12(salt: [u8; 4], explicit: &[u8]) -> Nonce {
+    Nonce::try_assume_unique_for_key(&[&salt, explicit].concat()).unwrap()
+}
+
+/// RFC 5246 §6.2.3.3.
+fn aad12(sequence: u64, content: u8, length: usize) -> Aad<Vec<u8>> {
+    let length = (length as u16).to_be_bytes();
+    Aad::from([&sequence.to_be_bytes()[..], &[content, 3, 3], &length].concat())
+}
+
+impl Rogue {
+    fn new(site: &Site) -> Self {
+        let mut config = client_config(site.servers.roots(), TLS12, None);
+        config.enable_secret_extraction = true;
+        let mut peer = client(&Arc::new(config), NAME);
+        let done = handshake(&site.terms, &mut peer, NAME).map_err(|error| error.0).unwrap();
+        let secrets = peer.dangerous_extract_secrets().unwrap();
+        let (opened, opens) = (secrets.rx.0, key12(&secrets.rx.1));
+        Self {
+            wire: done.wire,
+            sequence: secrets.tx.0,
+            seals: key12(&secrets.tx.1),
+            opens: (opened, opens.0, opens.1),
+        }
+    }
+
+    fn seal(&mut self, content: u8, plain: &[u8]) -> Vec<u8> {
+        let explicit = self.sequence.to_be_bytes();
+        let aad = aad12(self.sequence, content, plain.len());
+        let mut sealed = plain.to_vec();
+        let nonce = nonce12(self.seals.1, &explicit);
+        self.seals.0.seal_in_place_append_tag(nonce, aad, &mut sealed).unwrap();
+        self.sequence += 1;
+        record(content, &[&explicit[..], &sealed].concat())
+    }
+
+    /// Hands the gateway these bytes.
+    fn send(&mut self, bytes: &[u8]) -> Stop {
+        let (mut input, mut out) = (bytes.to_vec(), vec![0; OUT_BYTES_MIN]);
+        let (wire, mut scratch, now) = (&mut self.wire, Scratch::default(), monotonic_now());
+        loop {
+            let done = transfer(wire, &mut Wire::Plain, &mut input, &mut out, &mut scratch, now);
+            input.drain(..done.consumed);
+            if !matches!(done.stop, Stop::OutputFull) {
+                return done.stop;
+            }
+        }
+    }
+
+    /// The alerts in what the gateway sends, each with its level.
+    fn alerts(&mut self, mut sent: &[u8]) -> Vec<[u8; 2]> {
+        let mut alerts = Vec::new();
+        while let Some(&[21, 3, 3, 0, length]) = sent.first_chunk() {
+            let (payload, rest) = sent[5..].split_at(usize::from(length));
+            let (sequence, key, salt) = &mut self.opens;
+            let mut sealed = payload[8..].to_vec();
+            let nonce = nonce12(*salt, &payload[..8]);
+            let opened = key.open_in_place(nonce, aad12(*sequence, 21, 2), &mut sealed).unwrap();
+            alerts.push(opened.try_into().unwrap());
+            *sequence += 1;
+            sent = rest;
+        }
+        assert!(sent.is_empty(), "{sent:?}");
+        alerts
+    }
+}
+
+const HELLO: &[u8] = &[
+    1, 0, 0, 41, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 0, 0, 2, 0xc0, 0x2b, 1, 0,
+];
+
+// threat 18
+#[test]
+fn renegotiation_is_refused_and_the_session_goes_on() {
+    let site = Site::new(|_| {});
+    let mut rogue = Rogue::new(&site);
+    let hello = rogue.seal(22, HELLO);
+    let stop = rogue.send(&hello);
+    assert!(matches!(stop, Stop::InputEmpty), "{stop:?}");
+    let mut control = [0; CONTROL_BYTES_MAX];
+    let bytes = rogue.wire.seal_control(&mut control);
+    assert_eq!(rogue.alerts(&control[..bytes]), [[1, 100]], "no_renegotiation");
+    let data = rogue.seal(23, b"data");
+    assert!(matches!(rogue.send(&data), Stop::InputEmpty));
+}
+
+/// Whoever finds it, rustls or we: the client is told in a sealed record, and the refusal names what it
+/// was told.
+// threat 18
+#[test]
+fn a_violation_after_a_handshake_of_tls_1_2_is_answered_with_its_alert() {
+    let site = Site::new(|_| {});
+    type Sent = fn(&mut Rogue) -> Vec<u8>;
+    let cases: [(Sent, u8, Reason, &str); 12] = [
+        (|r| r.seal(22, &HELLO[..20]), 10, Reason::ProtocolViolation, "without a whole message"),
+        (|r| r.seal(22, &[]), 10, Reason::ProtocolViolation, "without a whole message"),
+        (
+            |r| [r.seal(22, HELLO), r.seal(22, &HELLO[..1])].concat(),
+            10,
+            Reason::ProtocolViolation,
+            "without a whole message",
+        ),
+        (|r| r.seal(22, &[20, 0, 0, 0]), 10, Reason::ProtocolViolation, "unexpected"),
+        (
+            |r| (0..33).flat_map(|_| r.seal(23, &[])).collect(),
+            10,
+            Reason::ProtocolViolation,
+            "TooManyEmptyFragments",
+        ),
+        (|_| record(20, &[1]), 10, Reason::ProtocolViolation, "a record of type 20"),
+        (|r| r.seal(24, &[1, 0, 0]), 10, Reason::ProtocolViolation, "a record of type 24"),
+        (|_| vec![23, 2, 0, 0, 1], 50, Reason::ProtocolViolation, "version 0x0200"),
+        (|_| vec![23, 3, 3, 0xff, 0xff], 22, Reason::ProtocolViolation, "65535 bytes"),
+        (|r| r.seal(23, &[0; 16_385]), 22, Reason::ProtocolViolation, "excess record size"),
+        (|r| r.seal(21, &[7, 40]), 47, Reason::ClientAlert, "handshake_failure"),
+        (|_| record(23, &[0; 40]), 20, Reason::ClientRecord, "decrypt"),
+    ];
+    for (bytes, code, reason, detail) in cases {
+        let mut rogue = Rogue::new(&site);
+        let bytes = bytes(&mut rogue);
+        let Stop::Failed(fault) = rogue.send(&bytes) else { panic!("{detail}: not refused") };
+        let Refusal { alert, .. } = &fault.refusal;
+        assert_eq!((fault.refusal.reason, *alert), (reason, Some(code)), "{fault:?}");
+        assert!(fault.refusal.detail.contains(detail), "{fault:?}");
+        let mut control = [0; CONTROL_BYTES_MAX];
+        let sealed = rogue.wire.seal_alert(code, &mut control);
+        let alerts = rogue.alerts(&control[..sealed]);
+        assert_eq!(alerts.last(), Some(&[2, code]), "{fault:?}");
+        let after = rogue.wire.seal_alert(code, &mut control);
+        assert_eq!(after + rogue.wire.seal_close(&mut control), 0, "{fault:?}");
+        let Stop::Failed(_) = rogue.send(&bytes) else { panic!("{detail}: opened once more") };
+    }
+}
+
+/// rustls has no alert for it and keeps its keys: that it has answered the first is not to be taken for
+/// an end.
+#[test]
+fn who_cannot_be_told_of_a_violation_over_tls_1_2_is_told_nothing() {
+    let site = Site::new(|_| {});
+    let mut rogue = Rogue::new(&site);
+    let bytes = [rogue.seal(22, HELLO), rogue.seal(22, HELLO)].concat();
+    let stop = rogue.send(&bytes);
+    assert!(matches!(stop, Stop::Failed(_)), "{stop:?}");
+    let mut control = [0; CONTROL_BYTES_MAX];
+    assert_eq!(rogue.wire.seal_alert(10, &mut control), 0);
 }

@@ -436,58 +436,6 @@ fn an_alert_of_the_peer_ends_the_session_with_its_name() {
     }
 }
 
-/// A TLS 1.2 client that can send what rustls' client never would.
-// threat 18
-#[test]
-fn renegotiation_is_refused_and_half_a_message_ends_the_session() {
-    use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-    let pki = Pki::new();
-    let mut world = World::new();
-    let chain = world.chain("a", &pki.server, ClientAuth::None);
-    let mut config = client_config(pki.servers.roots(), &rustls::version::TLS12, None);
-    config.enable_secret_extraction = true;
-    let mut peer = client(&Arc::new(config), NAME);
-    let done = handshake(&world.terms(chain), &mut peer, NAME).map_err(|error| error.0).unwrap();
-    let mut wire = done.wire;
-    let (sequence, secrets) = peer.dangerous_extract_secrets().unwrap().tx;
-    let rustls::ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { panic!("GCM") };
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
-    // RFC 5288 §3: four bytes of salt, eight of explicit nonce; RFC 5246 §6.2.3.3 for the rest.
-    let seal = |sequence: u64, content: u8, plain: &[u8]| {
-        let explicit = sequence.to_be_bytes();
-        let nonce: [u8; 12] = [&iv.as_ref()[..4], &explicit].concat().try_into().unwrap();
-        let length = (plain.len() as u16).to_be_bytes();
-        let aad = [&sequence.to_be_bytes()[..], &[content, 3, 3], &length].concat();
-        let mut sealed = plain.to_vec();
-        key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            &mut sealed,
-        )
-        .unwrap();
-        let bytes = ((sealed.len() + 8) as u16).to_be_bytes();
-        [&[content, 3, 3][..], &bytes, &explicit, &sealed].concat()
-    };
-    let hello = [&[1, 0, 0, 41, 3, 3][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
-    let ask = |wire: &mut Wire, sequence: u64, message: &[u8]| {
-        let mut record = seal(sequence, 22, message);
-        let (mut out, mut scratch) = (vec![0; OUT_BYTES_MIN], Scratch::default());
-        let now = monotonic_now();
-        let done = transfer(wire, &mut Wire::Plain, &mut record, &mut out, &mut scratch, now);
-        assert_eq!((done.consumed, done.produced), (record.len(), 0));
-        let mut control = [0; CONTROL_BYTES_MAX];
-        (done.stop, wire.seal_control(&mut control))
-    };
-    let (first, answer) = ask(&mut wire, sequence, &hello);
-    assert!(matches!(first, Stop::InputEmpty), "{first:?}");
-    assert!(answer > 0, "no_renegotiation");
-    let (second, _) = ask(&mut wire, sequence + 1, &hello[..20]);
-    let Stop::Failed(fault) = second else { panic!("{second:?}") };
-    assert_eq!(fault.refusal.reason, Reason::ProtocolViolation);
-    let mut out = [0; CONTROL_BYTES_MAX];
-    assert_eq!(wire.seal_alert(10, &mut out) + wire.seal_close(&mut out), 0);
-}
-
 #[test]
 fn nothing_is_owed_once_a_side_is_closed() {
     let pki = Pki::new();

@@ -11,6 +11,8 @@ pub enum RecordError {
         "the peer sent a record of outer type {found} after the handshake, where only 23 is legal"
     )]
     OuterType { found: u8 },
+    #[error("the peer sent a record of type {found}, which is illegal after a TLS 1.2 handshake")]
+    Tls12Type { found: u8 },
     #[error("the peer sent a record of version {found:#06x}")]
     Version { found: u16 },
     #[error("the peer sent a record of {length} bytes, more than {max}")]
@@ -87,6 +89,7 @@ impl RecordError {
     pub fn alert(self) -> u8 {
         match self {
             Self::OuterType { .. }
+            | Self::Tls12Type { .. }
             | Self::InnerTypeMissing
             | Self::InnerType { .. }
             | Self::EmptyFragment { .. }
@@ -111,6 +114,7 @@ impl RecordError {
     pub fn code(self) -> &'static str {
         match self {
             Self::OuterType { .. } => "outer_type",
+            Self::Tls12Type { .. } => "record_type",
             Self::Version { .. } => "record_version",
             Self::CiphertextTooLong { .. } => "ciphertext_too_long",
             Self::PlaintextTooLong { .. } => "plaintext_too_long",
