@@ -166,9 +166,9 @@ impl Connection {
             self.card.phase.set(phase(&wish));
             let event = match wish {
                 Wish::Relay => match self.relay().await {
-                    Relayed::Over { outcome, detail, kept } => {
+                    Relayed::Over { outcome, detail, alert, kept } => {
                         self.audits.extend(kept);
-                        return Ending::Closed(outcome, detail);
+                        return Ending::Closed { outcome, detail, alert };
                     }
                     Relayed::ReadyDied => Event::ReadyDied,
                 },
@@ -441,7 +441,7 @@ impl Connection {
         self.card.listener.of(self.worker.index).life.observe(life);
         let reason = match ending {
             Ending::Refused(refusal) => Some(refusal.reason),
-            Ending::Closed(outcome, _) => outcome.reason,
+            Ending::Closed { outcome, .. } => outcome.reason,
         };
         if let Some(reason) = reason {
             self.card.listener.of(self.worker.index).refused(reason);
@@ -457,7 +457,7 @@ impl Connection {
         self.count(&ending, duration);
         let refused = match &ending {
             Ending::Refused(refusal) => Some(refusal.reason),
-            Ending::Closed(..) => None,
+            Ending::Closed { .. } => None,
         };
         let worker = Rc::clone(&self.worker);
         worker.report(refused, || self.into_report(duration, ending));

@@ -58,6 +58,8 @@ pub(super) struct Session<'a> {
     detail: String,
     /// What a record that ended the session was, more precisely than that it was bad.
     fault: Option<Reason>,
+    /// The fatal alert that the client was sent for it.
+    alert: Option<u8>,
 }
 
 /// How the relay came to its end.
@@ -66,6 +68,8 @@ pub(super) enum Relayed {
     Over {
         outcome: Outcome,
         detail: String,
+        /// The fatal alert that the client was sent.
+        alert: Option<u8>,
         /// What a change of trust has against the client, if it was let go on.
         kept: Option<Refusal>,
     },
@@ -107,6 +111,7 @@ impl<'a> Session<'a> {
             replaceable: ready,
             detail: String::new(),
             fault: None,
+            alert: None,
         }
     }
 
@@ -127,7 +132,7 @@ impl<'a> Session<'a> {
         }
         // Boxed, so that an idle session does not carry the memory of its end (1.3 KiB).
         let kept = Box::pin(self.finish(outcome)).await;
-        Relayed::Over { outcome, detail, kept }
+        Relayed::Over { outcome, detail, alert: self.alert, kept }
     }
 
     /// The outcome once the session is over; `None` where the ready upstream connection is dead.
@@ -354,7 +359,11 @@ impl<'a> Session<'a> {
                 self.detail = fault.refusal.detail;
                 self.fault = Some(fault.refusal.reason);
                 if let Some(alert) = fault.refusal.alert {
-                    self.legs.on(side).send_alert(&self.worker, alert, cx);
+                    let leg = self.legs.on(side);
+                    let is_sent = !leg.is_closing() && leg.send_alert(&self.worker, alert, cx);
+                    if is_sent && side == Side::Downstream {
+                        self.alert = Some(alert);
+                    }
                 }
                 self.relay.ended(side, End::BadRecord, clock::now());
             }

@@ -47,8 +47,14 @@ pub struct Report {
 pub enum Ending {
     /// Never served.
     Refused(Refusal),
-    /// Served, and over as `Outcome` says; the detail is that of a broken record, else empty.
-    Closed(Outcome, String),
+    /// Served, and over as `Outcome` says.
+    Closed {
+        outcome: Outcome,
+        /// That of a broken record, else empty.
+        detail: String,
+        /// The fatal alert that the client was sent for a broken record.
+        alert: Option<u8>,
+    },
 }
 
 /// The upstream connection that carried the session.

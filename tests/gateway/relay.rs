@@ -306,5 +306,40 @@ fn a_flood_of_key_updates_by_a_client_that_does_not_read_is_ended() {
     drop(stream);
     let line = gateway.wait_access(PATIENCE, |line| line["outcome"] == "closed");
     assert_eq!(line["reason"], "protocol_violation", "{line}");
+    assert_eq!(line["alert"], 10, "{line}");
+    gateway.settled();
+}
+
+#[test] // threat 53
+fn a_client_that_breaks_the_record_layer_is_told_so_and_the_log_says_what() {
+    use rustls::AlertDescription;
+    let pki = Pki::new();
+    let upstream = PlainEcho::start();
+    let gateway = Config::edge(&pki, upstream.address()).start();
+    let cases = [
+        (vec![23, 3, 3, 0xff, 0xff], AlertDescription::RecordOverflow, "protocol_violation"),
+        (
+            [&[23, 3, 3, 0, 40][..], &[0; 40]].concat(),
+            AlertDescription::BadRecordMac,
+            "client_record",
+        ),
+        (vec![20, 3, 3, 0, 1, 1], AlertDescription::UnexpectedMessage, "protocol_violation"),
+    ];
+    let clients = [pki.client().only_tls12().build(), pki.client().only_tls13().build()];
+    for (config, (bytes, alert, reason)) in
+        clients.iter().flat_map(|config| cases.iter().map(move |case| (config, case)))
+    {
+        let mut stream = connect_tls(gateway.addr("edge"), NAME, config).unwrap();
+        let source = stream.sock.local_addr().unwrap().to_string();
+        stream.write_all(b"served").unwrap();
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.sock.write_all(bytes).unwrap();
+        let seen = read_to_end(&mut stream).unwrap_err().to_string();
+        let wanted = rustls::Error::AlertReceived(*alert).to_string();
+        assert!(seen.contains(&wanted), "{seen} instead of {wanted}");
+        let line = gateway.wait_access(PATIENCE, |line| line["source"] == source.as_str());
+        assert_eq!(line["reason"], *reason, "{line}");
+        assert_eq!(line["alert"], u8::from(*alert), "{line}");
+    }
     gateway.settled();
 }

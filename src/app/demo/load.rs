@@ -227,7 +227,7 @@ pub(crate) async fn refusals(stage: &Stage) -> Result<Vec<Refused>, DemoError> {
         let report = stage.report_of(source).await;
         let reason = report.and_then(|report| match report.ending {
             Ending::Refused(refusal) => Some(refusal.to_string()),
-            Ending::Closed(..) => None,
+            Ending::Closed { .. } => None,
         });
         refused.push(Refused { who, alert, reason });
     }

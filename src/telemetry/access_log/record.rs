@@ -144,7 +144,9 @@ impl<'a> Record<'a> {
             Ending::Refused(refusal) => {
                 (Some(refusal.reason), &refusal.detail, refusal.alert, None, Some(refusal))
             }
-            Ending::Closed(outcome, detail) => (outcome.reason, detail, None, Some(outcome), None),
+            Ending::Closed { outcome, detail, alert } => {
+                (outcome.reason, detail, *alert, Some(outcome), None)
+            }
         };
         let client = report.client.as_deref();
         let evidence = refusal.and_then(|refusal| refusal.evidence.as_deref());

@@ -86,10 +86,11 @@ fn served() -> Report {
         suppressed: 0,
         bytes_received: 1_234,
         bytes_sent: 56_789,
-        ending: Ending::Closed(
-            Outcome { closed_by: ClosedBy::Downstream, how: Closing::Done, reason: None },
-            String::new(),
-        ),
+        ending: Ending::Closed {
+            outcome: Outcome { closed_by: ClosedBy::Downstream, how: Closing::Done, reason: None },
+            detail: String::new(),
+            alert: None,
+        },
     }
 }
 
