@@ -20,7 +20,7 @@ pub struct Refusal {
 }
 
 /// The certificates behind a refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evidence {
     /// The peer's own certificate; `None` where it cannot be parsed.
     pub leaf: Option<Identity>,

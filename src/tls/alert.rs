@@ -146,7 +146,7 @@ impl Fault {
                 Why::SignatureAlgorithmsExtensionRequired,
                 Newest::Tls13 | Newest::Tls13WithoutGroups,
             ) => lacks("signature_algorithms"),
-            (Why::SignatureAlgorithmsExtensionRequired, Newest::Tls12) => {
+            (Why::SignatureAlgorithmsExtensionRequired, Newest::Tls12 | Newest::FellBack) => {
                 // RFC 5246 §7.4.1.4.1.
                 let detail = "the client names no signature algorithms, and wants SHA-1 thereby";
                 let alert = AlertDescription::HandshakeFailure.into();
@@ -160,6 +160,11 @@ impl Fault {
             _ => None,
         }
     }
+}
+
+/// A fatal alert before anything is sealed.
+pub(super) fn plain(alert: u8) -> [u8; 7] {
+    [CONTENT_ALERT, 3, 3, 0, 2, FATAL, alert]
 }
 
 /// The alert that rustls sends for `error`, or that it should send. `None` when it sends none.
@@ -307,6 +312,9 @@ pub(super) fn words(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+const CONTENT_ALERT: u8 = 21;
+const FATAL: u8 = 2;
 
 /// Of both sides: one of them has not seen what the other has.
 const FINISHED: &str =

@@ -49,6 +49,7 @@ pub(super) fn offers(policy: &CryptoPolicy, alpn: &[Arc<str>]) -> Offers {
     let groups = policy.groups.iter().map(|one| group_name(group(*one).name()));
     Offers {
         versions: versions.collect::<Vec<_>>().join(", "),
+        has_tls13: policy.versions.contains(&TlsVersion::Tls13),
         suites: suites.collect::<Vec<_>>().join(", "),
         groups: groups.collect::<Vec<_>>().join(", "),
         alpn: alpn.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "),

@@ -22,7 +22,7 @@ use super::wire::Wire;
 use crate::config::plan::Filter;
 use crate::core::client_hello::Newest;
 use crate::core::identity::Identity;
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::refusal::{Evidence, Reason, Refusal};
 use crate::core::trust::Mode;
 
 /// Everything that a handshake on one (listener, chain) needs; shared by all workers.
@@ -45,6 +45,7 @@ pub struct DownstreamTerms {
 #[derive(Debug)]
 pub(super) struct Offers {
     pub versions: String,
+    pub has_tls13: bool,
     pub suites: String,
     pub groups: String,
     pub alpn: String,
@@ -65,7 +66,7 @@ pub struct HelloFacts<'a> {
 #[derive(Debug)]
 pub struct ServerHandshake {
     terms: Arc<DownstreamTerms>,
-    /// An error when rustls would not even start.
+    /// An error where there is none to begin.
     inner: Result<Handshake<UnbufferedServerConnection>, Refusal>,
     /// The certificate that is being read for it.
     loading: Option<oneshot::Receiver<Answer>>,
@@ -144,6 +145,7 @@ impl DownstreamTerms {
             ..HandshakeContext::default()
         };
         let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
+            _ if hello.newest == Newest::FellBack && self.offers.has_tls13 => Err(fell_back()),
             Ok(engine) => Ok(Handshake::new(engine, context)),
             Err(error) => Err(alert::refusal(&error, Peer::Client)),
         };
@@ -171,6 +173,18 @@ impl DownstreamTerms {
     /// The trust that clients are verified by.
     pub fn trust(&self) -> Option<&Arc<TrustStore>> {
         self.trust.as_ref()
+    }
+}
+
+/// RFC 7507 §3. An honest client has met a broken middlebox; else somebody broke its first attempt.
+fn fell_back() -> Refusal {
+    let detail = "the client says that it fell back to TLS 1.2, and this chain takes 1.3";
+    let hint =
+        "something between client and gateway breaks TLS 1.3: look for a middlebox or an attack";
+    let evidence = Evidence { hint: Some(hint.to_owned()), ..Evidence::default() };
+    Refusal {
+        evidence: Some(Box::new(evidence)),
+        ..Refusal::new(Reason::VersionMismatch, detail).with_alert(INAPPROPRIATE_FALLBACK)
     }
 }
 
@@ -213,7 +227,10 @@ impl ServerHandshake {
                 }
                 advance
             }
-            Err(refusal) => Advance { consumed: 0, outcome: Outcome::Failed(refusal.clone()) },
+            Err(refusal) => {
+                out.extend(refusal.alert.map(alert::plain).iter().flatten());
+                Advance { consumed: 0, outcome: Outcome::Failed(refusal.clone()) }
+            }
         }
     }
 
@@ -262,5 +279,8 @@ impl ServerHandshake {
         Ok((wire, facts))
     }
 }
+
+/// RFC 7507.
+const INAPPROPRIATE_FALLBACK: u8 = 86;
 
 const NO_CERTIFICATE: &str = "the client sent no certificate";

@@ -10,7 +10,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
-use super::alert::{Fault, Peer};
+use super::alert::{self, Fault, Peer};
 use super::crypto::{group_name, suite_name};
 use super::handshake_context::{self, HandshakeContext};
 use crate::core::refusal::{Reason, Refusal};
@@ -277,7 +277,7 @@ impl<E: Engine> Handshake<E> {
     fn say(&self, alert: u8, out: &mut Vec<u8>) -> Option<u8> {
         let is_possible = E::PEER == Peer::Client && !self.is_sealing;
         is_possible.then(|| {
-            out.extend_from_slice(&[CONTENT_ALERT, 3, 3, 0, 2, FATAL, alert]);
+            out.extend_from_slice(&alert::plain(alert));
             alert
         })
     }
@@ -389,9 +389,7 @@ pub(super) fn append<D>(
 }
 
 const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
-const CONTENT_ALERT: u8 = 21;
 const CONTENT_APPLICATION_DATA: u8 = 23;
-const FATAL: u8 = 2;
 const ILLEGAL_PARAMETER: u8 = 47;
 
 const RECORD_HEADER: usize = 5;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use portcullis::config::plan::{ClientAuth, Group};
+use portcullis::config::plan::{ClientAuth, Group, TlsVersion};
 use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::downstream::{DownstreamTerms, HelloFacts, ServerHandshake};
@@ -106,6 +106,29 @@ fn a_hello_without_what_its_version_wants_is_told_what() {
         assert!(refusal.detail.contains(detail), "{refusal:?}");
         assert_eq!(out, alert(code), "{refusal:?}");
     }
+}
+
+/// RFC 7507: rustls leaves it to the downgrade sentinel of TLS 1.3, which such a client does not know.
+#[test]
+fn a_client_that_fell_back_is_refused_where_it_need_not_have() {
+    let fallback = |site: &Site| {
+        let mut hello = sent_by(&mut site.client(TLS12));
+        let at = hello.windows(4).position(|bytes| bytes == [0, 0xff, 1, 0]).unwrap();
+        hello[at..at + 2].copy_from_slice(&[0x56, 0]);
+        hello
+    };
+    let site = Site::new(|_| {});
+    let hello = fallback(&site);
+    let (refusal, out) = refused(&mut site.begin(&hello), &hello);
+    assert_eq!((refusal.reason, refusal.alert), (Reason::VersionMismatch, Some(86)));
+    assert!(refusal.hint().contains("middlebox"), "{refusal:?}");
+    assert_eq!(out, alert(86));
+    let site = Site::new(|world| {
+        world.plan.downstream_tls[0].crypto.versions = vec![TlsVersion::Tls12];
+    });
+    let (mut hello, mut out) = (fallback(&site), Vec::new());
+    let outcome = site.begin(&hello.clone()).advance(&mut hello, &mut out).outcome;
+    assert!(matches!(outcome, Outcome::NeedMore), "{outcome:?}");
 }
 
 /// rustls has no alert for these. As long as nothing is sealed, the client gets one of ours.

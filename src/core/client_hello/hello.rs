@@ -29,6 +29,8 @@ pub enum Newest {
     /// TLS 1.1, or older.
     Older,
     Tls12,
+    /// TLS 1.2, by a client that has tried a newer version in vain, as it says (RFC 7507).
+    FellBack,
     #[default]
     Tls13,
     /// TLS 1.3, without the supported_groups that belong to it (RFC 8446 §9.2).
@@ -82,6 +84,7 @@ impl<'a> ClientHello<'a> {
             true if self.supported_groups.0.is_empty() => Newest::Tls13WithoutGroups,
             true => Newest::Tls13,
             false if self.legacy_version < TLS12 => Newest::Older,
+            false if self.cipher_suites.contains(FALLBACK) => Newest::FellBack,
             false => Newest::Tls12,
         }
     }
