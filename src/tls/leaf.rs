@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::{
@@ -63,24 +64,24 @@ impl<'a> Leaf<'a> {
     }
 
     /// The SPIFFE ID as it is, else the first subject alternative name with its kind, as in
-    /// "dns:host": no name of one kind can pass for one of another. `None` of two SPIFFE IDs, of which
-    /// none is the client's (X.509-SVID §2).
+    /// "dns:host": no name of one kind can pass for one of another. `None` of a SPIFFE ID beside another
+    /// URI, of which nobody can say whose it is (X.509-SVID §2).
     pub(super) fn first_name(&self) -> Option<String> {
-        let names = self.parsed.subject_alternative_name().ok().flatten();
-        let names = &names.as_ref()?.value.general_names;
-        let mut spiffe = names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) if uri.starts_with("spiffe://") => Some(*uri),
-            _ => None,
-        });
-        match (spiffe.next(), spiffe.next()) {
-            (Some(only), None) => Some(only.to_owned()),
-            (Some(_), Some(_)) => None,
-            (None, _) => names.iter().find_map(identity::san),
+        let uris = self.names().uris;
+        let is_spiffe = |uri: &&str| uri.starts_with("spiffe://");
+        match uris.as_slice() {
+            [only] if is_spiffe(only) => Some((*only).to_owned()),
+            several if several.iter().any(is_spiffe) => None,
+            _ => {
+                let names = self.parsed.subject_alternative_name().ok().flatten();
+                names.as_ref()?.value.general_names.iter().find_map(identity::san)
+            }
         }
     }
 
     /// Names that are not what their type allows (a DNS name that is not ASCII) are in no list, and
-    /// so match nothing.
+    /// so match nothing. Such a URI is there as an empty one, which matches nothing either: beside it
+    /// a SPIFFE ID is not the only URI.
     fn names(&self) -> Names<'_> {
         let mut names = Names::default();
         let subject = self.parsed.subject();
@@ -92,6 +93,7 @@ impl<'a> Leaf<'a> {
                 GeneralName::URI(uri) => names.uris.push(uri),
                 GeneralName::RFC822Name(address) => names.emails.push(address),
                 GeneralName::IPAddress(octets) => names.ips.extend(ip(octets)),
+                GeneralName::Invalid(URI, _) => names.uris.push(""),
                 _ => {}
             }
         }
@@ -104,6 +106,9 @@ pub(super) fn serial(der: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     Some(parsed.raw_serial().to_vec())
 }
+
+/// The tag of a URI among names (RFC 5280 §4.2.1.6).
+const URI: Tag = Tag(6);
 
 fn ip(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(octets) {
@@ -145,6 +150,49 @@ fn bits(number: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::trust::{NameKind, NameRule};
+
+    fn with_names(names: &[(u8, &[u8])]) -> rcgen::Certificate {
+        let tlv = |(tag, data): &(u8, &[u8])| {
+            let length = u8::try_from(data.len()).unwrap();
+            assert!(length < 0x80, "the long form is not needed here");
+            [&[*tag, length], *data].concat()
+        };
+        let names: Vec<u8> = names.iter().flat_map(tlv).collect();
+        let mut params = rcgen::CertificateParams::default();
+        let names = tlv(&(0x30, &names));
+        params.custom_extensions =
+            vec![rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], names)];
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_spiffe_id_beside_any_other_uri_is_nobodys() {
+        const ID: &[u8] = b"spiffe://example.org/a";
+        let rule = NameRule::parse(NameKind::Uri, "spiffe://example.org/**").unwrap();
+        for (others, is_its) in [
+            (&[][..], true),
+            (&[(0x82, &b"a.test"[..]), (0x81, b"\xff")], true),
+            (&[(0x86, b"https://a.test/")], false),
+            (&[(0x86, ID)], false),
+            // Not ASCII, and so no URI to x509-parser.
+            (&[(0x86, b"\xff")], false),
+            (&[(0x86, b"")], false),
+        ] {
+            for at in [0, others.len()] {
+                let mut names = others.to_vec();
+                names.insert(at, (0x86, ID));
+                let certificate = with_names(&names);
+                let leaf = Leaf::parse(certificate.der()).unwrap();
+                assert_eq!(rule.matches(&leaf.facts().names), is_its, "{names:?}");
+                let name = is_its.then(|| "spiffe://example.org/a".to_owned());
+                assert_eq!(leaf.first_name(), name, "{names:?}");
+            }
+        }
+        let https = with_names(&[(0x86, b"https://a.test/"), (0x86, b"\xff")]);
+        let name = Leaf::parse(https.der()).unwrap().first_name();
+        assert_eq!(name.as_deref(), Some("uri:https://a.test/"));
+    }
 
     #[test]
     fn a_modulus_is_as_long_as_its_highest_bit_says() {

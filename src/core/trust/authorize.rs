@@ -109,6 +109,7 @@ impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(rule) => write!(f, "{rule}"),
+            Self::Serial(serial) if serial.is_empty() => f.write_str("serial = \"00\""),
             Self::Serial(serial) => write!(f, "serial = \"{}\"", hex::show(serial)),
         }
     }
@@ -193,6 +194,7 @@ mod tests {
         assert!(!serial("b2").allows(&orders()));
         let zero = LeafFacts { serial: &[0], ..orders() };
         assert!(serial("0").allows(&zero) && !serial("0").allows(&orders()));
+        assert_eq!(serial("0").to_string(), "serial = \"00\"");
     }
 
     #[test]

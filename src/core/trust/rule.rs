@@ -78,7 +78,8 @@ impl NameRule {
     }
 
     /// Whether a name of the rule's kind fits it. A SPIFFE id fits only if it is the only URI: of a
-    /// certificate with more, nobody could say whose it is (X509-SVID §2).
+    /// certificate with more, nobody could say whose it is (X509-SVID §2). An IPv4 address within an
+    /// IPv6 one (`::ffff:10.0.0.1`) fits no rule.
     pub fn matches(&self, names: &Names<'_>) -> bool {
         self.matched(names).is_some()
     }
@@ -90,6 +91,10 @@ impl NameRule {
                 [uri] => rule.matches(uri).then_some(MatchedName::Text(uri)),
                 _ => None,
             },
+            // An IPv6 address to name constraints, which an IPv4 one of the same digits may be outside of.
+            Self::Ip(rule) => {
+                address(&names.ips, |ip| *ip == ip.to_canonical() && rule.contains(*ip))
+            }
             _ => self.occurrence(names),
         }
     }
@@ -104,10 +109,7 @@ impl NameRule {
             Self::Uri(rule) => first(&names.uris, |uri| rule.matches(uri)),
             Self::Dns(rule) => first(&names.dns, |name| rule.matches(name)),
             Self::Email(rule) => first(&names.emails, |address| rule.matches(address)),
-            Self::Ip(rule) => {
-                let inside = names.ips.iter().find(|address| rule.contains(**address));
-                inside.copied().map(MatchedName::Ip)
-            }
+            Self::Ip(rule) => address(&names.ips, |ip| rule.contains(*ip)),
             Self::Cn(rule) => first(&names.common_names, |name| rule.matches(name)),
         }
     }
@@ -115,6 +117,10 @@ impl NameRule {
 
 fn first<'a>(names: &[&'a str], fits: impl Fn(&str) -> bool) -> Option<MatchedName<'a>> {
     names.iter().copied().find(|name| fits(name)).map(MatchedName::Text)
+}
+
+fn address<'a>(ips: &[IpAddr], fits: impl Fn(&IpAddr) -> bool) -> Option<MatchedName<'a>> {
+    ips.iter().copied().find(fits).map(MatchedName::Ip)
 }
 
 impl NameKind {
@@ -225,9 +231,15 @@ mod tests {
             ("2001:db8::/32", "2001:db9::1", false),
             ("::/0", "10.0.0.1", false),
             ("0.0.0.0/0", "::1", false),
+            // Name constraints on IPv4 say nothing about it.
+            ("10.0.0.0/8", "::ffff:10.0.0.1", false),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.1", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
         ] {
             assert_eq!(rule(NameKind::Ip, network).matches(&names(ip)), matches, "{network} {ip}");
         }
+        // What is doubtful takes nobody off a list of whom to deny.
+        assert!(rule(NameKind::Ip, "10.0.0.0/8").occurs_in(&names("::ffff:10.0.0.1")));
         assert!(matches!(
             NameRule::parse(NameKind::Ip, "10.1.0.0/8"),
             Err(RuleError::Ip(PrefixError::HostBits { .. }))
