@@ -71,6 +71,13 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
                  by san or pins",
             )
         }
+        Fault::TooLongForAnchor { max } => {
+            let what = format!(
+                "more CAs stand between it and the anchor than that one allows, which is {max} \
+                 (pathLenConstraint)"
+            );
+            broken_by(0, &what).rule("anchors")
+        }
         Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
         Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
         Fault::Revocation(fault) => revocation(*fault, trust, now),

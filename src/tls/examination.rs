@@ -256,6 +256,7 @@ impl Stage {
             }
             Fault::Path(_)
             | Fault::Unvouched
+            | Fault::TooLongForAnchor { .. }
             | Fault::MayNotIssue { .. }
             | Fault::Policies { .. } => Self::Path,
             Fault::TooDeep { .. } => Self::Depth,

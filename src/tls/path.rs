@@ -50,6 +50,10 @@ pub(super) enum Fault {
     Path(webpki::Error),
     /// The anchor above it is no CA's.
     Unvouched,
+    /// More CAs stand between it and the anchor than the anchor allows.
+    TooLongForAnchor {
+        max: u32,
+    },
     /// A CA above the leaf may not sign certificates.
     MayNotIssue {
         depth: usize,
@@ -139,7 +143,10 @@ pub(super) fn watched(
 
 /// What webpki leaves to its caller on a path that holds.
 fn judge(trust: &TrustStore, path: &VerifiedPath<'_>, now: u64) -> Result<(), Fault> {
-    let Some(anchor) = trust.anchor_of(path) else { return Err(Fault::Unvouched) };
+    let Some(anchor) = trust.anchor_of(path) else {
+        let too_long = trust.path_len_of(path).map(|max| Fault::TooLongForAnchor { max });
+        return Err(too_long.unwrap_or(Fault::Unvouched));
+    };
     let intermediates = path.intermediate_certificates().count();
     if intermediates > usize::from(trust.depth_max) {
         return Err(Fault::TooDeep { intermediates });

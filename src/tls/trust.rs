@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls_pki_types::TrustAnchor;
 use webpki::VerifiedPath;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::KeyUsage;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
@@ -67,8 +69,20 @@ pub struct Anchor {
     name: u64,
     /// SubjectPublicKeyInfo in DER.
     spki: Box<[u8]>,
+    /// What its own certificate lets it do.
+    office: Office,
+}
+
+/// What a certificate says of itself as an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Office {
     /// Whether it is a CA's. What is not vouches for itself alone.
     is_authority: bool,
+    /// Whether its basic constraints say so, whatever its key usage says.
+    is_called_authority: bool,
+    /// How many CAs may stand below it in a row; `None`: any number.
+    path_len: Option<u32>,
+    may_sign_lists: bool,
 }
 
 impl TrustStore {
@@ -139,17 +153,27 @@ impl TrustStore {
         Some(AnchorPlace { trust: self.index, anchor })
     }
 
-    /// The anchor at the end of a path that was verified with `roots`; `None` where it is no CA's and
-    /// the leaf is another certificate than its own. webpki takes any anchor for a CA's.
+    /// The anchor at the end of a path that was verified with `roots`; `None` where it does not vouch
+    /// for this one: it is no CA's and the leaf is another certificate than its own, or the path is
+    /// longer than it allows. webpki takes any anchor for a CA's, and asks none for a length.
     pub(super) fn anchor_of(&self, path: &VerifiedPath<'_>) -> Option<&Anchor> {
-        let found = path.anchor();
-        let is_it = |root: &rustls_pki_types::TrustAnchor<'_>| {
+        self.anchors_like(path.anchor()).find(|anchor| anchor.vouches(path))
+    }
+
+    /// The longest path that an anchor allows that has this one's end, and has this one too long.
+    pub(super) fn path_len_of(&self, path: &VerifiedPath<'_>) -> Option<u32> {
+        let authorities = self.anchors_like(path.anchor()).filter(|one| one.office.is_authority);
+        authorities.filter_map(|anchor| anchor.office.path_len).max()
+    }
+
+    fn anchors_like(&self, found: &TrustAnchor<'_>) -> impl Iterator<Item = &Anchor> {
+        let is_it = |root: &TrustAnchor<'_>| {
             root.subject == found.subject
                 && root.subject_public_key_info == found.subject_public_key_info
                 && root.name_constraints == found.name_constraints
         };
-        let mut found = self.roots.roots.iter().zip(&self.anchors).filter(|(root, _)| is_it(root));
-        found.find(|(_, anchor)| anchor.vouches(path)).map(|(_, anchor)| anchor)
+        let all = self.roots.roots.iter().zip(&self.anchors);
+        all.filter(move |(root, _)| is_it(root)).map(|(_, anchor)| anchor)
     }
 
     /// Whether who has this standing would be let in now: what each resumption asks.
@@ -189,9 +213,12 @@ impl Anchor {
     }
 
     fn vouches(&self, path: &VerifiedPath<'_>) -> bool {
+        if self.office.is_authority {
+            return self.office.path_len.is_none_or(|max| length(path) <= u64::from(max));
+        }
         let is_alone = || path.intermediate_certificates().next().is_none();
         let is_itself = || sha256(&path.end_entity().der()) == self.identity.fingerprint_sha256;
-        self.is_authority || (is_alone() && is_itself())
+        is_alone() && is_itself()
     }
 
     fn is_called(&self, list: &RevocationList) -> bool {
@@ -202,6 +229,13 @@ impl Anchor {
     fn issued(&self, list: &RevocationList) -> bool {
         self.is_called(list) && list.is_signed_by(&self.spki)
     }
+}
+
+/// How many CAs stand between leaf and anchor, as RFC 5280 §6.1.4 (l) counts: not those that a CA has
+/// issued to itself.
+pub(super) fn length(path: &VerifiedPath<'_>) -> u64 {
+    let counted = |one: &&webpki::Cert<'_>| one.subject() != one.issuer();
+    path.intermediate_certificates().filter(counted).count() as u64
 }
 
 /// One file may hold several.
@@ -233,14 +267,14 @@ fn anchor(
     let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
-        (spki, is_authority(&parsed), parsed.subject() == parsed.issuer())
+        (spki, Office::of(&parsed), parsed.subject() == parsed.issuer())
     });
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, is_authority, is_self_issued)), None) = (parsed, &error) else {
+    let (Some((spki, office, is_self_issued)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
@@ -249,10 +283,17 @@ fn anchor(
         );
         return None;
     };
-    if !is_authority && !is_self_issued {
+    let why = match office.is_authority {
+        true => None,
+        false if office.is_called_authority => {
+            Some("may not sign certificates, for its key usage lacks keyCertSign")
+        }
+        false => (!is_self_issued).then_some("is not a CA's"),
+    };
+    if let Some(why) = why {
         findings.warning(
             &file.at,
-            format!("certificate {number} of {path} is not a CA's: it vouches for nobody"),
+            format!("certificate {number} of {path} {why}: it vouches for nobody"),
             "an anchor is the certificate of the CA that issued the peers'",
         );
     }
@@ -263,25 +304,39 @@ fn anchor(
         key.extend_from_slice(part);
     }
     key.extend(root.name_constraints.iter().flat_map(|constraints| constraints.iter()));
-    if !is_authority {
+    key.extend(office.path_len.iter().flat_map(|max| max.to_be_bytes()));
+    if !office.is_authority {
         key.extend_from_slice(&identity.fingerprint_sha256);
     }
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
     let (file, key, name) = (file.clone(), AnchorKey(key), issuer_key(&root.subject));
-    Some(Anchor { identity, file, number, key, name, spki, is_authority })
+    Some(Anchor { identity, file, number, key, name, spki, office })
 }
 
-/// Whether a certificate is a CA's, as OpenSSL tells it of roots too: by its basic constraints; where
-/// it has none, by its key usage; where it is of a version without extensions, by being self-issued.
-fn is_authority(certificate: &X509Certificate<'_>) -> bool {
-    match (certificate.basic_constraints(), certificate.key_usage()) {
-        (Ok(Some(basic)), _) => basic.value.ca,
-        (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
-        (Ok(None), Ok(None)) => {
-            certificate.version() == X509Version::V1
-                && certificate.subject() == certificate.issuer()
+impl Office {
+    /// As OpenSSL tells it of roots too. A CA's is whatever says so by its basic constraints, or where
+    /// it has none by its key usage, or where it is of a version without extensions by being
+    /// self-issued; and not, whatever else it says, if its key usage lacks keyCertSign.
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let (basic, usage) = (certificate.basic_constraints(), certificate.key_usage());
+        let is_sound = basic.is_ok() && usage.is_ok();
+        let basic = basic.ok().flatten().map(|basic| basic.value);
+        let usage = usage.ok().flatten().map(|usage| usage.value);
+        let is_called_authority = basic.is_some_and(|basic| basic.ca);
+        let is_authority = match (basic, usage) {
+            (Some(basic), usage) => basic.ca && usage.is_none_or(KeyUsage::key_cert_sign),
+            (None, Some(usage)) => usage.key_cert_sign(),
+            (None, None) => {
+                certificate.version() == X509Version::V1
+                    && certificate.subject() == certificate.issuer()
+            }
+        };
+        Self {
+            is_authority: is_sound && is_authority,
+            is_called_authority,
+            path_len: basic.and_then(|basic| basic.path_len_constraint),
+            may_sign_lists: is_sound && usage.is_none_or(KeyUsage::crl_sign),
         }
-        (Err(_), _) | (_, Err(_)) => false,
     }
 }
 
@@ -295,12 +350,24 @@ fn lists_are_of_anchors(
     let mut sound = true;
     for (file, list) in lists {
         let mut namesakes = anchors.iter().filter(|anchor| anchor.is_called(list)).peekable();
-        if namesakes.peek().is_some() && !namesakes.any(|anchor| anchor.issued(list)) {
-            let (path, issuer) = (file.path.display(), &list.issuer_text);
+        if namesakes.peek().is_none() {
+            continue;
+        }
+        let (path, issuer) = (file.path.display(), &list.issuer_text);
+        let issuers: Vec<_> = namesakes.filter(|anchor| anchor.issued(list)).collect();
+        if issuers.is_empty() {
             findings.problem(
                 &file.at,
                 format!("the revocation list {path} is not signed by the anchor {issuer}"),
                 "fetch it again, or take the list of the CA whose certificate is in `anchors`",
+            );
+            sound = false;
+        } else if !issuers.iter().any(|anchor| anchor.office.may_sign_lists) {
+            // RFC 5280 §6.3.3 (f).
+            findings.problem(
+                &file.at,
+                format!("the anchor {issuer} may not sign the revocation list {path}: its key usage lacks cRLSign"),
+                "have the CA's certificate issued anew with cRLSign, or take its list out of crls",
             );
             sound = false;
         }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use portcullis::config::plan::*;
 use portcullis::core::refusal::{Reason, Refusal};
+use portcullis::core::route::ChainId;
+use portcullis::tls::material::Material;
 use portcullis_kit::{Authority, ClientSpec};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
@@ -13,7 +15,7 @@ use rcgen::{
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-use crate::support::{NAME, World, client, client_config, file, handshake};
+use crate::support::{NAME, World, client, client_config, file, handshake, unix_now};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -27,12 +29,20 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// `None`: let in.
-    fn refusal(self) -> Option<(Reason, String)> {
+    /// What the gateway says of the trust's files: mistakes, or warnings without any.
+    fn said(&self) -> Vec<String> {
         let servers = Authority::new("Servers");
+        let (world, _) = self.world(&servers);
+        match Material::load(&world.plan, &world.stek, 1, unix_now, None) {
+            Ok(material) => material.warnings().iter().map(ToString::to_string).collect(),
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn world(&self, servers: &Authority) -> (World, ChainId) {
         let server = servers.server(&[NAME]);
         let mut world = World::new();
-        let trust = world.trust(&servers);
+        let trust = world.trust(servers);
         let written = |name: &str, text: &str| file(&servers.write(name, "pem", text));
         let of_trust = &mut world.plan.trusts[0];
         of_trust.anchors = vec![written("root", &self.root.pem())];
@@ -41,8 +51,15 @@ impl Shown<'_> {
             of_trust.revocation.check = RevocationCheck::Leaf;
         }
         of_trust.revocation.unknown = self.unknown;
-        let terms = world.chain("edge", &server, ClientAuth::Require(trust));
-        let terms = world.terms(terms);
+        let chain = world.chain("edge", &server, ClientAuth::Require(trust));
+        (world, chain)
+    }
+
+    /// `None`: let in.
+    fn refusal(self) -> Option<(Reason, String)> {
+        let servers = Authority::new("Servers");
+        let (world, chain) = self.world(&servers);
+        let terms = world.terms(chain);
         let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
         let key = PrivatePkcs8KeyDer::from(self.path[0].key().serialize_der()).into();
         let chain = self.path.iter().map(|one| one.der().clone()).collect();
@@ -144,10 +161,17 @@ fn an_anchor_that_is_no_cas_stands_for_itself_alone() {
         let lists = Vec::new();
         Shown { root, path, lists, unknown: Uncertain::Refuse }.refusal()
     };
+    let warns = |root: &Ca| {
+        let lists = Vec::new();
+        let said = Shown { root, path: &[root], lists, unknown: Uncertain::Refuse }.said();
+        said.iter().any(|one| one.contains("lacks keyCertSign: it vouches for nobody"))
+    };
     let signs = [KeyUsagePurpose::KeyCertSign];
     let proves = [KeyUsagePurpose::DigitalSignature];
     for (is_ca, usages, may) in [
         (IsCa::Ca(BasicConstraints::Unconstrained), &signs[..], true),
+        (IsCa::Ca(BasicConstraints::Unconstrained), &[], true),
+        (IsCa::Ca(BasicConstraints::Unconstrained), &proves, false),
         // Older CAs say nothing in basicConstraints.
         (IsCa::NoCa, &signs, true),
         (IsCa::NoCa, &proves, false),
@@ -164,7 +188,11 @@ fn an_anchor_that_is_no_cas_stands_for_itself_alone() {
                 assert!(!may, "{what}: {detail}");
                 assert_eq!(reason, Reason::UnknownIssuer, "{detail}");
                 assert!(detail.contains("is no CA's certificate"), "{detail}");
-                assert_eq!(met(&root, &[&root]), None, "{what}: itself");
+                // webpki takes no CA's certificate for a client's: this one is good for nothing.
+                match is_ca {
+                    IsCa::Ca(_) => assert!(warns(&root), "{what}"),
+                    _ => assert_eq!(met(&root, &[&root]), None, "{what}: itself"),
+                }
             }
         }
     }
@@ -180,6 +208,62 @@ fn an_anchor_that_is_no_cas_stands_for_itself_alone() {
     let mallory = below(&alice, params("mallory"));
     assert_eq!(met(&alice, &[&mallory]).unwrap().0, Reason::UnknownIssuer);
     assert_eq!(met(&alice, &[&mallory, &alice]).unwrap().0, Reason::UnknownIssuer);
+}
+
+#[test]
+fn an_anchor_is_asked_how_many_cas_may_stand_below_it() {
+    for (allowed, below_it, self_issued, expected) in [
+        (None, 3, 0, None),
+        (Some(0), 0, 0, None),
+        (Some(0), 1, 0, Some("which is 0")),
+        (Some(1), 1, 0, None),
+        (Some(1), 2, 0, Some("which is 1")),
+        // A CA that changes its key (RFC 5280 §6.1.4 (l)).
+        (Some(0), 0, 1, None),
+        (Some(0), 1, 1, Some("which is 0")),
+    ] {
+        let mut of_root = ca_params("Root", &ALL);
+        of_root.is_ca = IsCa::Ca(match allowed {
+            None => BasicConstraints::Unconstrained,
+            Some(length) => BasicConstraints::Constrained(length),
+        });
+        let root = CertifiedIssuer::self_signed(of_root, KeyPair::generate().unwrap()).unwrap();
+        let mut path: Vec<Ca> = Vec::new();
+        let names = vec!["Root".to_owned(); self_issued];
+        for name in names.into_iter().chain((0..below_it).map(|at| format!("CA {at}"))) {
+            let above = path.last().unwrap_or(&root);
+            path.push(below(above, ca_params(&name, &ALL)));
+        }
+        path.push(below(path.last().unwrap_or(&root), params("alice")));
+        let path: Vec<&Ca> = path.iter().rev().collect();
+        let shown =
+            Shown { root: &root, path: &path, lists: Vec::new(), unknown: Uncertain::Refuse };
+        let refusal = shown.refusal();
+        match (&refusal, expected) {
+            (None, None) => {}
+            (Some((Reason::CertificateInvalid, detail)), Some(expected)) => {
+                assert!(detail.contains(expected) && detail.contains("CN=alice"), "{detail}");
+            }
+            _ => panic!("{allowed:?} {below_it} {self_issued}: {refusal:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_list_of_an_anchor_that_may_not_sign_lists_is_a_mistake() {
+    for (usages, may) in [(&ALL[..], true), (&[], true), (&[KeyUsagePurpose::KeyCertSign], false)] {
+        let of_root = ca_params("Root", usages);
+        let root = CertifiedIssuer::self_signed(of_root, KeyPair::generate().unwrap()).unwrap();
+        // rcgen signs no list that it takes for wrong.
+        let key = KeyPair::try_from(root.key().serialize_der()).unwrap();
+        let signer = CertifiedIssuer::self_signed(ca_params("Root", &ALL), key).unwrap();
+        let lists = vec![list(&signer, None, &[8])];
+        let leaf = below(&root, params("alice"));
+        let shown = Shown { root: &root, path: &[&leaf], lists, unknown: Uncertain::Refuse };
+        let said = shown.said();
+        assert_eq!(said.is_empty(), may, "{usages:?}: {said:?}");
+        assert!(said.iter().all(|one| one.contains("lacks cRLSign")), "{said:?}");
+    }
 }
 
 #[test]
