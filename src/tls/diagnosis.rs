@@ -10,10 +10,12 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
+use super::breach;
 use super::identity::{identify, span};
 use super::leaf::Leaf;
 use super::path::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX};
 use super::revocation::{RevocationFault, RevocationFaultKind};
+use super::sent::Sent;
 use super::trust::TrustStore;
 use crate::core::identity::Identity;
 use crate::core::refusal::{Evidence, Reason, Refusal};
@@ -27,7 +29,7 @@ pub(super) struct Diagnosis {
 }
 
 /// What is found about a fault, before it is put together.
-struct Finding {
+pub(super) struct Finding {
     reason: Reason,
     alert: CertificateError,
     depth: u8,
@@ -39,19 +41,19 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(reason: Reason, alert: CertificateError, what: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, alert: CertificateError, what: impl Into<String>) -> Self {
         Self { reason, alert, depth: 0, what: what.into(), rule: None, hint: None }
     }
 
-    fn rule(self, rule: &'static str) -> Self {
+    pub(super) fn rule(self, rule: &'static str) -> Self {
         Self { rule: Some(rule), ..self }
     }
 
-    fn depth(self, depth: u8) -> Self {
+    pub(super) fn depth(self, depth: u8) -> Self {
         Self { depth, ..self }
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }
@@ -105,52 +107,6 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
     Diagnosis { refusal, error: alert.into() }
 }
 
-/// The certificates of a chain in words, in the order of the path as far as names lead.
-struct Sent {
-    leaf: Option<Identity>,
-    /// What issued the leaf, what issued that, and so on.
-    above: Vec<Identity>,
-    /// All that came with the leaf.
-    intermediates: Vec<Identity>,
-}
-
-impl Sent {
-    fn of(chain: Chain<'_>) -> Self {
-        let few = chain.intermediates.iter().take(CHAIN_CERTIFICATES_MAX);
-        let intermediates: Vec<_> = few.filter_map(|der| identify(der)).collect();
-        let leaf = identify(chain.leaf);
-        let mut above: Vec<Identity> = Vec::new();
-        while above.len() < intermediates.len()
-            && let Some(last) = above.last().or(leaf.as_ref())
-            && let Some(next) = intermediates
-                .iter()
-                .find(|one| one.subject == last.issuer && one.subject != one.issuer)
-        {
-            above.push(next.clone());
-        }
-        Self { leaf, above, intermediates }
-    }
-
-    fn at(&self, depth: u8) -> Option<&Identity> {
-        match usize::from(depth).checked_sub(1) {
-            None => self.leaf.as_ref(),
-            Some(above) => self.above.get(above),
-        }
-    }
-
-    /// The depth of the first certificate that `is_it`.
-    fn depth_of(&self, is_it: impl Fn(&Identity) -> bool) -> u8 {
-        let all = self.leaf.iter().chain(&self.above);
-        let found = all.enumerate().find(|(_, one)| is_it(one));
-        found.and_then(|(depth, _)| u8::try_from(depth).ok()).unwrap_or(0)
-    }
-
-    /// The issuer that the chain ends at.
-    fn top_issuer(&self) -> Option<&str> {
-        self.above.last().or(self.leaf.as_ref()).map(|one| one.issuer.as_str())
-    }
-}
-
 fn unread(fault: &Fault) -> Finding {
     let what = match fault {
         Fault::TooMany(count) => {
@@ -169,7 +125,7 @@ fn unread(fault: &Fault) -> Finding {
 }
 
 /// What webpki says about a path.
-fn path(error: &webpki::Error, sent: &Sent, roots: &RootCertStore, now: u64) -> Finding {
+fn path(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertStore, now: u64) -> Finding {
     use webpki::Error as Webpki;
     match error {
         Webpki::CertExpired { not_after, .. } => {
@@ -195,28 +151,7 @@ fn path(error: &webpki::Error, sent: &Sent, roots: &RootCertStore, now: u64) -> 
             CertificateError::BadEncoding,
             "a signature in the chain is wrong",
         ),
-        Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension => {
-            let alert = CertificateError::InvalidPurpose;
-            Finding::new(Reason::CertificatePurpose, alert, purpose(error))
-        }
-        Webpki::UnsupportedCertVersion => {
-            Finding::new(Reason::CertificateInvalid, unspecified("version"), VERSION_1)
-        }
-        Webpki::CertNotValidForName(names) => {
-            // webpki shows them as `DnsName("db.internal")`.
-            let bare = |name: &String| match name.split('"').nth(1) {
-                Some(inner) => inner.to_owned(),
-                None => name.clone(),
-            };
-            let presented: Vec<_> = names.presented.iter().map(bare).collect();
-            let what = format!(
-                "is for {}, not for {}",
-                listed(&presented, "no name at all"),
-                names.expected.to_str()
-            );
-            Finding::new(Reason::CertificateInvalid, CertificateError::NotValidForName, what)
-        }
-        other => Finding::new(Reason::CertificateInvalid, unspecified("path"), breach(other)),
+        other => breach::finding(other, sent, roots),
     }
 }
 
@@ -226,61 +161,8 @@ fn broken_by(depth: usize, what: &str) -> Finding {
         .depth(u8::try_from(depth).unwrap_or(u8::MAX))
 }
 
-fn purpose(error: &webpki::Error) -> String {
-    let webpki::Error::RequiredEkuNotFoundContext(context) = error else {
-        return "its extended key usage is empty".to_owned();
-    };
-    let named = |oid: &[usize]| match oid {
-        [1, 3, 6, 1, 5, 5, 7, 3, 1] => "serverAuth".to_owned(),
-        [1, 3, 6, 1, 5, 5, 7, 3, 2] => "clientAuth".to_owned(),
-        [1, 3, 6, 1, 5, 5, 7, 3, 3] => "codeSigning".to_owned(),
-        [1, 3, 6, 1, 5, 5, 7, 3, 4] => "emailProtection".to_owned(),
-        [2, 5, 29, 37, 0] => "anyExtendedKeyUsage".to_owned(),
-        other => other.iter().map(ToString::to_string).collect::<Vec<_>>().join("."),
-    };
-    let present: Vec<String> = context.present.iter().map(|oid| named(oid)).collect();
-    let required: Vec<usize> = context.required.oid_values().collect();
-    let required = named(&required);
-    format!("may be used for {}, not for {required}", listed(&present, "nothing"))
-}
-
-/// The rules of RFC 5280 that people do break, and webpki's own word for the others.
-fn breach(error: &webpki::Error) -> String {
-    use webpki::Error as Webpki;
-    match error {
-        Webpki::NameConstraintViolation => {
-            "a name in it is outside what a CA above may issue for (name constraints)".to_owned()
-        }
-        Webpki::PathLenConstraintViolated => {
-            "more CAs stand between it and one above than that one allows (pathLenConstraint)"
-                .to_owned()
-        }
-        Webpki::EndEntityUsedAsCa => {
-            "a certificate above it is not a CA's (basicConstraints)".to_owned()
-        }
-        Webpki::CaUsedAsEndEntity => {
-            "it is a CA's certificate, and so no client's or server's own".to_owned()
-        }
-        Webpki::UnsupportedCriticalExtension => {
-            "it has a critical extension that is not understood here".to_owned()
-        }
-        Webpki::UnsupportedSignatureAlgorithmContext(_)
-        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            "it is signed with an algorithm that is not accepted here, as SHA-1".to_owned()
-        }
-        Webpki::InvalidCertValidity => "it ends before it begins".to_owned(),
-        Webpki::MaximumSignatureChecksExceeded
-        | Webpki::MaximumPathBuildCallsExceeded
-        | Webpki::MaximumPathDepthExceeded
-        | Webpki::MaximumNameConstraintComparisonsExceeded => {
-            format!("the search for a path took too long and was given up ({error:?})")
-        }
-        other => format!("it breaks a rule of X.509 ({other:?})"),
-    }
-}
-
 /// Why no path leads to an anchor: self-signed, an intermediate left out, or simply foreign.
-fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
+fn unknown_issuer(sent: &Sent<'_>, roots: &RootCertStore) -> Finding {
     let finding = |what: String| {
         Finding::new(Reason::UnknownIssuer, CertificateError::UnknownIssuer, what).rule("anchors")
     };
@@ -293,6 +175,14 @@ fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
         );
     }
     let anchors = anchor_names(roots);
+    if let Some((depth, issuer)) = sent.misissued(&anchors) {
+        let what =
+            format!("{issuer} was sent with it, but with another key than the one that signed it");
+        return finding(what).depth(depth).hint(format!(
+            "there are certificates of {issuer} with different keys: put the one whose subject key \
+             identifier is the authority key identifier here into the peer's chain file"
+        ));
+    }
     if anchors.iter().any(|anchor| anchor == last) {
         let what = format!("an anchor is called {last} too, but its key did not sign this chain");
         return finding(what).hint(format!(
@@ -305,7 +195,7 @@ fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
         all if all.len() <= ANCHORS_NAMED_MAX => format!("the anchors are {}", all.join("; ")),
         all => format!("there are {} anchors", all.len()),
     };
-    if sent.intermediates.is_empty() {
+    if sent.is_alone() {
         let issuer = &leaf.issuer;
         let what = format!(
             "{issuer} is no anchor ({known}), and the peer sent only its leaf: if {issuer} is an \
@@ -325,15 +215,18 @@ fn unknown_issuer(sent: &Sent, roots: &RootCertStore) -> Finding {
 
 /// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
 /// as good as always another CA of the same name: a bad signature to webpki, an unknown CA to people.
-fn has_namesake(sent: &Sent, roots: &RootCertStore) -> bool {
+fn has_namesake(sent: &Sent<'_>, roots: &RootCertStore) -> bool {
     sent.top_issuer().is_some_and(|top| anchor_names(roots).iter().any(|anchor| anchor == top))
 }
 
 fn anchor_names(roots: &RootCertStore) -> Vec<String> {
-    let names = roots.subjects();
-    let text =
-        |name: &DistinguishedName| Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string());
-    names.iter().filter_map(text).collect()
+    roots.roots.iter().filter_map(|root| text_of(&root.subject)).collect()
+}
+
+/// An anchor's name, as webpki has it, in the words of `Identity`.
+pub(super) fn text_of(name: &[u8]) -> Option<String> {
+    let name = DistinguishedName::in_sequence(name);
+    Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string())
 }
 
 fn revocation(fault: RevocationFault, trust: &TrustStore, now: u64) -> Finding {
@@ -417,7 +310,7 @@ pub(super) fn listed(all: &[String], none: &str) -> String {
 }
 
 /// `certificate_unknown`: "some other (unspecified) issue arose" (RFC 8446 §6.2).
-fn unspecified(what: &'static str) -> CertificateError {
+pub(super) fn unspecified(what: &'static str) -> CertificateError {
     CertificateError::Other(OtherError(Arc::new(Unspecified(what))))
 }
 
@@ -425,9 +318,6 @@ fn unspecified(what: &'static str) -> CertificateError {
 #[error("{0}")]
 struct Unspecified(&'static str);
 
-/// `openssl x509 -req` without an extension file makes these, so people do meet it.
-const VERSION_1: &str = "is of X.509 version 1, which cannot say what it is for: issue it anew with \
-                         extensions (`openssl x509 -req -extfile`, or `portcullis pki`)";
 const UNVOUCHED: &str = "the anchor that signed the chain is no CA's certificate, and may stand for itself \
                          alone";
 const MAY_NOT_ISSUE: &str =

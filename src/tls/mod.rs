@@ -6,6 +6,7 @@
 
 mod alert;
 mod announced;
+mod breach;
 mod certificate_dir;
 mod chain_memo;
 mod crl;
@@ -32,6 +33,7 @@ mod policies;
 mod rehearsal;
 mod resolver;
 mod revocation;
+mod sent;
 mod served;
 mod sessions;
 mod shown;

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
 use super::crl::RevocationList;
 use super::diagnosis::diagnose;
-use super::path::{self, Chain, Purpose};
+use super::path::{self, Chain, Fault, Purpose};
 use super::pem::Findings;
 use super::trust::TrustStore;
 use crate::config::error::Location;
@@ -117,6 +117,17 @@ fn no_altered_chain_breaks_or_delays_whoever_verifies_it() {
                 Err(fault) => {
                     assert!(!diagnose(&fault, sent, &trust, now).refusal.detail.is_empty());
                 }
+            }
+            // Whatever webpki has against it, the certificate is looked for that it is about.
+            for error in [
+                webpki::Error::UnsupportedCertVersion,
+                webpki::Error::UnsupportedCriticalExtension,
+                webpki::Error::NameConstraintViolation,
+                webpki::Error::EmptyEkuExtension,
+                webpki::Error::UnknownIssuer,
+            ] {
+                let found = diagnose(&Fault::Path(error), sent, &trust, now);
+                assert!(!found.refusal.detail.is_empty());
             }
         }));
     }

@@ -8,7 +8,9 @@
     reason = "test code: what breaks fails the test at once, where it broke"
 )]
 
+mod breaches;
 mod certificate_dir;
+mod chains;
 mod downstream;
 mod material;
 mod paths;

@@ -166,8 +166,9 @@ fn upstream_that_is_not_to_be_trusted_is_refused_with_the_reason() {
         for (identity, name, detail) in [
             (strangers.server(&[NAME]), NAME, "CN=Strangers is no anchor"),
             (expired.leaf_only(), NAME, "expired 1 day ago"),
-            (servers.server(&["another.test"]), NAME, "another.test"),
-            (servers.server(&[NAME]), "10.1.2.3", "10.1.2.3"),
+            (servers.server(&["a.test"]), NAME, "is for dns:a.test, not for dns:server.test"),
+            (servers.server(&[NAME]), "10.1.2.3", "is for dns:server.test, not for ip:10.1.2.3"),
+            (servers.server(&[]), NAME, "is for no name at all (a common name does not count)"),
         ] {
             let (world, id) = world(&servers, None);
             let config = server(&identity, version, None);
