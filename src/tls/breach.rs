@@ -49,7 +49,7 @@ pub(super) fn finding(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertSt
                     sent.first(|one| signed_with(one, &context.signature_algorithm_id))
                 }
                 Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
-                    sent.first(|one| signed_with(one, &context.signature_algorithm_id))
+                    unfit(&context.signature_algorithm_id, &context.public_key_algorithm_id, sent)
                 }
                 Webpki::NameConstraintViolation => constrained(sent, roots),
                 _ => None,
@@ -200,6 +200,30 @@ fn unaccepted(algorithm: &AlgorithmIdentifier<'_>) -> String {
     }
 }
 
+/// What was signed by a key that does not go with the signature: the one below it, or if it is an
+/// anchor's, the last.
+fn unfit(signature: &[u8], key: &[u8], sent: &Sent<'_>) -> Option<(u8, String)> {
+    let has_key = |one: &X509Certificate<'_>| {
+        let (_, spki) = Any::from_der(one.public_key().raw).ok()?;
+        (values(spki.data).next()?.data == key).then_some(())
+    };
+    let path: Vec<_> = sent.path().collect();
+    let issuer =
+        path.iter().skip(1).position(|one| one.as_ref().is_some_and(|one| has_key(one).is_some()));
+    let depth = u8::try_from(issuer.unwrap_or(path.len() - 1)).ok()?;
+    let (signature, key) = (algorithm_of(signature), algorithm_of(key));
+    let what = format!(
+        "it is signed with {signature} by a key of {key}, which are not accepted together here"
+    );
+    Some((depth, what))
+}
+
+/// The content of an AlgorithmIdentifier: what it is, and a curve if it is on one.
+fn algorithm_of(identifier: &[u8]) -> String {
+    let oids = values(identifier).filter_map(|value| value.oid().ok());
+    oids.map(|oid| named(&oid)).collect::<Vec<_>>().join(", ")
+}
+
 /// By the name that people know, where there is one.
 fn named(oid: &Oid<'_>) -> String {
     match oid2sn(oid, oid_registry()) {
@@ -299,7 +323,10 @@ const CA_AS_LEAF_HINT: &str = "issue a certificate below this CA, or have a self
 
 #[cfg(test)]
 mod tests {
+    use portcullis_kit::{Authority, ClientSpec};
+
     use super::*;
+    use crate::tls::path::Chain;
 
     #[test]
     fn a_signature_algorithm_is_named_as_people_know_it() {
@@ -320,6 +347,24 @@ mod tests {
             let named = unaccepted(&algorithm);
             assert!(named.contains(expected), "{expected}: {named}");
         }
+    }
+
+    #[test]
+    fn a_key_that_does_not_go_with_a_signature_is_told_of_what_it_signed() {
+        let root = Authority::new("Root");
+        let middle = root.intermediate("Middle");
+        let chain = middle.client(&ClientSpec::new("alice")).chain_der;
+        let sent = Sent::of(Chain { leaf: &chain[0], intermediates: &chain[1..] });
+        let signature = b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+        let p256 = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+        let (depth, what) = unfit(signature, p256, &sent).unwrap();
+        assert_eq!(depth, 0, "{what}");
+        assert!(what.contains("ecdsa-with-SHA256 (1.2.840.10045.4.3.2) by a key of"), "{what}");
+        // Nobody's that was sent, and so the anchor's.
+        let secp256k1 = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x0a";
+        let (depth, what) = unfit(signature, secp256k1, &sent).unwrap();
+        assert_eq!(depth, 1, "{what}");
+        assert!(what.contains("id-ecPublicKey (1.2.840.10045.2.1), 1.3.132.0.10,"), "{what}");
     }
 
     #[test]

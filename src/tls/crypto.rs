@@ -9,6 +9,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use super::downstream::Offers;
+use super::signature_algorithms;
 use crate::config::plan::{CipherSuite, CryptoPolicy, Group, TlsVersion};
 
 /// Which suites go first where the server's order decides.
@@ -27,7 +28,12 @@ pub(super) fn provider(policy: &CryptoPolicy, order: SuiteOrder) -> Arc<CryptoPr
         cipher_suites.sort_by_key(|suite| !is_chacha(suite));
     }
     let kx_groups = policy.groups.iter().copied().map(group).collect();
-    Arc::new(CryptoProvider { cipher_suites, kx_groups, ..aws_lc_rs::default_provider() })
+    Arc::new(CryptoProvider {
+        cipher_suites,
+        kx_groups,
+        signature_verification_algorithms: signature_algorithms::all(),
+        ..aws_lc_rs::default_provider()
+    })
 }
 
 /// The versions of `policy`; rustls sets their order.

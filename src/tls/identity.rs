@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -20,7 +21,7 @@ pub fn identify(certificate: &[u8]) -> Option<Identity> {
     let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
     Some(Identity {
         subject: name(parsed.subject()),
-        sans: sans.iter().take(SANS_MAX).filter_map(san).map(capped).collect(),
+        sans: sans.iter().take(SANS_MAX).filter_map(shown).map(capped).collect(),
         issuer: name(parsed.issuer()),
         serial: hex(parsed.raw_serial()),
         fingerprint_sha256: sha256(certificate),
@@ -63,6 +64,14 @@ pub(super) fn span(seconds: u64) -> String {
 fn name(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     if text.is_empty() { "(no name)".to_owned() } else { capped(text) }
+}
+
+/// `san`, and a URI that cannot be read: beside it a SPIFFE ID is not the only URI.
+fn shown(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::Invalid(Tag(6), _) => Some("uri:(not ASCII)".to_owned()),
+        other => san(other),
+    }
 }
 
 /// A name with its kind, as `dns:host`; `None` of kinds that nobody asks for.

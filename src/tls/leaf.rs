@@ -192,6 +192,8 @@ mod tests {
         let https = with_names(&[(0x86, b"https://a.test/"), (0x86, b"\xff")]);
         let name = Leaf::parse(https.der()).unwrap().first_name();
         assert_eq!(name.as_deref(), Some("uri:https://a.test/"));
+        let told = identity::identify(https.der()).unwrap().sans;
+        assert_eq!(told, ["uri:https://a.test/", "uri:(not ASCII)"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod sent;
 mod served;
 mod sessions;
 mod shown;
+mod signature_algorithms;
 mod standing;
 mod staple;
 pub mod stek;
