@@ -13,7 +13,9 @@ use x509_parser::x509::X509Name;
 use super::breach;
 use super::identity::{identify, span};
 use super::leaf::Leaf;
-use super::path::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX};
+use super::path::{
+    CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX, PATHS_MAX,
+};
 use super::revocation::{RevocationFault, RevocationFaultKind};
 use super::sent::Sent;
 use super::trust::TrustStore;
@@ -116,8 +118,8 @@ fn unread(fault: &Fault) -> Finding {
             format!("the peer sent {bytes} bytes of certificates, more than {CHAIN_BYTES_MAX}")
         }
         Fault::TooManyNamesakes => format!(
-            "the peer sent more than {NAMESAKES_MAX} CA certificates of one name: send only those that \
-             lead to the anchor"
+            "the peer sent more than {NAMESAKES_MAX} CA certificates of one name, or so many of several \
+             that there are more than {PATHS_MAX} paths: send only those that lead to the anchor"
         ),
         _ => "the leaf certificate cannot be parsed".to_owned(),
     };

@@ -275,17 +275,55 @@ fn many_cas_of_one_name_are_refused_before_a_path_is_searched() {
     assert!(refusal.detail.contains("more than 3 CA certificates of one name"), "{refusal}");
     // The control: fewer are looked through.
     assert_eq!(refusal_of_bomb(&bombs[..3]).reason, Reason::UnknownIssuer);
+    let paths = refusal_of_bomb(&circles(3));
+    assert_eq!(paths.reason, Reason::CertificateInvalid, "{paths}");
+    assert!(paths.detail.contains("more than 8 paths"), "{paths}");
+}
+
+/// CAs of three names, so many of each, and each issued by one of the next name.
+fn circles(each: usize) -> Vec<Authority> {
+    let circle = |(name, above): (&str, &str)| {
+        (0..each).map(|_| Authority::new(above).intermediate(name)).collect::<Vec<_>>()
+    };
+    [("A", "B"), ("B", "C"), ("C", "A")].into_iter().flat_map(circle).collect()
 }
 
 // threat 13
 #[test]
 fn names_that_lead_in_circles_end_the_search() {
-    // Nine CAs, three of each name, each issued by one of the next name: the most that may be sent.
-    let circle = |(name, above): (&str, &str)| {
-        (0..3).map(|_| Authority::new(above).intermediate(name)).collect::<Vec<_>>()
-    };
-    let bombs: Vec<_> = [("A", "B"), ("B", "C"), ("C", "A")].into_iter().flat_map(circle).collect();
-    let refusal = refusal_of_bomb(&bombs);
+    let refusal = refusal_of_bomb(&circles(2));
+    assert_eq!(refusal.reason, Reason::UnknownIssuer, "{refusal}");
+    // Longer ones are left before they close.
+    let names = ["A", "B", "C", "D", "E", "F", "G", "H", "A"];
+    let long: Vec<_> =
+        names.windows(2).map(|pair| Authority::new(pair[1]).intermediate(pair[0])).collect();
+    let refusal = refusal_of_bomb(&long);
     assert_eq!(refusal.reason, Reason::ChainTooDeep, "{refusal}");
     assert!(refusal.detail.contains("no anchor is reached"), "{refusal}");
+}
+
+/// CAs that have each signed the two others, and an anchor that is one of them (CVE-2024-0567).
+#[test]
+fn cas_that_sign_each_other_are_searched_for_the_anchor() {
+    const NAMES: [&str; 3] = ["A", "B", "C"];
+    let ca = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        CertifiedIssuer::self_signed(ca_params(name, &ALL), key).unwrap()
+    };
+    let roots = NAMES.map(ca);
+    let same = |of: usize, by: usize| {
+        let key = KeyPair::try_from(roots[of].key().serialize_der()).unwrap();
+        CertifiedIssuer::signed_by(ca_params(NAMES[of], &ALL), key, &roots[by]).unwrap()
+    };
+    let mut crossed = Vec::new();
+    for (of, by) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        crossed.push(same(of, by));
+    }
+    let middle = below(&roots[0], ca_params("Middle", &ALL));
+    let leaf = below(&middle, params("alice"));
+    let path: Vec<&Ca> = [&leaf, &middle].into_iter().chain(&crossed).collect();
+    for root in &roots {
+        let shown = Shown { root, path: &path, lists: Vec::new(), unknown: Uncertain::Refuse };
+        assert_eq!(shown.refusal(), None);
+    }
 }
