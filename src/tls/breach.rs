@@ -169,7 +169,8 @@ fn unlike_version_3(version: X509Version) -> Option<String> {
     }
 }
 
-fn critical(certificate: &X509Certificate<'_>) -> Option<String> {
+/// An extension that a certificate demands to be understood and is not.
+pub(super) fn critical(certificate: &X509Certificate<'_>) -> Option<String> {
     let mut strange = certificate
         .extensions()
         .iter()

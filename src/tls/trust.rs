@@ -14,6 +14,7 @@ use x509_parser::extensions::KeyUsage;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
+use super::breach;
 use super::crl::RevocationList;
 use super::hints::Hints;
 use super::identity::{identify, sha256};
@@ -267,14 +268,15 @@ fn anchor(
     let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
-        (spki, Office::of(&parsed), parsed.subject() == parsed.issuer())
+        let is_self_issued = parsed.subject() == parsed.issuer();
+        (spki, Office::of(&parsed), is_self_issued, breach::critical(&parsed))
     });
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, office, is_self_issued)), None) = (parsed, &error) else {
+    let (Some((spki, office, is_self_issued, strange)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
@@ -283,6 +285,13 @@ fn anchor(
         );
         return None;
     };
+    if let Some(strange) = strange {
+        findings.warning(
+            &file.at,
+            format!("certificate {number} of {path} vouches, although {strange}"),
+            "what the extension demands is not asked: see that you can do without, or take another anchor",
+        );
+    }
     let why = match office.is_authority {
         true => None,
         false if office.is_called_authority => {

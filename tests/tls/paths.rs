@@ -142,6 +142,25 @@ fn an_anchor_is_asked_how_many_cas_may_stand_below_it() {
 }
 
 #[test]
+fn an_anchor_that_demands_what_is_not_understood_vouches_with_a_warning() {
+    for is_critical in [false, true] {
+        let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 1], vec![5, 0]);
+        extension.set_criticality(is_critical);
+        let mut of_root = ca_params("Root", &ALL);
+        of_root.custom_extensions = vec![extension];
+        let root = CertifiedIssuer::self_signed(of_root, KeyPair::generate().unwrap()).unwrap();
+        let leaf = below(&root, params("alice"));
+        let path = &[&leaf][..];
+        let shown = || Shown { root: &root, path, lists: Vec::new(), unknown: Uncertain::Refuse };
+        let said = shown().said();
+        assert_eq!(said.len(), usize::from(is_critical), "{said:?}");
+        let what = "vouches, although it has the critical extension 1.3.6.1.4.1.1, which";
+        assert!(said.iter().all(|one| one.contains(what)), "{said:?}");
+        assert_eq!(shown().refusal(), None);
+    }
+}
+
+#[test]
 fn the_list_of_an_anchor_that_may_not_sign_lists_is_a_mistake() {
     for (usages, may) in [(&ALL[..], true), (&[], true), (&[KeyUsagePurpose::KeyCertSign], false)] {
         let of_root = ca_params("Root", usages);
