@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rustls::{CertificateError, DistinguishedName, Error, OtherError, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::breach;
 use super::identity::{identify, span};
-use super::leaf::Leaf;
+use super::leaf::{Leaf, key_kind};
 use super::path::{
     CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX, PATHS_MAX,
 };
@@ -67,7 +67,7 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
         Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes | Fault::Unreadable => {
             unread(fault)
         }
-        Fault::Path(error) => path(error, &sent, &trust.roots, now),
+        Fault::Path(error) => path(error, &sent, trust, now),
         Fault::Unvouched => {
             let alert = CertificateError::UnknownIssuer;
             Finding::new(Reason::UnknownIssuer, alert, UNVOUCHED).rule("anchors").hint(
@@ -127,8 +127,9 @@ fn unread(fault: &Fault) -> Finding {
 }
 
 /// What webpki says about a path.
-fn path(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertStore, now: u64) -> Finding {
+fn path(error: &webpki::Error, sent: &Sent<'_>, trust: &TrustStore, now: u64) -> Finding {
     use webpki::Error as Webpki;
+    let roots = &*trust.roots;
     match error {
         Webpki::CertExpired { not_after, .. } => {
             let since = now.saturating_sub(not_after.as_secs());
@@ -145,16 +146,40 @@ fn path(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertStore, now: u64)
                 .depth(sent.depth_of(|one| one.not_before == not_before.as_secs()))
         }
         Webpki::UnknownIssuer => unknown_issuer(sent, roots),
-        Webpki::InvalidSignatureForPublicKey if has_namesake(sent, roots) => {
-            unknown_issuer(sent, roots)
+        Webpki::InvalidSignatureForPublicKey => {
+            let unverified = unverified(sent, trust);
+            unverified.unwrap_or_else(|| match has_namesake(sent, roots) {
+                true => unknown_issuer(sent, roots),
+                false => Finding::new(
+                    Reason::CertificateSignature,
+                    CertificateError::BadEncoding,
+                    "a signature in the chain is wrong",
+                ),
+            })
         }
-        Webpki::InvalidSignatureForPublicKey => Finding::new(
-            Reason::CertificateSignature,
-            CertificateError::BadEncoding,
-            "a signature in the chain is wrong",
-        ),
         other => breach::finding(other, sent, roots),
     }
+}
+
+/// A CA of the chain, or the anchor above it, by whose key no signature is verified. To webpki all
+/// its signatures are wrong.
+fn unverified(sent: &Sent<'_>, trust: &TrustStore) -> Option<Finding> {
+    let kind =
+        |key: &SubjectPublicKeyInfo<'_>| Some(key_kind(key)).filter(|kind| !kind.is_verified());
+    let in_chain = sent.path().enumerate().skip(1).find_map(|(depth, certificate)| {
+        Some((u8::try_from(depth).ok()?, kind(certificate?.public_key())?))
+    });
+    if let Some((depth, kind)) = in_chain {
+        let what = format!("its key is {kind}, and {RSA_LENGTHS}");
+        return Some(broken_by(depth.into(), &what).hint(LONGER_KEY));
+    }
+    let top = sent.top_issuer()?;
+    let namesakes = trust.anchors().iter().filter(|anchor| anchor.identity.subject == top);
+    let kind = namesakes
+        .filter_map(|anchor| SubjectPublicKeyInfo::from_der(anchor.spki()).ok())
+        .find_map(|(_, key)| kind(&key))?;
+    let what = format!("the key of the anchor {top} is {kind}, and {RSA_LENGTHS}");
+    Some(broken_by(0, &what).rule("anchors").hint(LONGER_KEY))
 }
 
 /// A certificate at this depth breaks a rule of RFC 5280 that webpki does not look at.
@@ -326,6 +351,9 @@ const MAY_NOT_ISSUE: &str =
     "it may not sign certificates: its key usage lacks keyCertSign, so it is no CA's";
 const NO_POLICY: &str = "no certificate policy holds from the anchor down to it, and a certificate of \
                          the path demands one (requireExplicitPolicy)";
+const RSA_LENGTHS: &str = "signatures are verified by RSA keys of 2048 to 8192 bits only";
+const LONGER_KEY: &str =
+    "have the CA renewed with a key of 2048 bits or more, and issue the certificate anew";
 const ANCHORS_NAMED_MAX: usize = 3;
 const LISTED_MAX: usize = 6;
 
@@ -333,10 +361,33 @@ const LISTED_MAX: usize = 6;
 pub(super) fn proof_failed(certificate: &CertificateDer<'_>) -> Refusal {
     let leaf = identify(certificate);
     let who = leaf.as_ref().map_or_else(|| "the certificate".to_owned(), Identity::sentence);
-    let detail = format!("{who}: the peer could not prove that it holds the private key");
+    let unverified =
+        Leaf::parse(certificate).map(|leaf| leaf.key()).filter(|key| !key.is_verified());
+    let detail = match unverified {
+        None => format!("{who}: the peer could not prove that it holds the private key"),
+        Some(kind) => format!("{who}: its key is {kind}, and {RSA_LENGTHS}"),
+    };
     let evidence = Evidence { leaf, depth: 0, at_depth: None, rule: None, hint: None };
     Refusal {
         evidence: Some(Box::new(evidence)),
         ..Refusal::new(Reason::CertificateSignature, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_by_a_key_that_is_too_short_is_told_of_the_key() {
+        let certificates = include_bytes!("../../tests/data/rsa-1024.pem");
+        let mut certificates = CertificateDer::pem_slice_iter(certificates).map(Result::unwrap);
+        let (short, alice) = (certificates.next().unwrap(), certificates.next().unwrap());
+        let refusal = proof_failed(&short);
+        assert!(refusal.detail.contains("its key is rsa-1024, and signatures"), "{refusal}");
+        let refusal = proof_failed(&alice);
+        assert!(refusal.detail.contains("could not prove"), "{refusal}");
     }
 }

@@ -18,7 +18,7 @@ use super::breach;
 use super::crl::RevocationList;
 use super::hints::Hints;
 use super::identity::{identify, sha256};
-use super::leaf::Leaf;
+use super::leaf::{Leaf, key_kind};
 use super::note::{CertificateNote, NoteKind, owner};
 use super::pem::{self, AnchorFound, Findings};
 use super::revocation::Revocation;
@@ -268,15 +268,14 @@ fn anchor(
     let AnchorFound { file, number, der, identity } = found;
     let parsed = X509Certificate::from_der(&der).ok().map(|(_, parsed)| {
         let spki = Box::<[u8]>::from(parsed.public_key().raw);
-        let is_self_issued = parsed.subject() == parsed.issuer();
-        (spki, Office::of(&parsed), is_self_issued, breach::critical(&parsed))
+        (spki, Office::of(&parsed), doubts(&parsed))
     });
     let path = file.path.display();
     let error = match roots.add(der) {
         Ok(()) => None,
         Err(error) => Some(error.to_string()),
     };
-    let (Some((spki, office, is_self_issued, strange)), None) = (parsed, &error) else {
+    let (Some((spki, office, doubts)), None) = (parsed, &error) else {
         let why = error.unwrap_or_else(|| "it cannot be parsed".to_owned());
         findings.problem(
             &file.at,
@@ -285,26 +284,8 @@ fn anchor(
         );
         return None;
     };
-    if let Some(strange) = strange {
-        findings.warning(
-            &file.at,
-            format!("certificate {number} of {path} vouches, although {strange}"),
-            "what the extension demands is not asked: see that you can do without, or take another anchor",
-        );
-    }
-    let why = match office.is_authority {
-        true => None,
-        false if office.is_called_authority => {
-            Some("may not sign certificates, for its key usage lacks keyCertSign")
-        }
-        false => (!is_self_issued).then_some("is not a CA's"),
-    };
-    if let Some(why) = why {
-        findings.warning(
-            &file.at,
-            format!("certificate {number} of {path} {why}: it vouches for nobody"),
-            "an anchor is the certificate of the CA that issued the peers'",
-        );
+    for (what, help) in doubts {
+        findings.warning(&file.at, format!("certificate {number} of {path} {what}"), help);
     }
     let root = roots.roots.last()?;
     let mut key = Vec::new();
@@ -320,6 +301,37 @@ fn anchor(
     let key = sha256(&key).first_chunk().copied().unwrap_or_default();
     let (file, key, name) = (file.clone(), AnchorKey(key), issuer_key(&root.subject));
     Some(Anchor { identity, file, number, key, name, spki, office })
+}
+
+/// What is to be said of a certificate as an anchor, and what to do.
+fn doubts(certificate: &X509Certificate<'_>) -> Vec<(String, &'static str)> {
+    let office = Office::of(certificate);
+    let mut doubts = Vec::new();
+    if let Some(strange) = breach::critical(certificate) {
+        let help = "what the extension demands is not asked: see that you can do without, or take another \
+                    anchor";
+        doubts.push((format!("vouches, although {strange}"), help));
+    }
+    let kind = key_kind(certificate.public_key());
+    if !kind.is_verified() {
+        let help = "take a CA with a key of 2048 to 8192 bits";
+        doubts.push((
+            format!("has a key by which nothing is verified, {kind}: it vouches for nobody"),
+            help,
+        ));
+    }
+    let why = match office.is_authority {
+        true => None,
+        false if office.is_called_authority => {
+            Some("may not sign certificates, for its key usage lacks keyCertSign")
+        }
+        false => (certificate.subject() != certificate.issuer()).then_some("is not a CA's"),
+    };
+    if let Some(why) = why {
+        let help = "an anchor is the certificate of the CA that issued the peers'";
+        doubts.push((format!("{why}: it vouches for nobody"), help));
+    }
+    doubts
 }
 
 impl Office {

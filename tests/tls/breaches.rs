@@ -1,14 +1,20 @@
 //! What a refusal says of a chain that webpki turns down: the certificate that it is about, what is
 //! wrong with it and what to do. webpki itself names a rule and never the certificate.
 
-use portcullis::config::plan::Uncertain;
+use base64::Engine as _;
+use portcullis::config::plan::{ClientAuth, Uncertain};
 use portcullis::core::refusal::{Reason, Refusal};
+use portcullis_kit::Authority;
 use rcgen::{
     CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, KeyPair, NameConstraints, SanType,
 };
 
-use crate::chains::{ALL, Ca, Shown, below, ca_params, params, root};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::chains::{ALL, Ca, Shown, below, ca_params, meet, params, root};
+use crate::support::{NAME, World, file};
 
 /// Of a leaf below `Middle` below `Root`, each as it is made here.
 struct Made {
@@ -185,4 +191,39 @@ fn a_cas_own_certificate_is_told_how_to_be_none() {
     let refusal = refused(&root, &[&root]);
     assert_about(&refusal, Reason::CertificateInvalid, (0, "Root"), "it is a CA's certificate");
     assert!(hint(&refusal).contains("CA:FALSE"), "{}", hint(&refusal));
+}
+
+/// Such CAs are still about. To webpki all that they have signed is wrongly signed.
+#[test]
+fn a_ca_with_a_key_that_is_too_short_is_told_and_warned_of() {
+    const CERTIFICATES: &[u8] = include_bytes!("../data/rsa-1024.pem");
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(CERTIFICATES).collect::<Result<_, _>>().unwrap();
+    let [small, alice, good, small_below, bob] = &certificates[..] else {
+        panic!("five are there")
+    };
+    let said = "rsa-1024, and signatures are verified by RSA keys of 2048 to 8192 bits only";
+    for (anchor, shown, about, warnings) in
+        [(small, vec![alice], (0, "alice"), 1), (good, vec![bob, small_below], (1, "Small CA"), 0)]
+    {
+        let servers = Authority::new("Servers");
+        let server = servers.server(&[NAME]);
+        let mut world = World::new();
+        let trust = world.trust(&servers);
+        let pem = pem_of(anchor);
+        world.plan.trusts[0].anchors = vec![file(&servers.write("anchor", "pem", &pem))];
+        let chain = world.chain("edge", &server, ClientAuth::Require(trust));
+        let material = world.load();
+        assert_eq!(material.warnings().len(), warnings, "{:?}", material.warnings());
+        assert!(material.warnings().iter().all(|one| one.message.contains("rsa-1024")));
+        let shown = shown.into_iter().cloned().collect();
+        let refusal = meet(&world, chain, &servers, shown, &server.key_der).unwrap_err();
+        assert_about(&refusal, Reason::CertificateInvalid, about, said);
+        assert!(hint(&refusal).contains("have the CA renewed"), "{}", hint(&refusal));
+    }
+}
+
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }

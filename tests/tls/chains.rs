@@ -13,7 +13,7 @@ use rcgen::{
     KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::support::{NAME, World, client, client_config, file, handshake, unix_now};
@@ -65,17 +65,27 @@ impl Shown<'_> {
     pub(crate) fn met(self) -> Result<(), Refusal> {
         let servers = Authority::new("Servers");
         let (world, chain) = self.world(&servers);
-        let terms = world.terms(chain);
-        let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
         let key = PrivatePkcs8KeyDer::from(self.path[0].key().serialize_der()).into();
-        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
-        let chain = self.path.iter().map(|one| one.der().clone()).collect();
-        // rustls itself would not show every leaf.
-        let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
-        config.client_auth_cert_resolver = Arc::new(shown);
-        let met = handshake(&terms, &mut client(&Arc::new(config), NAME), NAME);
-        met.map(|_| ()).map_err(|(refusal, _)| refusal)
+        let shown = self.path.iter().map(|one| one.der().clone()).collect();
+        meet(&world, chain, &servers, shown, &key)
     }
+}
+
+/// How a client fares that shows these certificates and signs with this key, whoever's that is.
+pub(crate) fn meet(
+    world: &World,
+    chain: ChainId,
+    servers: &Authority,
+    shown: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), Refusal> {
+    let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
+    let key = aws_lc_rs::sign::any_supported_type(key).unwrap();
+    // rustls itself would not show every leaf.
+    let shown = SingleCertAndKey::from(CertifiedKey::new(shown, key));
+    config.client_auth_cert_resolver = Arc::new(shown);
+    let met = handshake(&world.terms(chain), &mut client(&Arc::new(config), NAME), NAME);
+    met.map(|_| ()).map_err(|(refusal, _)| refusal)
 }
 
 pub(crate) fn ca_params(name: &str, usages: &[KeyUsagePurpose]) -> CertificateParams {

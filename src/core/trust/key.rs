@@ -42,6 +42,18 @@ pub enum KeyRuleError {
     RsaBits { bits: u32 },
 }
 
+impl KeyKind {
+    /// Whether a signature by such a key is verified at all: aws-lc takes RSA of some lengths only.
+    pub fn is_verified(self) -> bool {
+        match self {
+            Self::Rsa(bits) => (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits),
+            Self::EcdsaP256 | Self::EcdsaP384 | Self::EcdsaP521 | Self::Ed25519 | Self::Other => {
+                true
+            }
+        }
+    }
+}
+
 impl KeyRule {
     /// What a trust takes that says nothing about keys (threat 12).
     pub const DEFAULT: [Self; 4] =
@@ -150,6 +162,14 @@ mod tests {
             assert!(!rule.takes(KeyKind::Other), "{rule}");
             assert_eq!(rule.to_string().parse(), Ok(rule));
         }
+    }
+
+    #[test]
+    fn rsa_is_verified_between_2048_and_8192_bits() {
+        for (bits, is_verified) in [(0, false), (2047, false), (2048, true), (8192, true)] {
+            assert_eq!(KeyKind::Rsa(bits).is_verified(), is_verified, "{bits}");
+        }
+        assert!(!KeyKind::Rsa(8193).is_verified() && KeyKind::Ed25519.is_verified());
     }
 
     #[test]
