@@ -5,7 +5,7 @@
 
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::ServerName;
-use x509_parser::asn1_rs::{Any, Oid};
+use x509_parser::asn1_rs::{Any, Oid, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
 use x509_parser::objects::{oid_registry, oid2sn};
@@ -221,7 +221,8 @@ fn unfit(signature: &[u8], key: &[u8], sent: &Sent<'_>) -> Option<(u8, String)> 
 
 /// The content of an AlgorithmIdentifier: what it is, and a curve if it is on one.
 fn algorithm_of(identifier: &[u8]) -> String {
-    let oids = values(identifier).filter_map(|value| value.oid().ok());
+    let oids = values(identifier).filter(|value| value.tag() == Tag::Oid);
+    let oids = oids.filter_map(|value| value.oid().ok());
     oids.map(|oid| named(&oid)).collect::<Vec<_>>().join(", ")
 }
 
@@ -361,6 +362,13 @@ mod tests {
         let (depth, what) = unfit(signature, p256, &sent).unwrap();
         assert_eq!(depth, 0, "{what}");
         assert!(what.contains("ecdsa-with-SHA256 (1.2.840.10045.4.3.2) by a key of"), "{what}");
+        // The parameters of RSA are NULL.
+        let rsa = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
+        let (_, what) = unfit(rsa, p256, &sent).unwrap();
+        assert!(
+            what.contains("sha256WithRSAEncryption (1.2.840.113549.1.1.11) by a key"),
+            "{what}"
+        );
         // Nobody's that was sent, and so the anchor's.
         let secp256k1 = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x0a";
         let (depth, what) = unfit(signature, secp256k1, &sent).unwrap();
