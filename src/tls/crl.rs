@@ -373,6 +373,9 @@ fn unusable(error: webpki::Error) -> String {
         webpki::Error::UnsupportedCriticalExtension => {
             "it has a critical extension that is not understood here".to_owned()
         }
+        webpki::Error::UnsupportedRevocationReason => {
+            "one of its entries has a reason that RFC 5280 §5.3.1 does not know".to_owned()
+        }
         other => format!("webpki finds {other:?}"),
     }
 }

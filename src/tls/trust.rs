@@ -104,7 +104,7 @@ impl TrustStore {
         if !lists_are_of_anchors(&lists, &known, findings) {
             return None;
         }
-        let lists = without_superseded(lists, &known, findings);
+        let lists = without_superseded(lists, &known, now, findings);
         let notes = list_notes(&lists);
         let lists: Vec<_> = lists.into_iter().map(|(_, list)| list).collect();
         let rules_digest = rules_digest(trust, &lists, &known);
@@ -401,6 +401,7 @@ fn lists_are_of_anchors(
 fn without_superseded<'a>(
     lists: Vec<(&'a FileRef, RevocationList)>,
     anchors: &[Anchor],
+    now: u64,
     findings: &mut Findings,
 ) -> Vec<(&'a FileRef, RevocationList)> {
     let signer = |list: &RevocationList| anchors.iter().position(|one| one.issued(list));
@@ -410,7 +411,9 @@ fn without_superseded<'a>(
     for (file, list) in newest_first {
         let signer = signer(&list);
         let replaces = |(by, (_, newer)): &(Option<usize>, (&FileRef, RevocationList))| {
-            by.is_some() && *by == signer && newer.scope == list.scope
+            // One that begins in the future says nothing yet of whom the current one revokes.
+            let is_in_force = newer.this_update <= now;
+            by.is_some() && *by == signer && newer.scope == list.scope && is_in_force
         };
         if kept.iter().any(replaces) {
             let (path, issuer) = (file.path.display(), &list.issuer_text);

@@ -112,6 +112,11 @@ pub(crate) fn below(issuer: &Ca, params: CertificateParams) -> Ca {
 }
 
 pub(crate) fn list(issuer: &Ca, point: Option<&str>, revoked: &[u64]) -> String {
+    list_from(2020, issuer, point, revoked)
+}
+
+/// A list that begins in this year.
+pub(crate) fn list_from(year: i32, issuer: &Ca, point: Option<&str>, revoked: &[u64]) -> String {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -123,7 +128,7 @@ pub(crate) fn list(issuer: &Ca, point: Option<&str>, revoked: &[u64]) -> String 
         scope: None,
     });
     let params = CertificateRevocationListParams {
-        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        this_update: rcgen::date_time_ymd(year, 1, 1),
         next_update: rcgen::date_time_ymd(4000, 1, 1),
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: point,

@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use crate::chains::{ALL, Ca, Shown, below, ca_params, list, params, root};
+use crate::chains::{ALL, Ca, Shown, below, ca_params, list, list_from, params, root};
 use crate::support::{NAME, World, client, client_config, handshake};
 
 #[test]
@@ -238,6 +238,18 @@ fn a_list_of_one_distribution_point_vouches_for_its_own_certificates_only() {
         let refusal = shown.refusal();
         let reason = refusal.as_ref().map(|(reason, _)| *reason);
         assert_eq!(reason, expected, "{of_leaf:?} {revoked:?} {unknown:?}: {refusal:?}");
+    }
+}
+
+#[test]
+fn a_newer_list_of_an_anchor_takes_the_place_of_an_older_one_once_it_has_begun() {
+    for (year, expected) in [(2021, None), (3000, Some(Reason::CertificateRevoked))] {
+        let root = root();
+        let leaf = below(&root, params("alice"));
+        let lists = vec![list(&root, None, &[7]), list_from(year, &root, None, &[])];
+        let shown = Shown { root: &root, path: &[&leaf], lists, unknown: Uncertain::Refuse };
+        let refusal = shown.refusal();
+        assert_eq!(refusal.as_ref().map(|(reason, _)| *reason), expected, "{year}: {refusal:?}");
     }
 }
 
