@@ -393,7 +393,7 @@ mod tests {
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
         CrlIssuingDistributionPoint, CrlScope, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-        RevokedCertParams, RsaKeySize, SerialNumber,
+        RevocationReason, RevokedCertParams, RsaKeySize, SerialNumber,
     };
 
     use super::*;
@@ -503,6 +503,31 @@ mod tests {
         let told_without = told(&of_body(&[before, after_next].concat()));
         assert!(told_without.contains("nextUpdate"), "{told_without}");
         assert!(told(&good[..good.len() / 2]).starts_with("webpki finds"));
+    }
+
+    #[test]
+    fn a_reason_that_does_not_exist_is_told() {
+        let authority = authority(KeyPair::generate().unwrap());
+        let params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 2),
+            next_update: rcgen::date_time_ymd(2026, 1, 3),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from(7),
+                revocation_time: rcgen::date_time_ymd(2026, 1, 1),
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let mut der = params.signed_by(&authority.issuer).unwrap().der().to_vec();
+        assert!(RevocationList::parse(&der).is_ok());
+        // ENUMERATED 1 becomes 7, the one number that RFC 5280 leaves out.
+        let reason = der.windows(5).position(|at| at == [0x04, 3, 0x0a, 1, 1]).unwrap();
+        der[reason + 4] = 7;
+        let told = RevocationList::parse(&der).unwrap_err();
+        assert!(told.contains("has a reason that RFC 5280"), "{told}");
     }
 
     #[test]
