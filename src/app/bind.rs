@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use super::inherited::{GivenListener, Inherited, spread};
 use crate::config::error::Problem;
 use crate::config::plan::Listener;
+use crate::core::addresses::overlap;
 use crate::sys::socket;
 use crate::worker::{ListenerKey, Snapshot};
 
@@ -52,7 +53,7 @@ pub fn bind(
                 staying.push(address);
                 match Bound::new(*key, address, sockets, workers) {
                     Ok(one) => bound.push(one),
-                    Err(error) => problems.push(bind_problem(listener, listeners, &error)),
+                    Err(error) => problems.push(bind_problem(listener, &error)),
                 }
             }
         }
@@ -69,7 +70,7 @@ pub fn bind(
         };
         match bound_one.and_then(|(address, all)| Bound::new(key, address, all, workers)) {
             Ok(one) => bound.push(one),
-            Err(error) => problems.push(bind_problem(listener, listeners, &error)),
+            Err(error) => problems.push(bind_problem(listener, &error)),
         }
     }
     if problems.is_empty() { Ok(bound) } else { Err(problems) }
@@ -107,32 +108,10 @@ fn bind_one(
     Ok((address, sockets))
 }
 
-/// Whether a socket on one address is in the way of one on the other. `[::]` takes IPv4 as well.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: SocketAddr, narrow: SocketAddr| {
-        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
-    };
-    one.port() == other.port()
-        && one.port() != 0
-        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
-}
-
-fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Problem {
+fn bind_problem(listener: &Listener, error: &io::Error) -> Problem {
     let address = listener.address;
     let port = address.port();
-    // The same address twice is found by `config`; all addresses of the machine and one of them is not.
-    let ours = all.iter().find(|other| {
-        let shared = other.address.ip().is_unspecified() || address.ip().is_unspecified();
-        other.name != listener.name && other.address.port() == port && shared
-    });
     let help = match error.kind() {
-        io::ErrorKind::AddrInUse if ours.is_some() => {
-            let (name, other) = ours.map_or(("", address), |it| (&*it.name, it.address));
-            format!(
-                "listener {name} takes {other}, and one of the two addresses stands for all of this \
-                 machine: give each address of its own, or another port"
-            )
-        }
         io::ErrorKind::AddrInUse => format!(
             "another process listens there: `ss -ltnp 'sport = :{port}'` says which; end it or choose another port"
         ),
@@ -146,28 +125,4 @@ fn bind_problem(listener: &Listener, all: &[Listener], error: &io::Error) -> Pro
     };
     let message = format!("cannot listen on {address}: {error}");
     Problem { at: listener.at.clone(), message, help }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_overlap_where_one_stands_for_the_other() {
-        for (one, other, expected) in [
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("127.0.0.1:1", "127.0.0.1:2", false),
-            ("127.0.0.1:1", "127.0.0.2:1", false),
-            ("0.0.0.0:1", "127.0.0.1:1", true),
-            ("0.0.0.0:1", "[::1]:1", false),
-            ("[::]:1", "[::1]:1", true),
-            ("[::]:1", "127.0.0.1:1", true),
-            ("[::]:1", "0.0.0.0:1", true),
-            ("0.0.0.0:0", "127.0.0.1:0", false),
-        ] {
-            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!(overlap(one, other), expected, "{one} {other}");
-            assert_eq!(overlap(other, one), expected, "{other} {one}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start with `session`, the life of one connection.
 
+pub mod addresses;
 pub mod balance;
 pub mod client_hello;
 pub mod coalescing;

@@ -34,7 +34,7 @@ impl Sample {
         let sample = Self { text, directory: tempfile::tempdir().unwrap() };
         let makes: Vec<String> = comments(&sample.text)
             .filter(|line| line.starts_with("portcullis pki "))
-            .map(|line| line.split("   ").next().unwrap().replace('"', ""))
+            .map(|line| line.split("   ").next().unwrap().replace(['"', '\''], ""))
             .collect();
         assert!(!makes.is_empty(), "{file} makes no certificates");
         for words in makes {

@@ -171,7 +171,7 @@ fn directories_to_write_in_that_are_missing_are_told_at_their_place() {
 }
 
 #[test]
-fn two_listeners_that_overlap_are_told_from_another_process() {
+fn two_listeners_that_overlap_are_told_before_anything_is_bound() {
     let pki = Pki::new();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = free.local_addr().unwrap().port();
@@ -183,7 +183,7 @@ fn two_listeners_that_overlap_are_told_from_another_process() {
     );
     let said = run(portcullis("run -c gateway.toml"), &config);
     assert_eq!(said.code, Some(1), "{}", said.stderr);
-    assert!(said.stderr.contains("stands for all of this machine"), "{}", said.stderr);
+    assert!(said.stderr.contains("overlaps with the address of listener"), "{}", said.stderr);
     assert!(!said.stderr.contains("another process"), "{}", said.stderr);
 }
 

@@ -34,7 +34,7 @@ struct Sample {
 /// What `portcullis` says with these words in this directory; fails the test unless it succeeds.
 fn portcullis(directory: &Path, words: &str) -> String {
     // As a shell reads them: quoted, so that `*` stands for itself.
-    let unquoted = words.split_whitespace().map(|word| word.trim_matches('"'));
+    let unquoted = words.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
     let output = Command::new(BINARY).args(unquoted).current_dir(directory).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "portcullis {words}: {said}");

@@ -2,8 +2,7 @@
 //!
 //! Whether two chains want the same client is for `core::route` to say; this finds the places.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use super::{
     Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, port_beyond, positive,
     prelude, process, proxy_protocol, required, shown, tls, unacknowledged,
 };
+use crate::core::addresses::overlap;
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
 
@@ -128,33 +128,19 @@ fn same_addresses(raw: &RawFile, problems: &mut Problems) {
     });
     let admin = raw.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
     let admin = admin.map(|listen| ("the admin pages".to_owned(), listen));
-    let mut taken = BTreeMap::<u16, Vec<(IpAddr, String, &Location)>>::new();
+    let mut taken = Vec::<(SocketAddr, String, &Location)>::new();
     for (owner, written) in listeners.chain(admin) {
         let Ok(address) = written.value.parse::<SocketAddr>() else { continue };
-        if address.port() == 0 {
-            continue;
-        }
-        let others = taken.entry(address.port()).or_default();
-        let ip = address.ip();
-        let other = others.iter().find(|(other, ..)| covers(*other, ip) || covers(ip, *other));
+        let other = taken.iter().find(|(other, ..)| overlap(*other, address));
         if let Some((other, first, at)) = other {
-            let message = match *other == ip {
+            let message = match other.ip() == address.ip() {
                 true => format!("{address} is already the address of {first}, at {at}"),
                 false => format!("{address} overlaps with the address of {first}, at {at}"),
             };
             problems.add(written.at.clone(), message, "write another address or port");
             continue;
         }
-        others.push((ip, owner, &written.at));
-    }
-}
-
-/// Whether who listens on `all` gets the connections to `one`; `[::]` takes those of IPv4 too.
-fn covers(all: IpAddr, one: IpAddr) -> bool {
-    match all {
-        _ if all == one => true,
-        IpAddr::V4(_) => all.is_unspecified() && one.is_ipv4(),
-        IpAddr::V6(_) => all.is_unspecified(),
+        taken.push((address, owner, &written.at));
     }
 }
 
