@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,10 +111,21 @@ impl Cluster {
             Rc::clone(&counts),
             client,
         ));
-        let first = tokio::select! {
-            biased;
-            lent = loan.comes(worker, seeker.ahead) => Ok(lent),
-            dialled = &mut dialled => Err(dialled),
+        let first = {
+            let mut comes = pin!(loan.comes(worker, seeker.ahead));
+            let first = tokio::select! {
+                biased;
+                lent = &mut comes => Ok(lent),
+                dialled = &mut dialled => Err(dialled),
+            };
+            match first {
+                // Others may have got through before, and an answer is quick to come.
+                Err(Ok(Err(failure))) => match soon(worker, comes).await {
+                    Some(lent) => return Ok(lent),
+                    None => return self.missed(failure),
+                },
+                first => first,
+            }
         };
         let dialled = match first {
             Ok(Some(lent)) => {
@@ -129,13 +141,6 @@ impl Cluster {
                 }
                 dialled.await
             }
-            Err(Ok(Err(failure))) => {
-                // Others may have got through before, and an answer is quick to come.
-                if let Some(lent) = loan.comes_soon(worker, seeker.ahead).await {
-                    return Ok(lent);
-                }
-                Ok(Err(failure))
-            }
             Err(dialled) => {
                 loan.end(worker);
                 dialled
@@ -149,6 +154,11 @@ impl Cluster {
         let announced = connected.leg.send_ahead(worker, seeker.ahead).await;
         announced.map_err(|error| super::dial::failure(&error, connected.address))?;
         Ok(connected)
+    }
+
+    fn missed<T>(&self, failure: Refusal) -> Result<T, Refusal> {
+        self.counters().ready_misses.increment();
+        Err(failure)
     }
 
     /// Gives away a connection that is good and alive.
@@ -226,8 +236,7 @@ impl Loan {
         worker: &Worker,
         ahead: &[u8],
     ) -> Option<Connected> {
-        let until = Some(clock::now() + ANSWER_TIME_MAX);
-        worker.timers.until(until, self.comes(worker, ahead)).await.ok().flatten()
+        soon(worker, self.comes(worker, ahead)).await
     }
 
     /// The connection, with `ahead` sent on it; `None`: there is none.
@@ -247,6 +256,11 @@ impl Loan {
             self.cluster.keep(worker, parcel);
         }
     }
+}
+
+/// What comes within the time of an answer.
+async fn soon<T>(worker: &Worker, comes: impl Future<Output = Option<T>>) -> Option<T> {
+    worker.timers.until(Some(clock::now() + ANSWER_TIME_MAX), comes).await.ok().flatten()
 }
 
 impl Drop for Loan {
