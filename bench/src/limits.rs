@@ -15,7 +15,7 @@ use crate::Case;
 pub fn cases() -> Vec<Case> {
     let sources = Sources::new(clock::now());
     let key = Case::new("limits/key", move || {
-        sources.key(black_box(("source", "edge", 0x7f00_0001_u128)))
+        sources.client(black_box(("source", "edge", 0x7f00_0001_u128)))
     });
     let of = |case, keys| {
         // Which slots keys fall into is drawn by lot at each start, and with many of them how often
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
 
 fn rate(case: &str, count: u32) -> Case {
     let sources = Sources::new(clock::now());
-    let keys: Vec<_> = (0..count).map(|source| sources.key(("source", source))).collect();
+    let keys: Vec<_> = (0..count).map(|source| sources.client(("source", source))).collect();
     let mut now = clock::now();
     let mut at = 0;
     Case::new(format!("limits/rate/{case}"), move || {
@@ -40,7 +40,7 @@ fn rate(case: &str, count: u32) -> Case {
 
 fn connections(case: &str, count: u32) -> Case {
     let sources = Sources::new(clock::now());
-    let keys: Vec<_> = (0..count).map(|source| sources.key(("source", source))).collect();
+    let keys: Vec<_> = (0..count).map(|source| sources.client(("source", source))).collect();
     let held: Vec<_> = keys.iter().map(|key| sources.enter(*key, u32::MAX)).collect();
     let mut at = 0;
     Case::new(format!("limits/connections/{case}"), move || {

@@ -47,7 +47,7 @@ impl Connection {
 
     fn join_those_of(&mut self, place: Place<'_>, limit: NonZeroU32) -> Result<(), Refusal> {
         let sources = &self.worker.sources;
-        match sources.enter(sources.key(("connections", place)), limit.get()) {
+        match sources.enter(sources.configured(("connections", place)), limit.get()) {
             Some(present) => self.places.push(present),
             None => {
                 let detail = format!("{limit} are open");
@@ -65,10 +65,12 @@ impl Connection {
             RateBy::Chain | RateBy::Source => None,
         };
         let key = match (whose, &client) {
-            (RateBy::Chain, _) => sources.key((place, "chain")),
-            (RateBy::Client, Some(client)) => sources.key((place, "client", client)),
+            (RateBy::Chain, _) => sources.configured((place, "chain")),
+            (RateBy::Client, Some(client)) => sources.client((place, "client", client)),
             // A client that was let in without a certificate is known by where it comes from.
-            (RateBy::Source | RateBy::Client, _) => sources.key((place, "source", prefix(source))),
+            (RateBy::Source | RateBy::Client, _) => {
+                sources.client((place, "source", prefix(source)))
+            }
         };
         if sources.admits(key, rate, 0, clock::now()) {
             return Ok(());

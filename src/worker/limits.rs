@@ -78,7 +78,7 @@ impl Connection {
             )
         })
         .or_else(|| {
-            let key = || sources.key(("chain", &listener.name, &chain.name));
+            let key = || sources.configured(("chain", &listener.name, &chain.name));
             self.over_rate(chain.limits.handshakes_per_second, key, |limit| {
                 let (listener, chain) = (&listener.name, &chain.name);
                 format!("listener.{listener}.chain.{chain}.limits.handshakes_per_second = {limit}")
@@ -86,7 +86,7 @@ impl Connection {
         })
         .or_else(|| {
             let limit = entrance.generation.snapshot.plan.limits.handshakes_per_second;
-            let key = || sources.key("process");
+            let key = || sources.configured("process");
             self.over_rate(limit, key, |limit| format!("limits.handshakes_per_second = {limit}"))
         })
     }
@@ -109,7 +109,7 @@ impl Connection {
 pub(super) type Places = Vec<Present>;
 
 fn of_source(worker: &Worker, listener: &str, source: IpAddr) -> Key {
-    worker.sources.key(("source", listener, sources::prefix(source)))
+    worker.sources.client(("source", listener, sources::prefix(source)))
 }
 
 fn over_in_flight(worker: &Worker) -> Option<Refusal> {

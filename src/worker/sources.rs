@@ -1,10 +1,14 @@
-//! Who comes how often, and how many of whom are here: two tables of fixed size that all workers share,
-//! for limits that hold for the process.
+//! Who comes how often, and how many of whom are here: tables of fixed size that all workers share, for
+//! limits that hold for the process.
 //!
 //! The only thing that workers write together, and once a connection or handshake only: a limit of each
 //! worker's own would be another number on each core. No lock: each entry is one atomic word. A key is a
-//! digest under a secret of this process, so that nobody can choose whose entry is shared. What finds no
-//! place is let through: a table that is full must not refuse anybody.
+//! digest under a secret of this process, so that nobody can choose whose entry is shared.
+//!
+//! Clients can be as many as there are addresses. What is limited by name in the configuration, the process
+//! or a chain, has tables of its own, which they cannot fill. Where those of clients are full, a rate takes
+//! the entry that would be free the soonest, which forgets the least, and who is to be counted is let through:
+//! a full table must not refuse anybody.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
@@ -20,18 +24,34 @@ pub struct Sources {
     hasher: RandomState,
     /// Times are counted from here.
     since: Instant,
+    configured: Tables,
+    clients: Tables,
+}
+
+#[derive(Debug)]
+struct Tables {
     rates: Box<[RateEntry]>,
     counts: Box<[AtomicU64]>,
 }
 
 /// What is limited, and for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key(u64);
+pub struct Key {
+    digest: u64,
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Configuration,
+    Clients,
+}
 
 /// One that is here; leaves when dropped.
 #[derive(Debug)]
 pub struct Present {
     sources: Arc<Sources>,
+    of: Of,
     /// `None`: it found no place, and is not counted.
     place: Option<(usize, u64)>,
 }
@@ -48,15 +68,31 @@ impl Sources {
         Arc::new(Self {
             hasher: RandomState::new(),
             since: now,
-            rates: (0..RATES).map(|_| RateEntry::default()).collect(),
-            counts: (0..COUNTS).map(|_| AtomicU64::new(0)).collect(),
+            configured: Tables::new(RATES_CONFIGURED, COUNTS_CONFIGURED),
+            clients: Tables::new(RATES, COUNTS),
         })
     }
 
-    /// The key of whatever `what` is.
-    pub fn key(&self, what: impl Hash) -> Key {
+    /// The key of a client, whatever it is told from others by.
+    pub fn client(&self, what: impl Hash) -> Key {
+        self.key(what, Of::Clients)
+    }
+
+    /// The key of what the configuration names, of which there are as many as it names.
+    pub fn configured(&self, what: impl Hash) -> Key {
+        self.key(what, Of::Configuration)
+    }
+
+    fn key(&self, what: impl Hash, of: Of) -> Key {
         // Zero marks an entry that nobody has taken yet.
-        Key(self.hasher.hash_one(what) | 1)
+        Key { digest: self.hasher.hash_one(what) | 1, of }
+    }
+
+    fn tables(&self, of: Of) -> &Tables {
+        match of {
+            Of::Configuration => &self.configured,
+            Of::Clients => &self.clients,
+        }
     }
 
     /// Whether one more may pass now; `kept` as in `Rate::admit`.
@@ -64,7 +100,7 @@ impl Sources {
         let now = now.saturating_duration_since(self.since).as_nanos();
         // From 1 on, for 584 years.
         let now = u64::try_from(now).unwrap_or(u64::MAX - 1) + 1;
-        let Some(entry) = self.rate_entry(key, now) else { return true };
+        let entry = self.tables(key.of).rate(key.digest, now);
         let moved = entry.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
             rate.admit(arrival, now, kept)
         });
@@ -73,55 +109,78 @@ impl Sources {
 
     /// Counts one more of `key`, unless there are `max` already.
     pub fn enter(self: &Arc<Self>, key: Key, max: u32) -> Option<Present> {
-        let tag = key.0 & TAG;
+        let (tag, of) = (key.digest & TAG, key.of);
+        let counts = &self.tables(of).counts;
         let mut free = None;
-        for at in places(key, COUNTS) {
-            let found = self.counts[at].load(Ordering::Relaxed);
+        for at in places(key.digest, counts.len()) {
+            let found = counts[at].load(Ordering::Relaxed);
             if found & TAG == tag && found & COUNT > 0 {
-                return self.enter_at(at, tag, max);
+                return self.enter_at(of, at, tag, max);
             }
             if found & COUNT == 0 {
                 free.get_or_insert(at);
             }
         }
         match free {
-            Some(at) => self.enter_at(at, tag, max),
-            None => Some(Present { sources: Arc::clone(self), place: None }),
+            Some(at) => self.enter_at(of, at, tag, max),
+            None => Some(self.present(of, None)),
         }
     }
 
-    fn enter_at(self: &Arc<Self>, at: usize, tag: u64, max: u32) -> Option<Present> {
+    fn enter_at(self: &Arc<Self>, of: Of, at: usize, tag: u64, max: u32) -> Option<Present> {
         let mut is_full = false;
-        let counted = self.counts[at].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |found| {
-            let count = found & COUNT;
-            if count > 0 && found & TAG != tag {
-                // Somebody else was faster.
-                return None;
-            }
-            is_full = count >= u64::from(max).min(COUNT - 1);
-            (!is_full).then_some(tag | (count + 1))
-        });
+        let counted = self.tables(of).counts[at].fetch_update(
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+            |found| {
+                let count = found & COUNT;
+                if count > 0 && found & TAG != tag {
+                    // Somebody else was faster.
+                    return None;
+                }
+                is_full = count >= u64::from(max).min(COUNT - 1);
+                (!is_full).then_some(tag | (count + 1))
+            },
+        );
         match counted {
-            Ok(_) => Some(Present { sources: Arc::clone(self), place: Some((at, tag)) }),
+            Ok(_) => Some(self.present(of, Some((at, tag)))),
             Err(_) if is_full => None,
-            Err(_) => Some(Present { sources: Arc::clone(self), place: None }),
+            Err(_) => Some(self.present(of, None)),
         }
     }
 
-    fn rate_entry(&self, key: Key, now: u64) -> Option<&RateEntry> {
-        let mut idle = None;
-        for at in places(key, RATES) {
+    fn present(self: &Arc<Self>, of: Of, place: Option<(usize, u64)>) -> Present {
+        Present { sources: Arc::clone(self), of, place }
+    }
+}
+
+impl Tables {
+    fn new(rates: usize, counts: usize) -> Self {
+        Self {
+            rates: (0..rates).map(|_| RateEntry::default()).collect(),
+            counts: (0..counts).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// The entry of a key: its own, or the first that is free, or the one that would be the soonest.
+    fn rate(&self, digest: u64, now: u64) -> &RateEntry {
+        let (mut soonest, mut free_at) = (None, u64::MAX);
+        for at in places(digest, self.rates.len()) {
             let entry = &self.rates[at];
-            if entry.key.load(Ordering::Relaxed) == key.0 {
-                return Some(entry);
+            if entry.key.load(Ordering::Relaxed) == digest {
+                return entry;
             }
-            if idle.is_none() && entry.arrival.load(Ordering::Relaxed) <= now {
-                idle = Some(entry);
+            let until = entry.arrival.load(Ordering::Relaxed).max(now);
+            if soonest.is_none() || until < free_at {
+                (soonest, free_at) = (Some(entry), until);
             }
         }
-        let entry = idle?;
-        entry.key.store(key.0, Ordering::Relaxed);
-        Some(entry)
+        let entry = soonest.unwrap_or(&self.rates[0]);
+        entry.key.store(digest, Ordering::Relaxed);
+        if free_at > now {
+            entry.arrival.store(0, Ordering::Relaxed);
+        }
+        entry
     }
 }
 
@@ -129,7 +188,7 @@ impl Drop for Present {
     fn drop(&mut self) {
         let Some((at, tag)) = self.place else { return };
         let left = |found: u64| (found & TAG == tag && found & COUNT > 0).then(|| found - 1);
-        let entry = &self.sources.counts[at];
+        let entry = &self.sources.tables(self.of).counts[at];
         let _ = entry.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
     }
 }
@@ -144,8 +203,8 @@ pub fn prefix(source: IpAddr) -> u128 {
 }
 
 /// Where a key may have its entry.
-fn places(key: Key, entries: usize) -> impl Iterator<Item = usize> {
-    let first = usize::try_from(key.0 >> 40).unwrap_or(0);
+fn places(digest: u64, entries: usize) -> impl Iterator<Item = usize> {
+    let first = usize::try_from(digest >> 40).unwrap_or(0);
     (0..PROBED).map(move |step| (first + step) % entries)
 }
 
@@ -154,6 +213,10 @@ const RATES: usize = 1 << 16;
 
 /// 8 bytes each: 1 MiB.
 const COUNTS: usize = 1 << 17;
+
+/// For the process, chains and filters: as many as a configuration has, several times over.
+const RATES_CONFIGURED: usize = 1 << 14;
+const COUNTS_CONFIGURED: usize = 1 << 14;
 
 /// Half full, one key in 65,000 finds no place.
 const PROBED: usize = 16;
@@ -180,31 +243,36 @@ mod tests {
         let rate = Rate::per_second(NonZeroU32::new(100).expect("not zero"));
         let passed: usize = std::thread::scope(|scope| {
             let ask = |_| {
-                let (sources, key) = (&sources, sources.key(("edge", 1_u8)));
+                let (sources, key) = (&sources, sources.client(("edge", 1_u8)));
                 scope.spawn(move || (0..200).filter(|_| sources.admits(key, rate, 0, now)).count())
             };
             let threads: Vec<_> = (0..4).map(ask).collect();
             threads.into_iter().map(|thread| thread.join().expect("a count")).sum()
         });
         assert_eq!(passed, 100);
-        assert!(sources.admits(sources.key(("edge", 2_u8)), rate, 0, now), "another key");
+        assert!(sources.admits(sources.client(("edge", 2_u8)), rate, 0, now), "another key");
         let later = now + Duration::from_millis(15);
-        assert!(sources.admits(sources.key(("edge", 1_u8)), rate, 0, later));
-        assert!(!sources.admits(sources.key(("edge", 1_u8)), rate, 0, later));
+        assert!(sources.admits(sources.client(("edge", 1_u8)), rate, 0, later));
+        assert!(!sources.admits(sources.client(("edge", 1_u8)), rate, 0, later));
     }
 
     #[test]
     fn those_who_are_here_are_counted_until_they_leave() {
         let sources = Sources::new(clock::now());
-        let key = sources.key("one");
+        let key = sources.client("one");
         let here: Vec<_> = (0..3).map(|_| sources.enter(key, 3).expect("room")).collect();
         assert!(sources.enter(key, 3).is_none());
-        let other = sources.enter(sources.key("other"), 1);
+        let other = sources.enter(sources.client("other"), 1);
         assert!(other.is_some());
         drop(here);
         assert!(sources.enter(key, 1).is_some());
         assert!(
-            sources.counts.iter().filter(|entry| entry.load(Ordering::Relaxed) & COUNT > 0).count()
+            sources
+                .clients
+                .counts
+                .iter()
+                .filter(|entry| entry.load(Ordering::Relaxed) & COUNT > 0)
+                .count()
                 == 1
         );
     }
@@ -214,7 +282,7 @@ mod tests {
         let sources = Sources::new(clock::now());
         let mut here = Vec::new();
         for source in 0..60_000_u32 {
-            let key = sources.key(source);
+            let key = sources.client(source);
             let first = sources.enter(key, 1).expect("the first of this source");
             if first.place.is_some() {
                 assert!(sources.enter(key, 1).is_none(), "{source}");
@@ -223,6 +291,28 @@ mod tests {
         }
         let uncounted = here.iter().filter(|one| one.place.is_none()).count();
         assert!(uncounted < 60, "{uncounted} found no place");
+    }
+
+    #[test]
+    fn clients_by_the_hundred_thousand_turn_no_limit_off() {
+        let now = clock::now();
+        let sources = Sources::new(now);
+        let per_second = Rate::per_second(NonZeroU32::new(2).expect("not zero"));
+        let per_hour: Rate = "1/h".parse().expect("a rate");
+        let process = sources.configured("process");
+        assert!((0..2).all(|_| sources.admits(process, per_second, 0, now)));
+        for client in 0..200_000_u32 {
+            assert!(sources.admits(sources.client(client), per_hour, 0, now), "its first");
+        }
+        assert!(!sources.admits(process, per_second, 0, now), "forgotten for the sake of clients");
+        let client = sources.client("another");
+        let passed = (0..100).filter(|_| sources.admits(client, per_second, 0, now)).count();
+        assert_eq!(passed, 2, "of a client that came to a full table");
+        let chain = sources.configured("chain");
+        let here: Vec<_> =
+            (0..200_000_u32).map(|one| sources.enter(sources.client(one), 9)).collect();
+        let _first = sources.enter(chain, 1).expect("room");
+        assert!(sources.enter(chain, 1).is_none(), "not counted, as clients are {}", here.len());
     }
 
     #[test]
