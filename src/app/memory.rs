@@ -50,7 +50,9 @@ fn tell(pressure: Pressure, before: Stage) {
     let what = match stage {
         Stage::Calm => return tracing::info!(resident, limit, "memory is back below its limit"),
         Stage::Lean => "no ready connections are kept",
-        Stage::Closed => "new connections are refused",
+        Stage::Closed => {
+            "new connections are refused, and sessions that are idle for half a minute closed"
+        }
         Stage::Shedding => "idle sessions are closed, those idle longest first",
     };
     let (stage, before) = (stage.as_str(), before.as_str());

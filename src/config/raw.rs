@@ -169,8 +169,8 @@ tables! {
         /// clients that offer to resume. Default: 0, off.
         handshakes_per_second: u64,
         /// Memory of the process, as `portcullis_process_resident_memory_bytes` has it. At 80 % of it no
-        /// connections are kept ready, at 90 % new ones are refused, at 100 % idle sessions are closed, those
-        /// idle longest first. Default: "0B", off.
+        /// connections are kept ready, at 90 % new ones are refused and sessions closed that have been idle for
+        /// half a minute, at 100 % all that are idle, those idle longest first. Default: "0B", off.
         memory: Size,
     }
 

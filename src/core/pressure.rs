@@ -1,5 +1,5 @@
 //! What is let go of as the memory of the process comes near its limit: first what is only kept ahead
-//! of need, then new clients, then sessions that nobody uses, those first that have been idle longest.
+//! of need, then new clients and sessions that nobody uses, those first that have been idle longest.
 //!
 //! Pure: `app::memory` measures, the workers act.
 
@@ -13,9 +13,9 @@ pub enum Stage {
     Calm,
     /// No ready connections, no spare buffers.
     Lean,
-    /// New connections are refused.
+    /// New connections are refused, and sessions that are idle for long make room for them.
     Closed,
-    /// Sessions that are idle are closed.
+    /// Whatever is idle is closed.
     Shedding,
 }
 
@@ -26,7 +26,7 @@ pub struct Pressure {
     /// Bytes in memory, and how many there may be.
     pub resident: u64,
     pub limit: u64,
-    /// In `Shedding`: who has moved nothing for so long goes.
+    /// From `Closed` on: who has moved nothing for so long goes.
     pub patience: Duration,
 }
 
@@ -59,7 +59,8 @@ impl PressureWatch {
         let patience = self.patience;
         self.patience = match self.stage {
             Stage::Shedding => (patience / 2).max(PATIENCE_MIN),
-            Stage::Calm | Stage::Lean | Stage::Closed => PATIENCE_MAX,
+            Stage::Closed => (patience / 2).max(PATIENCE_CLOSED),
+            Stage::Calm | Stage::Lean => PATIENCE_MAX,
         };
         Pressure { stage: self.stage, resident, limit: limit.get(), patience }
     }
@@ -101,6 +102,10 @@ const SLACK: u128 = 5;
 /// With whom nothing has moved for so long goes first.
 const PATIENCE_MAX: Duration = Duration::from_secs(600);
 
+/// Below the limit only those go who have been idle for longer than a pause: a crowd that stays and does
+/// nothing must not keep everybody else out.
+const PATIENCE_CLOSED: Duration = Duration::from_secs(30);
+
 /// Who has just moved something stays, whatever the memory says.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
@@ -131,7 +136,9 @@ mod tests {
         let mut patience = |resident| watch.look(resident, NonZeroU64::new(100)).patience.as_secs();
         let seen: Vec<_> = (0..12).map(|_| patience(100)).collect();
         assert_eq!(seen, [600, 300, 150, 75, 37, 18, 9, 4, 2, 1, 1, 1]);
-        assert_eq!([patience(94), patience(94), patience(100), patience(100)], [1, 600, 600, 300]);
+        assert_eq!([patience(84), patience(84), patience(100), patience(100)], [1, 600, 600, 300]);
+        let seen: Vec<_> = (0..7).map(|_| patience(90)).collect();
+        assert_eq!(seen, [150, 75, 37, 30, 30, 30, 30], "of those who keep new clients out");
     }
 
     #[test]

@@ -93,7 +93,7 @@ reasons! {
     PreludeMalformed = "prelude_malformed", Client, "the client breaks the rules for asking for TLS: see the detail; a scanner or a broken client";
     // Limits.
     ConnectionLimit = "connection_limit", Load, "limits.connections is reached: raise it, add nodes, or look for clients that leak connections";
-    MemoryLimit = "memory_limit", Load, "the process is near limits.memory: new clients are refused, and idle sessions closed if that does not help; raise it, add nodes, or lower limits.connections";
+    MemoryLimit = "memory_limit", Load, "the process is near limits.memory: new clients are refused, and idle sessions closed; raise it, add nodes, or lower limits.connections";
     HandshakeLimit = "handshake_limit", Load, "limits.handshakes_in_flight is reached: a connection storm; raise it if the cores are not busy";
     HandshakeRate = "handshake_rate", Load, "more handshakes in a second than the key in the detail allows: a storm of clients that connect anew, or a flood; resumed ones have a fifth of it for themselves; raise it if the cores are not busy";
     SourceConnections = "source_connections", Load, "one address has more connections open than connections_per_source of the listener allows: a client that leaks them, many clients behind one address, or an attack";

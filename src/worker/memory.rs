@@ -15,7 +15,7 @@ pub(super) fn press(worker: &Rc<Worker>, pressure: Pressure) {
         worker.spares.empty();
         worker.generation().clusters().iter().for_each(|cluster| cluster.discard_all_ready());
     }
-    if pressure.stage == Stage::Shedding {
+    if pressure.stage >= Stage::Closed {
         // Each looks for itself whether it has been idle too long.
         tokio::task::spawn_local(review::all(Rc::clone(worker)));
     }
@@ -42,6 +42,6 @@ impl Worker {
     /// Whether a session that last moved something at `moved` is to make room.
     pub(super) fn sheds(&self, moved: Instant, now: Instant) -> bool {
         let Pressure { stage, patience, .. } = self.pressure.get();
-        stage == Stage::Shedding && now.saturating_duration_since(moved) >= patience
+        stage >= Stage::Closed && now.saturating_duration_since(moved) >= patience
     }
 }
