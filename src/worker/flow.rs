@@ -105,6 +105,7 @@ impl Leg {
     pub(super) fn poll_input(
         &mut self,
         input: &mut [u8],
+        share: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Input>> {
         let kept = self.partial.len();
@@ -114,13 +115,13 @@ impl Leg {
             input[..kept].copy_from_slice(&self.partial[..kept]);
             return Poll::Ready(Ok(Input { filled: kept, is_full: false }));
         }
-        let end = input.len().min(kept + self.receive_max);
+        let end = input.len().min(kept + self.receive_max.min(share));
         let received = std::task::ready!(self.stream.poll_receive(&mut input[kept..end], cx))?;
         if received == 0 {
             return Poll::Ready(Ok(Input { filled: 0, is_full: false }));
         }
-        let is_full = received == self.receive_max;
-        if is_full {
+        let is_full = received == end - kept;
+        if received == self.receive_max {
             self.receive_max = (self.receive_max * 2).min(RECEIVE_BYTES_MAX);
         }
         input[..kept].copy_from_slice(&self.partial);

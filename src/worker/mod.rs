@@ -42,6 +42,7 @@ mod stream;
 mod tally;
 mod thread;
 mod timers;
+mod turns;
 mod upstream;
 
 pub use self::census::{Listed, Listing, Phase, Row};
@@ -75,6 +76,7 @@ use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
 use self::sources::Sources;
 use self::timers::Timers;
+use self::turns::Turns;
 use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
 use crate::core::drain::Drain;
@@ -115,6 +117,7 @@ pub(crate) struct Worker {
     spares: Spares,
     pipes: PipePool,
     timers: Rc<Timers>,
+    turns: Rc<Turns>,
     roster: Rc<Roster>,
     census: Census,
     pressure: Cell<Pressure>,

@@ -19,16 +19,17 @@ use super::gather::Gathers;
 use super::parting;
 use super::review::Review;
 use super::roster::Place;
-use super::scratch::Scratch;
+use super::scratch::{RECEIVE_BYTES_MAX, Scratch};
 use super::spliced::Splices;
 use super::tally::Tally;
 use super::timers::Alarm;
+use super::turns::Busy;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::relay::{End, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
 use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
 
-/// Turns of one poll before other connections get theirs: 8 × 256 KiB each way.
+/// Turns of one poll before other connections get theirs; so does what `turns` gives as a share of bytes.
 const TURNS_MAX: u32 = 8;
 
 /// The age at which a session is no short one. The system probes a silent peer from a minute on.
@@ -52,6 +53,10 @@ pub(super) struct Session<'a> {
     /// one from its pool.
     keep_alive_at: Option<Instant>,
     last_moved: Instant,
+    /// Bytes for one receive, and for one poll.
+    share: usize,
+    /// It went on the last time.
+    busy: Option<Busy>,
     /// The upstream was made ahead of need and has neither got nor given a payload byte: when it
     /// turns out to be dead, another one may take its place.
     replaceable: bool,
@@ -108,6 +113,8 @@ impl<'a> Session<'a> {
             drain_at: None,
             keep_alive_at: (!ready).then(|| now + KEEP_ALIVE_FROM),
             last_moved: now,
+            share: RECEIVE_BYTES_MAX,
+            busy: None,
             replaceable: ready,
             detail: String::new(),
             fault: None,
@@ -142,6 +149,8 @@ impl<'a> Session<'a> {
         self.review.look(&self.worker, now);
         // A stream that never waits would not look at the drain below.
         self.look_at_force(now);
+        self.share = self.worker.turns.share();
+        let begun = self.received();
         for _ in 0..TURNS_MAX {
             let mut moved = false;
             // What a ready upstream has to say of its end (a close_notify, an alert) is to be heard
@@ -163,8 +172,16 @@ impl<'a> Session<'a> {
             if !moved {
                 return self.wait(cx);
             }
+            if self.received() - begun >= self.share as u64 {
+                break;
+            }
         }
         self.busy(cx)
+    }
+
+    /// Payload of both sides since the session began.
+    fn received(&self) -> u64 {
+        self.legs.down.received + self.legs.up.received
     }
 
     /// Something moved in each turn: others come first, and what ends a session whatever it does is
@@ -176,7 +193,8 @@ impl<'a> Session<'a> {
         match self.relay.outcome() {
             Some(outcome) => Poll::Ready(Some(outcome)),
             None => {
-                cx.waker().wake_by_ref();
+                self.busy.get_or_insert_with(|| self.worker.turns.enter());
+                self.worker.turns.after_others(cx);
                 Poll::Pending
             }
         }
@@ -241,7 +259,7 @@ impl<'a> Session<'a> {
         }
         let worker = Rc::clone(&self.worker);
         let scratch = &mut *worker.scratch.borrow_mut();
-        let Poll::Ready(input) = source.poll_input(&mut scratch.input, cx) else {
+        let Poll::Ready(input) = source.poll_input(&mut scratch.input, self.share, cx) else {
             return Turn::Waiting;
         };
         let Input { mut filled, is_full } = match input {

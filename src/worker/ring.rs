@@ -80,6 +80,14 @@ impl RingSocket {
         }
     }
 
+    /// Lets others have their turn: the task is woken once the kernel, asked again, says that there is more.
+    pub(super) fn ask_anew(&mut self, cx: &mut Context<'_>) {
+        self.spend(Way::Receive);
+        if self.poll_ready(Way::Receive, cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     /// Waits until `way` is ready, or its failure is there to be met.
     pub(super) fn poll_ready(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (readiness, events) = match way {
@@ -231,6 +239,14 @@ impl std::fmt::Debug for Readiness {
 fn ask(socket: &Rc<OwnedFd>, events: PollFlags) -> InFlightOneshot<Rc<OwnedFd>, Answer> {
     let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), u32::from(events.bits())).build();
     UnsubmittedOneshot::new(Rc::clone(socket), Answer, poll).submit()
+}
+
+/// Waits until the descriptor can be read.
+///
+/// # Errors
+/// The kernel does not watch it.
+pub(super) async fn readable(descriptor: &Rc<OwnedFd>) -> io::Result<()> {
+    ask(descriptor, PollFlags::IN).await
 }
 
 #[cfg(test)]

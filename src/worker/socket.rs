@@ -176,7 +176,7 @@ impl Listener {
         };
         if *turns >= TURNS_MAX {
             *turns = 0;
-            cx.waker().wake_by_ref();
+            socket.ask_anew(cx);
             return Poll::Pending;
         }
         let Poll::Ready(accepted) = socket.poll_accept(cx) else {

@@ -21,6 +21,7 @@ use super::scratch::{Scratch, Spares};
 use super::snapshot::{ListenerKey, Snapshot};
 use super::sources::Sources;
 use super::timers::Timers;
+use super::turns::Turns;
 use super::{Peer, Worker, accept, memory, reload, ring, upstream};
 use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
@@ -93,12 +94,13 @@ fn run(spawn: Spawn) -> io::Result<Ended> {
 
 async fn serve(spawn: Spawn) -> io::Result<Ended> {
     let now = clock::now();
+    let io = spawn.peers[spawn.index].io;
     let counters = Arc::clone(&spawn.peers[spawn.index].counters);
     counters.thread.set_to(thread::id());
     let report_limit = report_limit(&spawn.snapshot, spawn.peers.len());
     let worker = Rc::new(Worker {
         index: spawn.index,
-        io: spawn.peers[spawn.index].io,
+        io,
         generation: RefCell::new(Rc::new(Generation::first(spawn.snapshot, spawn.index))),
         listening: Listening::default(),
         counters,
@@ -111,6 +113,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         spares: Spares::default(),
         pipes: PipePool::default(),
         timers: Timers::new(now),
+        turns: Rc::new(Turns::new(io)),
         roster: Rc::new(Roster::default()),
         census: Census::default(),
         pressure: Cell::new(Pressure::default()),
@@ -122,6 +125,10 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     });
     let mut timers = JoinSet::new();
     timers.spawn_local(Rc::clone(&worker.timers).drive());
+    if io == Io::IoUring {
+        let turns = Rc::clone(&worker.turns);
+        timers.spawn_local(async move { drop(turns.drive().await) });
+    }
     for cluster in worker.generation().clusters() {
         upstream::keep_ready(&worker, cluster);
     }
@@ -129,14 +136,14 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     // thread ends, control notices, and the process makes room for a new one.
     let drain = tokio::select! {
         drain = read_mail(&worker) => drain,
-        Some(_) = timers.join_next() => return Err(lost("its timers")),
+        Some(_) = timers.join_next() => return Err(lost("its timers or turns")),
         () = worker.listening.loss() => return Err(lost("a listening socket")),
     };
     let Some((drain, passed_on)) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
     tokio::select! {
         ended = end(&worker, drain, &passed_on) => Ok(ended),
         None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
-        Some(_) = timers.join_next() => Err(lost("its timers")),
+        Some(_) = timers.join_next() => Err(lost("its timers or turns")),
     }
 }
 

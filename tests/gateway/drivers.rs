@@ -3,10 +3,12 @@
 //! every run.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 use portcullis_kit::{
     Gateway, PATIENCE, PlainEcho, Scripted, close_write, connect_plain, connect_tls, eventually,
@@ -186,6 +188,74 @@ const IO_URING_SETUP: u32 = 425;
 const IO_URING_ENTER: u32 = 426;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+
+/// A thread that has something to do all the time never parks, which is when tokio-uring asks the kernel.
+#[test]
+fn streams_that_never_pause_keep_nobody_out() {
+    let mut drivers = vec!["epoll"];
+    if has_ring() {
+        drivers.push("io_uring");
+    }
+    for io in drivers {
+        let (pki, upstream, flood) = (Pki::new(), PlainEcho::start(), Flood::start());
+        let gateway = on(io, 1)
+            .listener("edge", "")
+            .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+            .listener("bulk", "")
+            .chain("bulk", "raw", "match = { transport = \"raw\" }\ncluster = \"flood\"")
+            .mutual(&pki, "")
+            .cluster("app", &[upstream.address()], "")
+            .cluster("flood", &[flood.address], "")
+            .start();
+        let readers: Vec<_> = (0..24).map(|_| flood.read_through(gateway.addr("bulk"))).collect();
+        let moved = |gateway: &Gateway| gateway.metrics().sum("portcullis_bytes_total", &[]);
+        eventually(PATIENCE, "a flood", || (moved(&gateway) > 64 << 20).then_some(()));
+        for _ in 0..3 {
+            let mut stream = pki.connect(&gateway);
+            assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello", "{io}");
+        }
+        drop(flood);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    }
+}
+
+/// An upstream that never stops sending, and clients that never stop reading.
+struct Flood {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Flood {
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (address, is_over) = (listener.local_addr().unwrap(), Arc::default());
+        // Waits for another connection until the test's process ends.
+        thread::spawn(move || {
+            for mut socket in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || while socket.write_all(&[0; 65_536]).is_ok() {});
+            }
+        });
+        Self { address, is_over }
+    }
+
+    fn read_through(&self, gateway: SocketAddr) -> JoinHandle<()> {
+        let is_over = Arc::clone(&self.is_over);
+        thread::spawn(move || {
+            let mut stream = connect_plain(gateway).unwrap();
+            stream.write_all(b"no TLS").unwrap();
+            let mut buffer = vec![0; 262_144];
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(stream.read(&mut buffer).unwrap() > 0);
+            }
+        })
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn io_uring_that_a_filter_forbids_is_refused_by_its_name_and_auto_does_without() {

@@ -25,6 +25,7 @@ impl Session<'_> {
     /// Nothing moves: look at the limits in time, and sleep.
     pub(super) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let now = clock::now();
+        self.busy = None;
         self.legs.up.acknowledge();
         self.let_gather(cx);
         self.look_at_memory(now);
