@@ -16,6 +16,7 @@ use super::census::{Card, Phase};
 use super::flow::{Leg, Legs};
 use super::generation::Entrance;
 use super::hello::HelloNotes;
+use super::in_flight::Handshaking;
 use super::limits::Places;
 use super::proxied::Proxied;
 use super::relay::{self, Relayed};
@@ -83,9 +84,6 @@ struct Open {
     /// In the census.
     place: usize,
 }
-
-#[derive(Debug)]
-struct Handshaking(Rc<Worker>);
 
 /// Serves an accepted connection in a task of its own, or refuses it where `refusal` says so.
 pub(super) fn start(worker: &Rc<Worker>, arrival: Arrival, refusal: Option<Refusal>) {
@@ -242,7 +240,9 @@ impl Connection {
         if let Some(refusal) = self.over_handshakes(entrance, chain) {
             return Event::Refused(refusal);
         }
-        self.handshaking = Some(Handshaking::new(&worker));
+        let handshaking = Handshaking::new(&worker);
+        let given_up = handshaking.given_up();
+        self.handshaking = Some(handshaking);
         let began = clock::now();
         let mut shake = terms.start(HelloFacts {
             sni: self.notes.server_name.as_deref(),
@@ -250,7 +250,12 @@ impl Connection {
             newest: self.notes.newest,
         });
         shake.certificate().await;
-        if let Err(refusal) = handshake::drive(&worker, &mut self.down, &mut shake).await {
+        let driven = tokio::select! {
+            biased;
+            driven = handshake::drive(&worker, &mut self.down, &mut shake) => driven,
+            () = given_up => Err(Refusal::new(Reason::HandshakeLimit, GIVEN_UP)),
+        };
+        if let Err(refusal) = driven {
             return Event::Refused(refusal);
         }
         match shake.finish() {
@@ -563,18 +568,8 @@ impl Drop for Open {
     }
 }
 
-impl Handshaking {
-    fn new(worker: &Rc<Worker>) -> Self {
-        worker.counters.handshaking.up();
-        Self(Rc::clone(worker))
-    }
-}
-
-impl Drop for Handshaking {
-    fn drop(&mut self) {
-        self.0.counters.handshaking.down();
-    }
-}
+const GIVEN_UP: &str = "the client was waited for the longest of all, as limits.handshakes_in_flight were \
+                        running, and another took its place";
 
 /// RFC 8446 §5.1, §6 and §6.2.
 const ALERT_RECORD: u8 = 21;

@@ -115,6 +115,9 @@ fn of_source(worker: &Worker, listener: &str, source: IpAddr) -> Key {
 fn over_in_flight(worker: &Worker) -> Option<Refusal> {
     let limit = worker.generation().snapshot.plan.limits.handshakes_in_flight;
     let limit = limit.filter(reached(worker, |it| it.handshaking.value()))?;
+    if worker.in_flight.make_room(clock::now()) {
+        return None;
+    }
     let detail = format!("limits.handshakes_in_flight = {limit} are running");
     Some(Refusal::new(Reason::HandshakeLimit, detail))
 }

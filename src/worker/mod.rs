@@ -17,6 +17,7 @@ mod generation;
 mod handshake;
 mod hello;
 mod histogram;
+mod in_flight;
 mod limits;
 mod listening;
 mod mailbox;
@@ -71,6 +72,7 @@ use crossbeam::channel::Sender;
 
 use self::census::Census;
 use self::generation::Generation;
+use self::in_flight::InFlight;
 use self::listening::Listening;
 use self::roster::Roster;
 use self::scratch::{Scratch, Spares};
@@ -118,6 +120,7 @@ pub(crate) struct Worker {
     pipes: PipePool,
     timers: Rc<Timers>,
     turns: Rc<Turns>,
+    in_flight: InFlight,
     roster: Rc<Roster>,
     census: Census,
     pressure: Cell<Pressure>,

@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::census::Census;
 use super::generation::Generation;
+use super::in_flight::InFlight;
 use super::listening::Listening;
 use super::mailbox::{Mail, Order};
 use super::report::Report;
@@ -114,6 +115,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         pipes: PipePool::default(),
         timers: Timers::new(now),
         turns: Rc::new(Turns::new(io)),
+        in_flight: InFlight::default(),
         roster: Rc::new(Roster::default()),
         census: Census::default(),
         pressure: Cell::new(Pressure::default()),
