@@ -162,8 +162,8 @@ impl Fault {
     }
 }
 
-/// A fatal alert before anything is sealed.
-pub(super) fn plain(alert: u8) -> [u8; 7] {
+/// The record of a fatal alert before anything is sealed (RFC 8446 §5.1 and §6).
+pub fn unsealed_alert(alert: u8) -> [u8; 7] {
     [CONTENT_ALERT, 3, 3, 0, 2, FATAL, alert]
 }
 

@@ -228,7 +228,7 @@ impl ServerHandshake {
                 advance
             }
             Err(refusal) => {
-                out.extend(refusal.alert.map(alert::plain).iter().flatten());
+                out.extend(refusal.alert.map(alert::unsealed_alert).iter().flatten());
                 Advance { consumed: 0, outcome: Outcome::Failed(refusal.clone()) }
             }
         }

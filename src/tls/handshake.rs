@@ -277,7 +277,7 @@ impl<E: Engine> Handshake<E> {
     fn say(&self, alert: u8, out: &mut Vec<u8>) -> Option<u8> {
         let is_possible = E::PEER == Peer::Client && !self.is_sealing;
         is_possible.then(|| {
-            out.extend_from_slice(&alert::plain(alert));
+            out.extend_from_slice(&alert::unsealed_alert(alert));
             alert
         })
     }

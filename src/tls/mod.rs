@@ -49,7 +49,7 @@ pub mod upstream;
 mod verifier;
 pub mod wire;
 
-pub use alert::alert_name;
+pub use alert::{alert_name, unsealed_alert};
 pub use announced::Announced;
 pub use downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 pub use explain::{Explanation, Step, Verdict};

@@ -34,7 +34,7 @@ use crate::core::relay::{LINGER, Limits};
 use crate::core::route::ChainId;
 use crate::core::session::{Connect, Deadlines, Event, Session, Wish};
 use crate::sys::{clock, socket};
-use crate::tls::{ClientFacts, HelloFacts};
+use crate::tls::{ClientFacts, HelloFacts, unsealed_alert};
 
 /// A client and what is known of it.
 #[derive(Debug)]
@@ -432,7 +432,7 @@ impl Connection {
             } else if let Some(alert) =
                 refusal.alert.filter(|_| self.session.marks().hello.is_none())
             {
-                let record = [ALERT_RECORD, 3, 3, 0, 2, FATAL, alert];
+                let record = unsealed_alert(alert);
                 stream::send_all(&mut self.down.stream, &record).await?;
             }
             stream::linger(&worker, &mut self.down.stream).await;
@@ -571,7 +571,5 @@ impl Drop for Open {
 const GIVEN_UP: &str = "the client was waited for the longest of all, as limits.handshakes_in_flight were \
                         running, and another took its place";
 
-/// RFC 8446 §5.1, §6 and §6.2.
-const ALERT_RECORD: u8 = 21;
-const FATAL: u8 = 2;
+/// RFC 8446 §6.2.
 const INTERNAL_ERROR: u8 = 80;

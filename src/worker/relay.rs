@@ -29,7 +29,7 @@ use crate::core::relay::{End, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
 use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
 
-/// Turns of one poll before other connections get theirs; so does what `turns` gives as a share of bytes.
+/// Turns of one poll before other connections get theirs; its share of bytes ends a poll as well.
 const TURNS_MAX: u32 = 8;
 
 /// The age at which a session is no short one. The system probes a silent peer from a minute on.
