@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::congestion;
@@ -173,6 +173,13 @@ pub fn take_error(socket: &impl AsFd) -> io::Result<()> {
         None => Ok(()),
         Some(error) => Err(error),
     }
+}
+
+/// Whether the peer has sent its end and nothing before it that was not read. Looks without waiting and
+/// takes nothing.
+pub fn is_at_end(socket: &impl AsFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(socket, &mut [0_u8; 1], flags), Ok((_, 0)))
 }
 
 /// How long the kernel lets bytes stay unacknowledged, or unsent as the peer does not read.

@@ -344,10 +344,17 @@ impl Connection {
         let seeker =
             Seeker { sni, hash, ahead, opening: self.down.opening(), purpose: Purpose::Client };
         let dialled = match loan {
-            Some(loan) => cluster.dial_or_borrow(worker, loan, seeker, &self.tried).await,
-            None => cluster.dial(worker, seeker, &self.tried).await,
+            Some(loan) => tokio::select! {
+                biased;
+                found = cluster.dial_or_borrow(worker, loan, seeker, &self.tried) => found,
+                gone = self.departure() => Err(gone),
+            },
+            None => cluster.dial(worker, seeker, &self.tried, self.departure()).await,
         };
-        dialled.map_err(Event::DialFailed)
+        dialled.map_err(|refusal| match refusal.reason.blame() {
+            Blame::Client => Event::Refused(refusal),
+            _ => Event::DialFailed(refusal),
+        })
     }
 
     fn connected(&mut self, upstream: Connected) -> Event {

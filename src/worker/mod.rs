@@ -9,6 +9,7 @@ mod announce;
 mod census;
 mod connection;
 mod counters;
+mod departure;
 mod endpoints;
 mod filters;
 mod flow;

@@ -7,7 +7,7 @@ use std::thread;
 use portcullis_kit::{
     Authority, Behaviour, ClientSpec, Gateway, Identity, Metrics, PATIENCE, PlainEcho, Refusal,
     ServerTls, TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now,
-    read_to_end, refusal, round_trip,
+    read_to_end, refusal, reset, round_trip,
 };
 use rustls::AlertDescription;
 
@@ -234,6 +234,37 @@ fn clients_that_wait_for_a_dial_are_limited() {
     pending(0);
     drop(waits);
     assert_eq!(gateway.settled().refusals("upstream_timeout"), 1);
+}
+
+#[test] // threat 28
+fn clients_that_go_while_they_wait_for_a_dial_hold_no_place_and_blame_no_endpoint() {
+    let pki = Pki::new();
+    let hole = BlackHole::new();
+    let keys = "limits = { pending = 3 }\nejection.failures = 1\nconnect.timeout = \"60s\"";
+    let gateway = limited(&pki, &[hole.address], keys);
+    let pending = |count| {
+        eventually(PATIENCE, "the gauge of clients that wait", || {
+            let pending = gateway.metrics().sum("portcullis_upstream_pending", &[]);
+            (pending == count).then_some(())
+        });
+    };
+    let mut stays = pki.connect(&gateway);
+    close_write(&mut stays).unwrap();
+    let [resets, ends] = [pki.connect(&gateway), pki.connect(&gateway)];
+    pending(3);
+    reset(resets.sock);
+    // Without close_notify, and with nothing unread that would make a reset of it.
+    ends.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    pending(1);
+    for reason in ["client_reset", "client_unclean_eof"] {
+        let line = gateway.wait_access(PATIENCE, |line| line["reason"] == reason);
+        assert!(line["detail"].as_str().unwrap().starts_with("while its upstream"), "{line}");
+    }
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 3);
+    assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 0);
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 0);
+    drop(stays);
 }
 
 #[test]

@@ -136,6 +136,8 @@ enum End {
     Failed,
     /// It failed, and not by the endpoint's fault.
     Ours,
+    /// Its client went: nobody knows how it would have ended.
+    GivenUp,
 }
 
 /// A client that waits for a dial.
@@ -240,18 +242,20 @@ impl Cluster {
     }
 
     /// Dials an endpoint that is not in `tried` (and adds it there), shakes hands, and sends
-    /// `seeker.ahead` in its place. The caller bounds the time.
+    /// `seeker.ahead` in its place. The caller bounds the time. `departure` ends it, with nothing held
+    /// against the endpoint.
     ///
     /// # Errors
-    /// Why this endpoint did not serve.
+    /// Why this endpoint did not serve; the departure.
     pub(super) async fn dial(
         self: &Rc<Self>,
         worker: &Worker,
         seeker: Seeker<'_>,
         tried: &RefCell<Vec<SocketAddr>>,
+        departure: impl Future<Output = Refusal>,
     ) -> Result<Connected, Refusal> {
         let endpoint = self.choose(worker, seeker, &mut tried.borrow_mut())?;
-        self.dial_to(worker, seeker, endpoint).await
+        self.dial_to(worker, seeker, endpoint, departure).await
     }
 
     /// `dial`, to this endpoint.
@@ -260,6 +264,7 @@ impl Cluster {
         worker: &Worker,
         seeker: Seeker<'_>,
         endpoint: Rc<Endpoint>,
+        departure: impl Future<Output = Refusal>,
     ) -> Result<Connected, Refusal> {
         let counters = self.counters();
         counters.dialled.increment();
@@ -269,15 +274,18 @@ impl Cluster {
             Dialling { cluster: self, endpoint: Rc::clone(&endpoint), end: End::Failed };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
-        let connected = match self.open(worker, seeker, active).await {
-            Ok(connected) => connected,
-            Err(refusal) => {
-                if refusal.reason.blame() != Blame::Upstream {
-                    dialling.end = End::Ours;
-                }
-                return Err(refusal);
-            }
+        let opened = tokio::select! {
+            biased;
+            opened = self.open(worker, seeker, active) => opened,
+            gone = departure => Err(gone),
         };
+        let connected = opened.inspect_err(|refusal| {
+            dialling.end = match refusal.reason.blame() {
+                Blame::Upstream => End::Failed,
+                Blame::Client => End::GivenUp,
+                Blame::Operator | Blame::Load => End::Ours,
+            };
+        })?;
         dialling.end = End::Connected;
         if let Some(facts) = &connected.facts {
             counters.handshakes.count(facts.negotiated.resumed, facts.memo);
@@ -501,14 +509,14 @@ impl Active {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        if self.end != End::Connected {
+        if matches!(self.end, End::Failed | End::Ours) {
             self.cluster.counters().dial_failures.increment();
             self.endpoint.counters().dial_failures.increment();
         }
         match self.end {
             End::Connected => self.cluster.dialled(&self.endpoint, false),
             End::Failed => self.cluster.dialled(&self.endpoint, true),
-            End::Ours => {}
+            End::Ours | End::GivenUp => {}
         }
     }
 }

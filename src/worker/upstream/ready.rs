@@ -3,6 +3,7 @@
 //! When, and how many, is `core::pool`'s to say.
 
 use std::cell::{Cell, RefCell};
+use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     cluster.starting.set(cluster.starting.get().saturating_sub(1));
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
-    let dial = cluster.dial(&worker, Seeker::NOBODY, &tried);
+    let dial = cluster.dial(&worker, Seeker::NOBODY, &tried, pending());
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     if cluster.retired.get() {
         return;
@@ -98,7 +99,7 @@ pub(super) async fn dial_beside(
     client: oneshot::Sender<Result<Connected, Refusal>>,
 ) {
     let began = clock::now();
-    let dial = cluster.dial_to(&worker, Seeker::NOBODY, endpoint);
+    let dial = cluster.dial_to(&worker, Seeker::NOBODY, endpoint, pending());
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     let dialled = dialled.unwrap_or_else(|_elapsed| Err(over_time()));
     let now = clock::now();
