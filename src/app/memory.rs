@@ -46,14 +46,17 @@ impl Memory {
 }
 
 fn tell(pressure: Pressure, before: Stage) {
-    let Pressure { stage, resident, limit, patience: _ } = pressure;
+    let Pressure { stage, resident, limit, .. } = pressure;
     let what = match stage {
         Stage::Calm => return tracing::info!(resident, limit, "memory is back below its limit"),
         Stage::Lean => "no ready connections are kept",
         Stage::Closed => {
             "new connections are refused, and sessions that are idle for half a minute closed"
         }
-        Stage::Shedding => "idle sessions are closed, those idle longest first",
+        Stage::Shedding => {
+            "idle sessions are closed, those idle longest first, and sessions reset for which much is \
+             kept, as their peers do not read, those for which most is kept first"
+        }
     };
     let (stage, before) = (stage.as_str(), before.as_str());
     tracing::warn!(

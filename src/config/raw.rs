@@ -170,7 +170,8 @@ tables! {
         handshakes_per_second: u64,
         /// Memory of the process, as `portcullis_process_resident_memory_bytes` has it. At 80 % of it no
         /// connections are kept ready, at 90 % new ones are refused and sessions closed that have been idle for
-        /// half a minute, at 100 % all that are idle, those idle longest first. Default: "0B", off.
+        /// half a minute, at 100 % all that are idle, those idle longest first, and those for which most
+        /// is kept, as their peers do not read. Default: "0B", off.
         memory: Size,
     }
 

@@ -1,5 +1,6 @@
 //! What is let go of as the memory of the process comes near its limit: first what is only kept ahead
-//! of need, then new clients and sessions that nobody uses, those first that have been idle longest.
+//! of need, then new clients and sessions that nobody uses, those first that have been idle longest, and
+//! with them the sessions for which most is kept.
 //!
 //! Pure: `app::memory` measures, the workers act.
 
@@ -15,7 +16,7 @@ pub enum Stage {
     Lean,
     /// New connections are refused, and sessions that are idle for long make room for them.
     Closed,
-    /// Whatever is idle is closed.
+    /// Whatever is idle is closed, and the sessions for which most is kept.
     Shedding,
 }
 
@@ -28,6 +29,8 @@ pub struct Pressure {
     pub limit: u64,
     /// From `Closed` on: who has moved nothing for so long goes.
     pub patience: Duration,
+    /// From `Shedding` on: for whom more bytes are kept goes, whatever moves.
+    pub heaviest: Option<usize>,
 }
 
 /// Looks at the memory now and then.
@@ -35,15 +38,17 @@ pub struct Pressure {
 pub struct PressureWatch {
     stage: Stage,
     patience: Duration,
+    heaviest: usize,
 }
 
 impl PressureWatch {
     pub fn new() -> Self {
-        Self { stage: Stage::Calm, patience: PATIENCE_MAX }
+        Self { stage: Stage::Calm, patience: PATIENCE_MAX, heaviest: HEAVIEST_MAX }
     }
 
     /// What holds with so many bytes in memory; `None` has no limit. To be asked at equal intervals:
-    /// as long as nothing helps, each of them halves the patience with idle sessions.
+    /// as long as nothing helps, each of them halves the patience with idle sessions and what may be kept
+    /// for one.
     pub fn look(&mut self, resident: u64, limit: Option<NonZeroU64>) -> Pressure {
         let Some(limit) = limit else {
             *self = Self::new();
@@ -62,7 +67,13 @@ impl PressureWatch {
             Stage::Closed => (patience / 2).max(PATIENCE_CLOSED),
             Stage::Calm | Stage::Lean => PATIENCE_MAX,
         };
-        Pressure { stage: self.stage, resident, limit: limit.get(), patience }
+        let is_shedding = self.stage == Stage::Shedding;
+        let heaviest = is_shedding.then_some(self.heaviest);
+        self.heaviest = match heaviest {
+            Some(bytes) => (bytes / 2).max(HEAVIEST_MIN),
+            None => HEAVIEST_MAX,
+        };
+        Pressure { stage: self.stage, resident, limit: limit.get(), patience, heaviest }
     }
 }
 
@@ -109,6 +120,12 @@ const PATIENCE_CLOSED: Duration = Duration::from_secs(30);
 /// Who has just moved something stays, whatever the memory says.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
+/// Bytes kept for one session; no session has much more.
+const HEAVIEST_MAX: usize = 256 * 1024;
+
+/// A record on its way is nobody's fault.
+const HEAVIEST_MIN: usize = 17 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +156,18 @@ mod tests {
         assert_eq!([patience(84), patience(84), patience(100), patience(100)], [1, 600, 600, 300]);
         let seen: Vec<_> = (0..7).map(|_| patience(90)).collect();
         assert_eq!(seen, [150, 75, 37, 30, 30, 30, 30], "of those who keep new clients out");
+    }
+
+    #[test]
+    fn the_heaviest_go_first_and_only_beyond_the_limit() {
+        let mut watch = PressureWatch::new();
+        let mut heaviest = |resident| {
+            watch.look(resident, NonZeroU64::new(100)).heaviest.map(|bytes| bytes / 1024)
+        };
+        assert_eq!([heaviest(80), heaviest(99)], [None, None]);
+        let seen: Vec<_> = (0..8).filter_map(|_| heaviest(100)).collect();
+        assert_eq!(seen, [256, 128, 64, 32, 17, 17, 17, 17]);
+        assert_eq!([heaviest(94), heaviest(100)], [None, Some(256)], "from the start again");
     }
 
     #[test]

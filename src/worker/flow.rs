@@ -344,6 +344,11 @@ impl Leg {
         self.closing
     }
 
+    /// Memory that is held for bytes that wait.
+    pub(super) fn kept(&self) -> usize {
+        self.unsent.capacity() + self.partial.capacity()
+    }
+
     /// Bytes that wait for the socket.
     pub(super) fn unsent(&self) -> usize {
         self.unsent.len() - self.sent

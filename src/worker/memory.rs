@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW};
 use super::{Worker, review};
 use crate::core::pressure::{Pressure, Stage};
 use crate::core::refusal::{Reason, Refusal};
@@ -39,9 +40,22 @@ impl Worker {
         format!("{} MiB are used of limits.memory = {} MiB", resident >> 20, limit >> 20)
     }
 
-    /// Whether a session that last moved something at `moved` is to make room.
-    pub(super) fn sheds(&self, moved: Instant, now: Instant) -> bool {
-        let Pressure { stage, patience, .. } = self.pressure.get();
-        stage >= Stage::Closed && now.saturating_duration_since(moved) >= patience
+    /// Whether a session that last moved something at `moved`, and for which so many bytes are kept, is
+    /// to make room.
+    pub(super) fn sheds(&self, moved: Instant, kept: usize, now: Instant) -> bool {
+        let Pressure { stage, patience, heaviest, .. } = self.pressure.get();
+        stage >= Stage::Closed
+            && (now.saturating_duration_since(moved) >= patience
+                || heaviest.is_some_and(|bytes| kept > bytes))
+    }
+
+    /// Bytes that one session may move in one poll. What is received may have to be kept.
+    pub(super) fn share(&self) -> usize {
+        let most = match self.pressure.get().stage {
+            Stage::Calm | Stage::Lean => RECEIVE_BYTES_MAX,
+            Stage::Closed => RECEIVE_BYTES_SLOW,
+            Stage::Shedding => RECEIVE_BYTES_MIN,
+        };
+        self.turns.share().min(most)
     }
 }

@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
         self.review.look(&self.worker, now);
         // A stream that never waits would not look at the drain below.
         self.look_at_force(now);
-        self.share = self.worker.turns.share();
+        self.share = self.worker.share();
         let begun = self.received();
         for _ in 0..TURNS_MAX {
             let mut moved = false;

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write, connect_plain,
-    connect_tls, eventually, is_root, monotonic_now, read_to_end, round_trip,
+    Behaviour, Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write,
+    connect_plain, connect_tls, eventually, is_root, monotonic_now, read_to_end, round_trip,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -169,6 +169,40 @@ fn beyond_the_memory_limit_new_clients_are_refused_and_idle_ones_closed() {
     use_once(&mut next);
     finish(next);
     assert_eq!(gateway.settled().sum("portcullis_memory_pressure", &[]), 0);
+}
+
+#[test] // threat 33
+fn beyond_the_memory_limit_who_takes_most_of_it_goes_though_it_moves() {
+    let pki = Pki::new();
+    let upstream = PlainEcho::with(Behaviour::Say(vec![7; 64 << 20]));
+    let echoes = PlainEcho::start();
+    let config = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .listener("light", "")
+        .chain("light", "default", "tls = \"edge\"\ncluster = \"echoes\"")
+        .mutual(&pki, "")
+        .cluster("app", &[upstream.address()], "")
+        .cluster("echoes", &[echoes.address()], "");
+    let gateway = config.start();
+    let mut light = connect_tls(gateway.addr("light"), NAME, &pki.client().build()).unwrap();
+    let heavy = pki.connect(&gateway);
+    let slow_reader = std::thread::spawn(move || {
+        let (mut socket, mut one) = (heavy.sock, [0; 1]);
+        // Always something, and never as much as there is.
+        while socket.read_exact(&mut one).is_ok() {}
+    });
+    gateway.reload(&config.clone().table("[limits]\nmemory = \"1MiB\"").to_string());
+    let line = eventually(PATIENCE, "the record of the heavy session", || {
+        use_once(&mut light);
+        gateway.access_log().into_iter().find(|line| line["reason"] == "memory_limit")
+    });
+    assert_eq!((&line["listener"], &line["closing"]), (&"edge".into(), &"reset".into()), "{line}");
+    slow_reader.join().unwrap();
+    use_once(&mut light);
+    gateway.reload(&config.to_string());
+    finish(light);
+    gateway.settled();
 }
 
 #[test] // threat 33

@@ -159,10 +159,12 @@ impl Session<'_> {
         at
     }
 
-    /// Ends a session that has been idle for longer than there is memory for.
+    /// Ends a session that has been idle for longer than there is memory for, or that takes more of it
+    /// than there is. Where bytes are kept the cut is to be seen.
     fn look_at_memory(&mut self, now: Instant) {
-        if self.worker.sheds(self.last_moved, now) {
-            self.relay.end(false, Reason::MemoryLimit);
+        let kept = self.legs.down.kept() + self.legs.up.kept();
+        if self.worker.sheds(self.last_moved, kept, now) {
+            self.relay.end(self.relay.queued() > 0, Reason::MemoryLimit);
         }
     }
 }
