@@ -143,14 +143,25 @@ impl Connection {
     /// Hello and handshake, by the generation that the connection began with; returns the first wish
     /// that is neither.
     async fn enter(&mut self, entrance: Entrance) -> Wish {
-        let timers = Rc::clone(&self.worker.timers);
+        let worker = Rc::clone(&self.worker);
+        let timers = &worker.timers;
         let mut wish = Wish::ReadHello;
         loop {
             let deadline = self.session.deadline();
             self.card.phase.set(phase(&wish));
+            let makes_room = worker.crowd.has_to_go(clock::now());
+            let makes_room = async { Ok(Event::Refused(makes_room.await)) };
             let event = match wish {
-                Wish::ReadHello => timers.until(deadline, self.read_hello(&entrance)).await,
-                Wish::Handshake => timers.until(deadline, self.handshake(&entrance)).await,
+                Wish::ReadHello => tokio::select! {
+                    biased;
+                    hello = timers.until(deadline, self.read_hello(&entrance)) => hello,
+                    refused = makes_room => refused,
+                },
+                Wish::Handshake => tokio::select! {
+                    biased;
+                    done = timers.until(deadline, self.handshake(&entrance)) => done,
+                    refused = makes_room => refused,
+                },
                 Wish::Connect { .. } | Wish::Relay | Wish::Refuse(_) => return wish,
             };
             let event = event.unwrap_or(Event::Deadline);
@@ -446,7 +457,11 @@ impl Connection {
             std::io::Result::Ok(())
         };
         // Whether a refused client waits for its answer is its own affair.
-        drop(timers.until(until, goodbye).await);
+        let makes_room = self.worker.crowd.has_to_go(clock::now());
+        tokio::select! {
+            _ = timers.until(until, goodbye) => {}
+            _ = makes_room => {}
+        }
     }
 
     fn count(&self, ending: &Ending, life: Duration) {

@@ -26,6 +26,7 @@ pub(super) fn over_connections(worker: &Worker, entrance: &Entrance) -> Option<R
     }
     let of_process = entrance.generation.snapshot.plan.limits.connections;
     let refused = |key: String, limit: NonZeroUsize| {
+        worker.ask_for_room(clock::now());
         Refusal::new(Reason::ConnectionLimit, format!("{key} = {limit} are open"))
     };
     if let Some(limit) = of_process.filter(reached(worker, |it| it.open.value())) {

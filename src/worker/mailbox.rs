@@ -33,7 +33,7 @@ pub enum Mail {
     Order(Order),
 }
 
-/// What control wants of a worker.
+/// What control, or another worker now and then, wants of a worker.
 #[derive(Debug)]
 pub enum Order {
     /// Serve new connections by this snapshot, and accept on these sockets as well.
@@ -44,6 +44,8 @@ pub enum Order {
     List(Box<Listing>),
     /// How hard memory presses.
     Memory(Pressure),
+    /// As many connections are open as may be: see `crowd`.
+    MakeRoom,
     /// Say that you live: see `WorkerCounters::beats`.
     Beat,
     /// Begin to drain. Another process goes on with the sockets of these listeners.
@@ -76,7 +78,7 @@ pub struct Ask {
 pub struct Mailbox {
     sockets: ArrayQueue<Box<Handed>>,
     asks: ArrayQueue<Ask>,
-    /// Without a bound, so that none is lost: control gives few, and waits for nobody.
+    /// Without a bound, so that none is lost: few are given, in times of their own, and nobody waits.
     orders: SegQueue<Order>,
     arrived: Notify,
 }

@@ -9,6 +9,7 @@ mod announce;
 mod census;
 mod connection;
 mod counters;
+mod crowd;
 mod departure;
 mod endpoints;
 mod filters;
@@ -72,6 +73,7 @@ use std::time::Instant;
 use crossbeam::channel::Sender;
 
 use self::census::Census;
+use self::crowd::Crowd;
 use self::generation::Generation;
 use self::in_flight::InFlight;
 use self::listening::Listening;
@@ -122,6 +124,7 @@ pub(crate) struct Worker {
     timers: Rc<Timers>,
     turns: Rc<Turns>,
     in_flight: InFlight,
+    crowd: Crowd,
     roster: Rc<Roster>,
     census: Census,
     pressure: Cell<Pressure>,

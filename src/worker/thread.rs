@@ -12,6 +12,7 @@ use crossbeam::channel::Sender;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::census::Census;
+use super::crowd::Crowd;
 use super::generation::Generation;
 use super::in_flight::InFlight;
 use super::listening::Listening;
@@ -116,6 +117,7 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         timers: Timers::new(now),
         turns: Rc::new(Turns::new(io)),
         in_flight: InFlight::default(),
+        crowd: Crowd::default(),
         roster: Rc::new(Roster::default()),
         census: Census::default(),
         pressure: Cell::new(Pressure::default()),
@@ -177,6 +179,7 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<(Drain, Arc<[ListenerKey]>)> {
             }
             Mail::Order(Order::List(listing)) => worker.census.tell(*listing, clock::now()),
             Mail::Order(Order::Memory(pressure)) => memory::press(worker, pressure),
+            Mail::Order(Order::MakeRoom) => worker.crowd.make_room(),
             Mail::Order(Order::Beat) => worker.counters.beats.increment(),
             Mail::Order(Order::Drain(drain, passed_on)) => {
                 if worker.drain.get().is_none() {

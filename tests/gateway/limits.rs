@@ -1,7 +1,7 @@
 //! Limits: what is over them is refused with its reason, and nothing of it outlasts its cause.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
@@ -97,6 +97,41 @@ fn clients_that_were_refused_do_not_hold_the_limit() {
     finish(next);
     drop(stubborn);
     assert_eq!(gateway.settled().refusals("connection_limit"), 8);
+}
+
+#[test] // threat 1
+fn clients_that_say_nothing_make_room_once_all_places_are_taken() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    // Longer than anybody here waits.
+    let gateway = Config::new(2)
+        .listener("edge", "timeouts = { hello = \"2m\", handshake = \"3m\" }")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[echoes.address()], "")
+        .table("[limits]\nconnections = 4")
+        .start();
+    let (edge, client) = (gateway.addr("edge"), pki.client().build());
+    let mut established = connect_tls(edge, NAME, &client).unwrap();
+    use_once(&mut established);
+    let mut half_said = connect_plain(edge).unwrap();
+    half_said.write_all(&[22, 3, 1]).unwrap();
+    let silent = [connect_plain(edge).unwrap(), half_said, say_hello(&gateway, &client)];
+    open(&gateway, 4);
+    assert!(connect_tls(edge, NAME, &client).is_err(), "nobody has been silent for long");
+    let mut next = eventually(PATIENCE, "a place", || connect_tls(edge, NAME, &client).ok());
+    use_once(&mut next);
+    use_once(&mut established);
+    for mut socket in silent {
+        // What it was sent before comes first.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    let took =
+        |line: &Value| line["detail"].as_str().is_some_and(|it| it.contains("took its place"));
+    let line = gateway.wait_access(PATIENCE, took);
+    assert_eq!(line["reason"], "connection_limit", "{line}");
+    finish(next);
+    finish(established);
+    gateway.settled();
 }
 
 #[test] // threat 9
