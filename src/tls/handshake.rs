@@ -13,6 +13,7 @@ use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 use super::alert::{self, Fault, Peer};
 use super::crypto::{group_name, suite_name};
 use super::handshake_context::{self, HandshakeContext};
+use super::second_hello::{Look, SecondHello};
 use crate::core::refusal::{Reason, Refusal};
 
 /// What one call of `advance` did.
@@ -78,6 +79,7 @@ pub(super) struct Handshake<E> {
     is_broken: bool,
     /// What goes out is under keys that only rustls has: an alert of our own is out of the question.
     is_sealing: bool,
+    second_hello: SecondHello,
 }
 
 impl Version {
@@ -92,14 +94,29 @@ impl Version {
 
 impl<E: Engine> Handshake<E> {
     pub(super) fn new(engine: E, context: HandshakeContext) -> Self {
-        Self { engine, context, shown: 0, records: 0, is_broken: false, is_sealing: false }
+        Self {
+            engine,
+            context,
+            shown: 0,
+            records: 0,
+            is_broken: false,
+            is_sealing: false,
+            second_hello: SecondHello::default(),
+        }
     }
 
     pub(super) fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
         let mut consumed = 0;
+        if self.shown == 0 && E::PEER == Peer::Client {
+            self.second_hello.received(input);
+        }
         let outcome = loop {
             let shown = consumed + self.shown.min(input.len() - consumed);
+            let answered = out.len();
             let (step, discard) = self.step(&mut input[consumed..shown], out);
+            if E::PEER == Peer::Client {
+                self.second_hello.answered(&input[..shown], &out[answered..]);
+            }
             consumed += discard;
             self.shown = shown - consumed;
             if discard > 0 {
@@ -112,7 +129,7 @@ impl<E: Engine> Handshake<E> {
                     Ok(true) => {}
                     Ok(false) => break Outcome::NeedMore,
                     Err(refusal) => {
-                        let alert = self.say(ILLEGAL_PARAMETER, out);
+                        let alert = self.say(refusal.alert.unwrap_or(ILLEGAL_PARAMETER), out);
                         break Outcome::Failed(Refusal { alert, ..refusal });
                     }
                 },
@@ -209,6 +226,11 @@ impl<E: Engine> Handshake<E> {
 
     /// Adds the next whole record to what rustls is shown; `false` when there is none.
     fn show_more(&mut self, held: usize, rest: &[u8]) -> Result<bool, Refusal> {
+        match self.second_hello.look(rest) {
+            Look::Show => {}
+            Look::Wait => return Ok(false),
+            Look::Refuse(refusal) => return Err(refusal),
+        }
         let more = match next_record(rest) {
             _ if self.is_broken => rest.len(),
             NextRecord::Whole(bytes) => bytes,

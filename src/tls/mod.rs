@@ -33,6 +33,7 @@ mod policies;
 mod rehearsal;
 mod resolver;
 mod revocation;
+mod second_hello;
 mod sent;
 mod served;
 mod sessions;

@@ -175,6 +175,68 @@ fn a_second_hello_with_another_name_is_told_so() {
     assert_eq!(out, alert(47));
 }
 
+#[test]
+fn a_second_hello_may_change_its_keys_and_nothing_else() {
+    let site = Site::new(|world| {
+        world.plan.downstream_tls[0].crypto.groups = vec![Group::Secp384r1];
+    });
+    // In one record, and in pieces of 60 bytes.
+    for pieces in [usize::MAX, 60] {
+        let split = |hello: &[u8]| -> Vec<u8> {
+            hello[5..].chunks(pieces).flat_map(|piece| record(22, piece)).collect()
+        };
+        let retried = || {
+            let mut peer = site.client(TLS13);
+            let hello = sent_by(&mut peer);
+            let mut server = site.begin(&hello);
+            let (mut held, mut out) = (split(&hello), Vec::new());
+            let advance = server.advance(&mut held, &mut out);
+            assert!(matches!(advance.outcome, Outcome::NeedMore));
+            give(&mut peer, &out).unwrap();
+            // Behind the change_cipher_spec that may come first.
+            let sent = sent_by(&mut peer);
+            let ccs = if sent[0] == 20 { 6 } else { 0 };
+            (server, sent[..ccs].to_vec(), sent[ccs..].to_vec())
+        };
+        let (mut server, ccs, second) = retried();
+        let mut held = [ccs, split(&second)].concat();
+        // Byte by byte, as a slow network has it.
+        let (mut input, mut out) = (Vec::new(), Vec::new());
+        for byte in held.drain(..) {
+            input.push(byte);
+            let advance = server.advance(&mut input, &mut out);
+            assert!(matches!(advance.outcome, Outcome::NeedMore), "{:?}", advance.outcome);
+            input.drain(..advance.consumed);
+        }
+        assert!(!out.is_empty(), "it goes on");
+        let (random, suites) = (5 + 4 + 2, 5 + 4 + 2 + 32 + 1 + 32 + 2);
+        let changes = [
+            ("random", Some(random)),
+            ("legacy_session_id", Some(random + 32 + 1)),
+            ("cipher_suites", Some(suites + 1)),
+            ("extension 23", None),
+        ];
+        for (what, at) in changes {
+            let (mut server, ccs, mut second) = retried();
+            match at {
+                Some(at) => second[at] ^= 1,
+                None => second = without(&second, 23),
+            }
+            let (refusal, out) = refused(&mut server, &[ccs, split(&second)].concat());
+            assert_eq!((refusal.reason, refusal.alert), (Reason::ProtocolViolation, Some(47)));
+            assert!(refusal.detail.contains(what), "{what}: {refusal:?}");
+            assert_eq!(out, alert(47), "{what}");
+        }
+        let (mut server, _, second) = retried();
+        let mut short = second[5..second.len() - 1].to_vec();
+        // Its length goes with it, and the list of extensions is too long then.
+        let length = (short.len() - 4) as u16;
+        short[2..4].copy_from_slice(&length.to_be_bytes());
+        let (refusal, _) = refused(&mut server, &record(22, &short));
+        assert!(refusal.detail.contains("in its second hello"), "{refusal:?}");
+    }
+}
+
 /// What the client signs off is not what the gateway saw: extended_master_secret was taken out.
 #[test]
 fn a_finished_that_does_not_fit_is_called_what_it_is() {

@@ -12,6 +12,9 @@ pub struct ClientHello<'a> {
     pub(super) random: &'a [u8; 32],
     pub(super) session_id: &'a [u8],
     pub(super) cipher_suites: U16List<'a>,
+    pub(super) compression_methods: &'a [u8],
+    /// Each with type and length.
+    pub(super) extensions: &'a [u8],
     pub(super) supported_versions: U16List<'a>,
     pub(super) supported_groups: U16List<'a>,
     pub(super) signature_schemes: U16List<'a>,

@@ -4,8 +4,9 @@
 //! it. Never allocates, never consumes: the same bytes go on to the TLS engine or to the upstream.
 //! What it cannot read it refuses; an unfinished hello is never taken for plain text. It is never
 //! laxer than rustls (`tests/hello_differential.rs`). Read `parse` next, then `hello` for what a
-//! hello tells; `reject` lists what is refused and how.
+//! hello tells; `reject` lists what is refused and how, `again` what a second hello may change.
 
+mod again;
 mod hello;
 mod parse;
 mod reject;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::fmt;
 
+pub use again::Changed;
 pub use hello::{Alpn, ClientHello, KeyShareGroups, Newest, U16List};
 pub use reject::{Malformed, RejectReason};
 pub use sniff::LooksLike;

@@ -27,7 +27,8 @@ pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]
         return Err(Malformed::Long { field: "legacy_session_id", bytes: session_id.len() - 32 });
     }
     let cipher_suites = u16_list(reader.vec16("cipher_suites", 2)?, "cipher_suites")?;
-    if !reader.vec8("legacy_compression_methods", 1)?.contains(&0) {
+    let compression_methods = reader.vec8("legacy_compression_methods", 1)?;
+    if !compression_methods.contains(&0) {
         return Err(Malformed::NoNullCompression);
     }
     let mut hello = ClientHello {
@@ -37,6 +38,8 @@ pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]
         random,
         session_id,
         cipher_suites,
+        compression_methods,
+        extensions: &[],
         supported_versions: U16List::default(),
         supported_groups: U16List::default(),
         signature_schemes: U16List::default(),
@@ -57,7 +60,8 @@ fn extensions<'a>(
     reader: &mut Reader<'a>,
     hello: &mut ClientHello<'a>,
 ) -> Result<Option<&'a [u8]>, Malformed> {
-    let mut list = Reader::new(reader.vec16("extensions", 0)?, "extensions");
+    hello.extensions = reader.vec16("extensions", 0)?;
+    let mut list = Reader::new(hello.extensions, "extensions");
     let mut seen = Seen::default();
     let mut name = None;
     while !list.is_empty() {
@@ -352,7 +356,7 @@ impl Seen {
 }
 
 // ExtensionType, in the IANA registry's numbers.
-const SERVER_NAME: u16 = 0;
+pub(super) const SERVER_NAME: u16 = 0;
 const STATUS_REQUEST: u16 = 5;
 const SUPPORTED_GROUPS: u16 = 10;
 const EC_POINT_FORMATS: u16 = 11;
@@ -363,14 +367,14 @@ const SERVER_CERTIFICATE_TYPE: u16 = 20;
 const EXTENDED_MASTER_SECRET: u16 = 23;
 const COMPRESS_CERTIFICATE: u16 = 27;
 const SESSION_TICKET: u16 = 35;
-const PRE_SHARED_KEY: u16 = 41;
-const EARLY_DATA: u16 = 42;
+pub(super) const PRE_SHARED_KEY: u16 = 41;
+pub(super) const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
-const COOKIE: u16 = 44;
+pub(super) const COOKIE: u16 = 44;
 const PSK_KEY_EXCHANGE_MODES: u16 = 45;
 const CERTIFICATE_AUTHORITIES: u16 = 47;
-const KEY_SHARE: u16 = 51;
+pub(super) const KEY_SHARE: u16 = 51;
 const TICKET_REQUEST: u16 = 58;
 const RENEGOTIATION_INFO: u16 = 0xff01;
 const ECH_OUTER_EXTENSIONS: u16 = 0xfd00;
-const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+pub(super) const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
