@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::access::{self, Reach};
@@ -20,6 +21,7 @@ use super::orders::{AdminOrder, Ordered, Outcome, Told};
 use super::{AdminState, Readiness};
 use super::{certs, clusters, connections, effective, listeners, process, stats, tickets, trust};
 use crate::config::plan::LogLevel;
+use crate::sys::clock;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -74,24 +76,33 @@ async fn page(path: &str, query: &str, state: &AdminState, now: u64) -> Answer {
         READYZ => return readyz(state.readiness()),
         _ => {}
     }
-    let place = timeout(PLACE_PATIENCE, Arc::clone(&state.places).acquire_owned()).await;
-    let Ok(Ok(place)) = place else {
+    let Some(place) = place(state).await else {
         let why = "too many pages are being read: ask again";
         return plain(StatusCode::SERVICE_UNAVAILABLE, why);
     };
+    if path == "/connections" {
+        let asked = connections::Asked::read(&fields(query), state.shown.peers.len());
+        return match asked {
+            Ok(asked) => held(JSON, connections::page(state, asked).await, place),
+            Err(why) => plain(StatusCode::BAD_REQUEST, &why),
+        };
+    }
+    let turn = state.making.lock().await;
+    let page = made(path, state, now, place);
+    // Whoever has come in the meantime, a probe say, goes before the next page.
+    yield_now().await;
+    drop(turn);
+    page
+}
+
+/// A page that is made at once, whatever it takes.
+fn made(path: &str, state: &AdminState, now: u64, place: OwnedSemaphorePermit) -> Answer {
     let snapshot = state.shown.current.load_full();
     let text = match path {
         METRICS => return metrics(state, place),
         "/stats" => stats::page(state, &snapshot, now),
         "/listeners" => listeners::page(&snapshot, &state.shown.bound.load()),
         "/clusters" => clusters::page(&snapshot, now),
-        "/connections" => {
-            let asked = connections::Asked::read(&fields(query), state.shown.peers.len());
-            match asked {
-                Ok(asked) => connections::page(state, asked).await,
-                Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
-            }
-        }
         "/certs" => certs::page(&snapshot, now),
         "/trust" => trust::page(&snapshot, now),
         "/tickets" => tickets::page(&state.shown.stek, now),
@@ -99,7 +110,17 @@ async fn page(path: &str, query: &str, state: &AdminState, now: u64) -> Answer {
         "/process" => process::page(state),
         _ => return asset(path).unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "no such page")),
     };
-    response(StatusCode::OK, JSON, Bytes::from_owner(Held { text, _place: place }))
+    held(JSON, text, place)
+}
+
+/// A place for a page. Whoever reads keeps theirs; who has one and does not read makes room.
+async fn place(state: &AdminState) -> Option<OwnedSemaphorePermit> {
+    let place = || timeout(PLACE_PATIENCE, Arc::clone(&state.places).acquire_owned());
+    if let Ok(place) = place().await {
+        return place.ok();
+    }
+    state.crowd.send_stuck_away(clock::now(), PLACE_PATIENCE);
+    place().await.ok()?.ok()
 }
 
 /// A page with its place, which is free again once the last byte is out.
@@ -158,10 +179,7 @@ async fn act(order: AdminOrder, state: &AdminState) -> Answer {
 fn metrics(state: &AdminState, place: OwnedSemaphorePermit) -> Answer {
     let mut text = String::new();
     match text::encode(&mut text, &state.metrics) {
-        Ok(()) => {
-            let page = Bytes::from_owner(Held { text, _place: place });
-            response(StatusCode::OK, OPEN_METRICS, page)
-        }
+        Ok(()) => held(OPEN_METRICS, text, place),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be encoded"),
     }
 }
@@ -203,6 +221,10 @@ fn told(status: StatusCode, body: &Value) -> Answer {
 
 fn plain(status: StatusCode, line: &str) -> Answer {
     response(status, "text/plain; charset=utf-8", format!("{line}\n"))
+}
+
+fn held(content_type: &'static str, text: String, place: OwnedSemaphorePermit) -> Answer {
+    response(StatusCode::OK, content_type, Bytes::from_owner(Held { text, _place: place }))
 }
 
 fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -263,8 +285,9 @@ const HARDENING: [(HeaderName, &str); 6] = [
     ),
 ];
 
-/// How long a page waits for its place among `super::PAGES_MAX`.
-const PLACE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a page waits for its place among `super::PAGES_MAX`, before those who do not read are sent away
+/// and once more then.
+const PLACE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Less than a connection may last; a reload of long lists takes seconds.
 const ORDER_PATIENCE: Duration = Duration::from_secs(50);

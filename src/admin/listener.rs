@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::plan::AdminAddress;
@@ -81,6 +81,7 @@ impl AdminListener {
             AdminAddress::Tcp(at) => {
                 let listener = std::net::TcpListener::bind(at)?;
                 listener.set_nonblocking(true)?;
+                SockRef::from(&listener).listen(BACKLOG)?;
                 Self::new(BoundSocket::Tcp(listener), address.clone())
             }
             AdminAddress::Unix(path) => {
@@ -238,3 +239,7 @@ fn is_stale(path: &Path) -> io::Result<bool> {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
+
+/// std asks for 128, which a crowd fills between two turns of the thread; then the system drops who comes, and a
+/// probe tries again only a second later. The kernel has a limit of its own, `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;

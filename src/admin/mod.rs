@@ -3,14 +3,15 @@
 //!
 //! Bound to loopback or a unix socket, and still careful: bounded in connections, bytes and time, and
 //! closed to pages of other sites. On a thread of its own, so that neither a worker nor control waits for
-//! whoever asks. It changes nothing itself: orders go to control. `listener` is the socket, `access`
-//! says whom, `answer` what each path says; `assets/` is the live page.
+//! whoever asks. It changes nothing itself: orders go to control. `listener` is the socket, `crowd` who
+//! makes room for whom, `access` says whom, `answer` what each path says; `assets/` is the live page.
 
 mod access;
 mod answer;
 mod certs;
 mod clusters;
 mod connections;
+mod crowd;
 mod effective;
 mod listener;
 mod listeners;
@@ -29,7 +30,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
@@ -47,6 +48,7 @@ pub use self::orders::{AdminOrder, Ordered, Orders, Outcome, Told, orders};
 pub use self::process::UpgradeReport;
 
 use self::access::Reach;
+use self::crowd::{Crowd, Guest, Source, Watched};
 use self::listener::{Accepted, Acceptor};
 use crate::sys::clock;
 use crate::tls::StekKeys;
@@ -58,8 +60,11 @@ pub struct AdminState {
     metrics: Registry,
     shown: Shown,
     orders: Orders,
+    crowd: Crowd,
     /// Of pages that are in memory.
     places: Arc<Semaphore>,
+    /// Whoever makes a page: one at a time, with a turn for all others in between.
+    making: Mutex<()>,
     /// Whoever has workers list their connections.
     listing: Mutex<()>,
     readiness: AtomicU8,
@@ -104,6 +109,14 @@ pub enum Readiness {
 /// # Errors
 /// There is no thread, or its runtime does not take the listening socket.
 pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<AdminThread> {
+    start_with(PATIENCE, listener, state)
+}
+
+fn start_with(
+    patience: Patience,
+    listener: AdminListener,
+    state: Arc<AdminState>,
+) -> io::Result<AdminThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let acceptor = {
         let _inside = runtime.enter();
@@ -114,7 +127,7 @@ pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<Admi
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = serve(acceptor, state) => {}
+                () = serve(acceptor, patience, state) => {}
                 _ = stopped => {}
             }
         });
@@ -124,35 +137,69 @@ pub fn start(listener: AdminListener, state: Arc<AdminState>) -> io::Result<Admi
 }
 
 /// Until the state is retired. A failing `accept` is logged and tried again.
-async fn serve(acceptor: Acceptor, state: Arc<AdminState>) {
+async fn serve(acceptor: Acceptor, patience: Patience, state: Arc<AdminState>) {
     let mut connections = JoinSet::new();
+    let mut crowding = Crowding::default();
+    let mut accepted_in_a_row = 0;
     loop {
-        // Who comes when all places are taken waits in the backlog: each place has an end.
-        while connections.len() >= CONNECTIONS_MAX {
-            connections.join_next().await;
-        }
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = state.is_retired() => break,
         };
+        // Nobody waits for a place. Who is sent away is gone at its next turn, which this waits for.
+        while connections.len() >= CONNECTIONS_MAX {
+            crowding.tell(state.crowd.make_room(), clock::now());
+            connections.join_next().await;
+        }
         let state = Arc::clone(&state);
         match accepted {
             Ok(Accepted::Tcp(stream, peer)) => {
-                connections.spawn(converse(stream, Reach::of(peer), PATIENCE, state))
+                let guest = state.crowd.enter(Source::of(peer), clock::now());
+                connections.spawn(host(stream, guest, Reach::of(peer), patience, state));
             }
             Ok(Accepted::Unix(stream)) => {
-                connections.spawn(converse(stream, Reach::File, PATIENCE, state))
+                let guest = state.crowd.enter(Source::File, clock::now());
+                connections.spawn(host(stream, guest, Reach::File, patience, state));
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin endpoint could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
+        }
+        // Their questions may have come with them: they have a turn long before others need their places.
+        accepted_in_a_row = (accepted_in_a_row + 1) % IN_A_ROW_MAX;
+        if accepted_in_a_row == 0 {
+            tokio::task::yield_now().await;
+        }
     }
     drop(acceptor);
     while connections.join_next().await.is_some() {}
+}
+
+/// The log's word that connections make room for others.
+#[derive(Debug, Default)]
+struct Crowding {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Crowding {
+    /// One more, of `source`.
+    fn tell(&mut self, source: Option<Source>, now: Instant) {
+        let Some(source) = source else { return };
+        self.untold += 1;
+        let is_new = |told_at| now.saturating_duration_since(told_at) >= CROWDING_PAUSE;
+        if self.told_at.is_none_or(is_new) {
+            let closed = std::mem::take(&mut self.untold);
+            tracing::warn!(
+                closed, %source,
+                "the admin endpoint closes connections to make room for new ones: {CONNECTIONS_MAX} \
+                 are open, most of them idle or slow; let fewer machines reach `admin.listen`"
+            );
+            self.told_at = Some(now);
+        }
+    }
 }
 
 impl AdminThread {
@@ -192,7 +239,9 @@ impl AdminState {
             metrics,
             shown,
             orders,
+            crowd: Crowd::new(clock::now()),
             places: Arc::new(Semaphore::new(PAGES_MAX)),
+            making: Mutex::new(()),
             listing: Mutex::new(()),
             readiness: AtomicU8::new(Readiness::Starting as u8),
             upgrade: ArcSwap::default(),
@@ -251,14 +300,35 @@ struct Patience {
     age_max: Duration,
 }
 
+/// One connection, until another needs its place.
+async fn host<S>(
+    stream: S,
+    guest: Arc<Guest>,
+    reach: Reach,
+    patience: Patience,
+    state: Arc<AdminState>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = Watched { stream, guest: Arc::clone(&guest) };
+    tokio::select! {
+        () = converse(stream, reach, patience, &state) => {}
+        () = guest.is_sent_away() => {}
+    }
+}
+
 /// One connection, with an end in time whatever the other side does.
-async fn converse<S>(stream: S, reach: Reach, patience: Patience, state: Arc<AdminState>)
+async fn converse<S>(stream: Watched<S>, reach: Reach, patience: Patience, state: &AdminState)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let state = &*state;
+    let guest = Arc::clone(&stream.guest);
+    let guest = &*guest;
     let service = service_fn(async |request| {
-        Ok::<_, Infallible>(answer::answer(&request, reach, state, clock::unix_now()).await)
+        guest.asks(clock::now());
+        let answer = answer::answer(&request, reach, state, clock::unix_now()).await;
+        guest.is_answered(clock::now());
+        Ok::<_, Infallible>(answer)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -286,6 +356,9 @@ const RETIRED_PATIENCE: Duration = Duration::from_millis(500);
 /// A few scrapers, probes and people.
 const CONNECTIONS_MAX: usize = 64;
 
+/// Connections that are accepted before those that are there have their turn.
+const IN_A_ROW_MAX: usize = CONNECTIONS_MAX / 4;
+
 /// Pages that are in memory at once, from their making until their last byte is out. With ten thousand
 /// chains the metrics take ten megabytes.
 const PAGES_MAX: usize = 8;
@@ -294,6 +367,9 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 const PATIENCE: Patience =
     Patience { header: Duration::from_secs(10), age_max: Duration::from_secs(60) };
+
+/// Between two lines of the log about connections that make room.
+const CROWDING_PAUSE: Duration = Duration::from_secs(60);
 
 /// Out of descriptors, `accept` fails at once and for ever: not a reason to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -55,6 +55,8 @@ fn shown() -> Shown {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 const BASE: &str = r#"
 [listener.edge]
 address = "127.0.0.1:8443"
@@ -76,7 +78,9 @@ impl Running {
         let state = Arc::new(AdminState::new(registry, shown(), orders));
         let listener = AdminListener::bind(address).expect("the address is free");
         let address = listener.local_addr().to_owned();
-        let thread = start(listener, Arc::clone(&state)).expect("a thread");
+        // Nothing here ends because it has taken too long.
+        let patience = Patience { header: HOUR, age_max: HOUR };
+        let thread = start_with(patience, listener, Arc::clone(&state)).expect("a thread");
         Self { address, state, ordered, _thread: thread }
     }
 
@@ -313,29 +317,91 @@ fn a_head_beyond_its_limit_is_refused() {
     assert_eq!(status(&admin.get("/livez")), 200);
 }
 
+/// Whether the other side has closed; what it sends before is thrown away.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a mode");
+    loop {
+        match stream.read(&mut [0; 4_096]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
 #[test]
-fn connections_have_a_limit_and_the_next_is_served_when_one_goes() {
+fn connections_have_a_limit_and_who_is_idle_makes_room_for_the_next() {
     // threat 44
     let admin = Running::tcp();
-    let mut held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| admin.connect()).collect();
-    for stream in &mut held {
-        // An answer proves that the place is taken.
+    // An answer proves that the place is taken.
+    let answered = || {
+        let mut stream = admin.connect();
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
         let mut start = [0; 12];
         stream.read_exact(&mut start).expect("an answer");
         assert_eq!(&start, b"HTTP/1.1 200");
+        stream
+    };
+    let mut held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| answered()).collect();
+    assert!(held.iter_mut().all(|stream| !is_closed(stream)));
+    for gone in 1..4 {
+        held.push(answered());
+        // The one whose answer is the oldest, each time.
+        let closed: Vec<_> = held.iter_mut().map(is_closed).collect();
+        assert!(closed[..gone].iter().all(|is| *is), "{closed:?}");
+        assert!(closed[gone..].iter().all(|is| !is), "{closed:?}");
     }
-    let mut waiting = admin.connect();
-    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    waiting.write_all(request).expect("a request");
-    waiting.set_nonblocking(true).expect("a mode");
-    let early = waiting.read(&mut [0; 1]).map_err(|error| error.kind());
-    assert_eq!(early.expect_err("nobody answers yet"), io::ErrorKind::WouldBlock);
-    waiting.set_nonblocking(false).expect("a mode");
-    drop(held.pop());
-    let mut answer = String::new();
-    waiting.read_to_string(&mut answer).expect("an answer");
-    assert_eq!(status(&answer), 200);
+}
+
+#[test]
+fn a_probe_is_answered_whatever_others_from_its_address_hold_open() {
+    // threat 44
+    let admin = Running::tcp();
+    let livez = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // A page of which more is asked for than buffers of sockets hold.
+    let unread = "GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
+    let (half, silent) = ("GET /livez HTTP/1.1\r\nHost: local", "");
+    let mut held = Vec::new();
+    for round in 0..CONNECTIONS_MAX {
+        for sort in [livez, &unread, half, silent] {
+            let mut stream = admin.connect();
+            stream.set_nonblocking(true).expect("a mode");
+            // What does not fit, or comes after the end, is as good.
+            let _ = stream.write(sort.as_bytes());
+            held.push(stream);
+        }
+        for probe in ["/livez", "/readyz"] {
+            let code = status(&admin.get(probe));
+            assert_eq!(code, if probe == "/livez" { 200 } else { 503 }, "{round}: {probe}");
+        }
+    }
+}
+
+#[test]
+fn pages_that_nobody_reads_make_room_for_one_that_somebody_does() {
+    // threat 44
+    let admin = Running::tcp();
+    let all = u32::try_from(PAGES_MAX).expect("a few");
+    let unread = "GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(4_000);
+    let mut held = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let stream = admin.connect();
+        stream.set_nonblocking(true).expect("a mode");
+        held.push(stream);
+    }
+    portcullis_kit::eventually(portcullis_kit::PATIENCE, "pages that are stuck", || {
+        for stream in &mut held {
+            let _ = stream.write(unread.as_bytes());
+        }
+        admin.state.places.try_acquire_many(all).is_err().then_some(())
+    });
+    portcullis_kit::eventually(portcullis_kit::PATIENCE, "no page to be left", || {
+        for stream in &mut held {
+            let _ = stream.write(unread.as_bytes());
+        }
+        (admin.state.places.available_permits() == 0).then_some(())
+    });
+    assert_eq!(status(&admin.get("/stats")), 200);
 }
 
 /// Ends when the endpoint has closed a connection on which `request` was sent and nothing is read.
@@ -347,7 +413,9 @@ fn outlasted(request: &'static [u8], patience: Patience) {
             // Too small for an answer.
             let (mut client, server) = tokio::io::duplex(64);
             let write = tokio::io::AsyncWriteExt::write_all(&mut client, request);
-            let (written, ()) = tokio::join!(write, converse(server, Reach::File, patience, state));
+            let guest = state.crowd.enter(Source::File, clock::now());
+            let served = host(server, guest, Reach::File, patience, state);
+            let (written, ()) = tokio::join!(write, served);
             written.expect("the endpoint reads");
         });
     });
@@ -356,7 +424,7 @@ fn outlasted(request: &'static [u8], patience: Patience) {
 #[test]
 fn connections_that_are_slow_or_idle_or_do_not_read_are_closed() {
     // threat 44
-    let (short, long) = (Duration::from_millis(20), Duration::from_secs(3_600));
+    let (short, long) = (Duration::from_millis(20), HOUR);
     outlasted(b"", Patience { header: short, age_max: long });
     outlasted(b"GET /livez", Patience { header: short, age_max: long });
     let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";

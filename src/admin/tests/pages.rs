@@ -1,5 +1,12 @@
 //! The pages that show what goes on, and the one for people.
 
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::super::answer::answer;
 use super::*;
 use crate::core::refusal::Reason;
 use crate::worker::{Listed, Listing, Mail, Order};
@@ -166,6 +173,48 @@ fn pages_in_memory_have_a_limit_and_probes_are_none_of_them() {
     assert_eq!(status(&admin.get("/readyz")), 503, "not ready yet, and says so at once");
     drop(held);
     get(&admin, "/stats");
+}
+
+/// A metric that tells when it is asked for.
+#[derive(Debug)]
+struct Telling(std::sync::mpsc::Sender<&'static str>);
+
+impl Collector for Telling {
+    fn encode(&self, _encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.send("page").map_err(|_gone| std::fmt::Error)
+    }
+}
+
+#[test]
+fn between_two_pages_everybody_else_has_a_turn() {
+    // threat 44
+    let (events, told) = std::sync::mpsc::channel();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Telling(events.clone())));
+    let state = Arc::new(AdminState::new(registry, shown(), orders().0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut pages = JoinSet::new();
+        for _ in 0..PAGES_MAX {
+            let state = Arc::clone(&state);
+            pages.spawn(async move {
+                let request = Request::get("/metrics").body(Empty::<Bytes>::new());
+                answer(&request.expect("a request"), Reach::File, &state, 0).await.status()
+            });
+        }
+        let others = tokio::spawn(async move {
+            while events.send("others").is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        while let Some(status) = pages.join_next().await {
+            assert_eq!(status.expect("a page"), StatusCode::OK);
+        }
+        others.abort();
+    });
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told.iter().filter(|it| **it == "page").count(), PAGES_MAX);
+    assert!(!told.windows(2).any(|two| two == ["page", "page"]), "{told:?}");
 }
 
 #[test]
