@@ -75,12 +75,13 @@ fn is_local_name<B>(request: &Request<B>) -> bool {
     }
 }
 
+/// Whether any of them says so: no browser sends two of one kind, but what stands between may add one.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    let site = headers.get(SITE).map(HeaderValue::as_bytes);
-    let is_elsewhere = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let mut sites = headers.get_all(SITE).iter().map(HeaderValue::as_bytes);
+    let is_elsewhere = sites.any(|site| !matches!(site, b"same-origin" | b"none"));
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let is_foreign = origin.is_some_and(|origin| origin.strip_prefix(b"http://") != host);
+    let mut origins = headers.get_all(header::ORIGIN).iter().map(HeaderValue::as_bytes);
+    let is_foreign = origins.any(|origin| origin.strip_prefix(b"http://") != host);
     is_elsewhere || is_foreign
 }
 

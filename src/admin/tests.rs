@@ -296,6 +296,9 @@ fn pages_of_other_sites_are_refused() {
         ("Sec-Fetch-Site: same-site", 403),
         ("Sec-Fetch-Site: none", 200),
         ("Sec-Fetch-Site: same-origin", 200),
+        ("Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site", 403),
+        ("Sec-Fetch-Site: none\r\nSec-Fetch-Site: none", 200),
+        ("Origin: http://127.0.0.1:9901\r\nOrigin: http://evil.example", 403),
     ] {
         let head = format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9901\r\n{header}");
         assert_eq!(status(&admin.ask(&head)), code, "{header}");
