@@ -47,6 +47,7 @@ mod thread;
 mod timers;
 mod turns;
 mod upstream;
+mod vital;
 
 pub use self::census::{Listed, Listing, Phase, Row};
 pub use self::counters::{

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
 use super::census::Census;
 use super::crowd::Crowd;
@@ -24,6 +24,7 @@ use super::snapshot::{ListenerKey, Snapshot};
 use super::sources::Sources;
 use super::timers::Timers;
 use super::turns::Turns;
+use super::vital::{Vital, lost};
 use super::{Peer, Worker, accept, memory, reload, ring, upstream};
 use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
@@ -127,11 +128,15 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
         random: Cell::new(spawn.seed | 1),
         connections: Cell::new(0),
     });
-    let mut timers = JoinSet::new();
-    timers.spawn_local(Rc::clone(&worker.timers).drive());
+    let mut vital = Vital::default();
+    let timers = Rc::clone(&worker.timers);
+    vital.spawn("its timers", async move {
+        timers.drive().await;
+        Ok(())
+    });
     if io == Io::IoUring {
         let turns = Rc::clone(&worker.turns);
-        timers.spawn_local(async move { drop(turns.drive().await) });
+        vital.spawn("its turns on the ring", async move { turns.drive().await });
     }
     for cluster in worker.generation().clusters() {
         upstream::keep_ready(&worker, cluster);
@@ -140,14 +145,14 @@ async fn serve(spawn: Spawn) -> io::Result<Ended> {
     // thread ends, control notices, and the process makes room for a new one.
     let drain = tokio::select! {
         drain = read_mail(&worker) => drain,
-        Some(_) = timers.join_next() => return Err(lost("its timers or turns")),
-        () = worker.listening.loss() => return Err(lost("a listening socket")),
+        error = vital.loss() => return Err(error),
+        () = worker.listening.loss() => return Err(lost("a listening socket", "what stands above says why")),
     };
     let Some((drain, passed_on)) = drain else { return Ok(cut(&worker, CUT_PATIENCE).await) };
     tokio::select! {
         ended = end(&worker, drain, &passed_on) => Ok(ended),
         None = read_mail(&worker) => Ok(cut(&worker, CUT_PATIENCE).await),
-        Some(_) = timers.join_next() => Err(lost("its timers or turns")),
+        error = vital.loss() => Err(error),
     }
 }
 
@@ -157,10 +162,6 @@ pub(super) fn report_limit(snapshot: &Snapshot, workers: usize) -> ReportLimit {
     let share = |rate: NonZeroU32| NonZeroU32::new(rate.get() / workers).or(Some(NonZeroU32::MIN));
     let rate = snapshot.plan.access_log.refusals_per_second;
     ReportLimit::new(rate.and_then(share), clock::now())
-}
-
-fn lost(what: &str) -> io::Error {
-    io::Error::other(format!("the worker has lost {what}"))
 }
 
 /// Takes deliveries until control says that it is time to go. `None`: at once.
