@@ -18,7 +18,7 @@ use super::{
     Names, WEIGHT_MAX, all, choice, entries, filled, filter, number, port_beyond, positive,
     prelude, process, proxy_protocol, required, shown, tls, unacknowledged,
 };
-use crate::core::addresses::overlap;
+use crate::core::addresses::Taken;
 use crate::core::route::{ChainId, Conflict, Match, PrefixError, Router, Transport};
 use crate::core::server_name::PatternError;
 
@@ -128,11 +128,12 @@ fn same_addresses(raw: &RawFile, problems: &mut Problems) {
     });
     let admin = raw.admin.as_ref().and_then(|admin| admin.value.listen.as_ref());
     let admin = admin.map(|listen| ("the admin pages".to_owned(), listen));
-    let mut taken = Vec::<(SocketAddr, String, &Location)>::new();
+    let mut taken = Taken::default();
+    let mut owners = Vec::<(SocketAddr, String, &Location)>::new();
     for (owner, written) in listeners.chain(admin) {
         let Ok(address) = written.value.parse::<SocketAddr>() else { continue };
-        let other = taken.iter().find(|(other, ..)| overlap(*other, address));
-        if let Some((other, first, at)) = other {
+        if let Err(number) = taken.take(address) {
+            let (other, first, at) = &owners[number];
             let message = match other.ip() == address.ip() {
                 true => format!("{address} is already the address of {first}, at {at}"),
                 false => format!("{address} overlaps with the address of {first}, at {at}"),
@@ -140,7 +141,7 @@ fn same_addresses(raw: &RawFile, problems: &mut Problems) {
             problems.add(written.at.clone(), message, "write another address or port");
             continue;
         }
-        taken.push((address, owner, &written.at));
+        owners.push((address, owner, &written.at));
     }
 }
 
