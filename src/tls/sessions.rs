@@ -127,8 +127,12 @@ impl<N, S, T> Default for Names<N, S, T> {
 
 /// Server names of one endpoint: one, unless it is "$sni".
 const NAMES_MAX: usize = 32;
-/// A ticket is some hundred bytes and holds on to the server's chain: 100 KiB.
+/// A ticket is some hundred bytes and holds on to the server's chain: 100 KiB, and at most 512.
 const TICKETS_MAX: usize = 32;
+
+/// Of one NewSessionTicket of TLS 1.3, which may have 64 KiB (RFC 8446 §4.6.1): longer ones are not kept. Servers
+/// put our certificates in, of which a chain may have several.
+pub(super) const TICKET_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

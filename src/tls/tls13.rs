@@ -11,6 +11,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{ConnectionTrafficSecrets, Error, ExtractedSecrets};
 
 use super::alert::{Peer, alert_name};
+use super::sessions::TICKET_BYTES_MAX;
 use crate::core::record::{
     Aead, AlertLevel, Event, KeyUpdateRequest, OpenLimits, Opener, RecordError, Role, SealError,
     Sealer, TrafficKeys,
@@ -121,6 +122,7 @@ impl Tls13 {
             Event::Ticket => {
                 if let (Kernel::Client(kernel), Some(ticket)) =
                     (&mut self.kernel, self.opener.take_ticket())
+                    && ticket.len() <= TICKET_BYTES_MAX
                 {
                     kernel.handle_new_session_ticket(&ticket).map_err(|error| {
                         let detail = format!("the upstream sent a bad session ticket: {error}");

@@ -10,7 +10,7 @@ use portcullis::tls::material::Material;
 use portcullis::tls::upstream::{ClientHandshake, Dialler, UpstreamFacts};
 use portcullis::tls::wire::{OUT_BYTES_MIN, Scratch, Wire, transfer};
 use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity, monotonic_now};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use crate::support::*;
@@ -103,6 +103,53 @@ fn upstreams_are_resumed_by_many_dials_at_once() {
     };
     let start = || (0..20).map(|_| dialler.start(NAME).unwrap()).collect();
     assert_eq!((resumed(start()), resumed(start())), (0, 20));
+}
+
+/// Tickets that are as long as a server likes.
+#[derive(Debug)]
+struct Padded {
+    sealed: Arc<dyn ProducesTickets>,
+    bytes: usize,
+}
+
+impl ProducesTickets for Padded {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.sealed.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let sealed = self.sealed.encrypt(plain)?;
+        let mut ticket = u16::try_from(sealed.len()).ok()?.to_be_bytes().to_vec();
+        ticket.extend_from_slice(&sealed);
+        ticket.resize(self.bytes, 0);
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (length, sealed) = ticket.split_first_chunk()?;
+        self.sealed.decrypt(sealed.get(..u16::from_be_bytes(*length).into())?)
+    }
+}
+
+// threat 15
+#[test]
+fn tickets_that_are_huge_are_not_kept() {
+    let servers = Authority::new("Backends");
+    let identity = servers.server(&[NAME]);
+    let (world, id) = world(&servers, None);
+    for (bytes, is_kept) in [(15_000, true), (17_000, false), (60_000, false)] {
+        let mut config = (*server(&identity, &rustls::version::TLS13, None)).clone();
+        config.ticketer = Arc::new(Padded { sealed: config.ticketer, bytes });
+        let (config, dialler) = (Arc::new(config), world.load().upstream(id).dialler());
+        for resumed in [false, is_kept] {
+            let (_, facts) = connect(&dialler, NAME, &config).unwrap();
+            assert_eq!(facts.negotiated.resumed, resumed, "{bytes}");
+        }
+    }
 }
 
 // threat 20

@@ -43,6 +43,8 @@ pub enum RecordError {
     DataAfterKeyUpdate,
     #[error("the peer sent more than {max} key updates {span}")]
     TooManyKeyUpdates { max: u32, span: Span },
+    #[error("the peer sent more than {max} session tickets {span}")]
+    TooManyTickets { max: u32, span: Span },
     #[error("the peer sent more than {max} records without data {span}")]
     TooManyEmptyRecords { max: u32, span: Span },
     #[error("the peer sent an alert of {length} bytes instead of two")]
@@ -97,6 +99,7 @@ impl RecordError {
             | Self::MessageType { .. }
             | Self::DataAfterKeyUpdate
             | Self::TooManyKeyUpdates { .. }
+            | Self::TooManyTickets { .. }
             | Self::TooManyEmptyRecords { .. } => UNEXPECTED_MESSAGE,
             Self::BadRecordMac => BAD_RECORD_MAC,
             Self::CiphertextTooLong { .. } | Self::PlaintextTooLong { .. } => RECORD_OVERFLOW,
@@ -129,6 +132,7 @@ impl RecordError {
             Self::KeyUpdateRequest { .. } => "key_update_request",
             Self::DataAfterKeyUpdate => "data_after_key_update",
             Self::TooManyKeyUpdates { .. } => "too_many_key_updates",
+            Self::TooManyTickets { .. } => "too_many_tickets",
             Self::TooManyEmptyRecords { .. } => "too_many_empty_records",
             Self::AlertLength { .. } => "alert_length",
             Self::AlertLevel { .. } => "alert_level",

@@ -1,4 +1,4 @@
-//! Caps on what costs us work and brings the peer nothing: key updates and records without data.
+//! Caps on what costs us work and brings the peer nothing: key updates, tickets and records without data.
 //!
 //! Never reads a clock: `now` is an argument. `opener.rs` asks before it acts on such a record.
 
@@ -13,10 +13,11 @@ use super::error::Span;
 /// or sends cover traffic now and then is never closed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenLimits {
-    /// KeyUpdates in a row. 32 is what rustls and BoringSSL allow.
-    pub key_updates_in_a_row_max: u32,
-    /// KeyUpdates in a second, data between them or not.
-    pub key_updates_per_second_max: u32,
+    /// KeyUpdates and session tickets in a row. 32 KeyUpdates are what rustls and BoringSSL allow. Of tickets
+    /// OpenSSL sends two, and no server more than ten unless it is told to.
+    pub messages_in_a_row_max: u32,
+    /// KeyUpdates and session tickets in a second, data between them or not.
+    pub messages_per_second_max: u32,
     /// Records without data in a row: empty, padding only, or a warning alert. 32 is what rustls
     /// and BoringSSL allow.
     pub empty_records_in_a_row_max: u32,
@@ -37,9 +38,9 @@ pub(super) struct Meter {
 impl Default for OpenLimits {
     fn default() -> Self {
         Self {
-            key_updates_in_a_row_max: 32,
+            messages_in_a_row_max: 32,
             // A peer that updates every 2^24 records, as it should, would need 2 TB/s for this.
-            key_updates_per_second_max: 128,
+            messages_per_second_max: 128,
             empty_records_in_a_row_max: 32,
             empty_records_per_second_max: 4_096,
             message_bytes_max: 0xffff,

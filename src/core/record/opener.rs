@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use aws_lc_rs::aead::Aad;
 
+use super::error::Span;
 use super::limits::Meter;
 use super::post_handshake::{Message, PostHandshake};
 use super::{
@@ -22,7 +23,8 @@ pub struct Opener {
     sequence: u64,
     keys: TrafficKeys,
     empty_records: Meter,
-    key_updates: Meter,
+    /// Key updates and tickets: two meters would be as many bytes more of every connection.
+    messages: Meter,
     post_handshake: PostHandshake,
     role: Role,
     limits: OpenLimits,
@@ -77,7 +79,7 @@ impl Opener {
             sequence,
             keys,
             empty_records: Meter::new(),
-            key_updates: Meter::new(),
+            messages: Meter::new(),
             post_handshake: PostHandshake::new(),
             role,
             limits,
@@ -192,7 +194,7 @@ impl Opener {
         let content = inner[len];
         if content == CONTENT_APPLICATION_DATA && len > 0 && !self.post_handshake.is_pending() {
             self.empty_records.end_row();
-            self.key_updates.end_row();
+            self.messages.end_row();
             return Ok(Opened::Data { consumed, len });
         }
         match self.control(content, &inner[..len], now)? {
@@ -278,20 +280,25 @@ impl Opener {
     fn message(&mut self, message: Message, now: Instant) -> Result<Event, RecordError> {
         match message {
             Message::Ticket => {
+                self.count_message(now)
+                    .map_err(|(max, span)| RecordError::TooManyTickets { max, span })?;
                 if self.post_handshake.is_pending() {
                     self.phase = Phase::Queued;
                 }
                 Ok(Event::Ticket)
             }
             Message::KeyUpdate(request) => {
-                let limits = &self.limits;
-                self.key_updates
-                    .count(now, limits.key_updates_in_a_row_max, limits.key_updates_per_second_max)
+                self.count_message(now)
                     .map_err(|(max, span)| RecordError::TooManyKeyUpdates { max, span })?;
                 self.phase = Phase::RekeyDue;
                 Ok(Event::KeyUpdate { request })
             }
         }
+    }
+
+    fn count_message(&mut self, now: Instant) -> Result<(), (u32, Span)> {
+        let limits = &self.limits;
+        self.messages.count(now, limits.messages_in_a_row_max, limits.messages_per_second_max)
     }
 
     fn count_empty(&mut self, now: Instant) -> Result<(), RecordError> {

@@ -107,6 +107,42 @@ fn key_updates_of_a_long_idle_connection_are_never_refused() {
     }
 }
 
+// threat 15
+#[test]
+fn tickets_are_capped_in_a_row_even_within_one_record() {
+    let (mut peer, mut receiver) = (Peer::new(), Receiver::new(Role::Client));
+    let few = message(4, b"ticket").repeat(32);
+    let mut input = peer.handshake(&few);
+    for _ in 0..32 {
+        let consumed = input.len();
+        assert_eq!(receiver.open(&input), Ok(Opened::Event { consumed, event: Event::Ticket }));
+        input.clear();
+    }
+    let error = RecordError::TooManyTickets { max: 32, span: Span::InARow };
+    assert_eq!(receiver.open(&peer.handshake(&message(4, b"ticket"))), Err(error));
+    assert_eq!((error.alert(), error.code()), (10, "too_many_tickets"));
+}
+
+// threat 15
+#[test]
+fn tickets_are_capped_per_second_between_data_and_never_over_the_years() {
+    let (mut peer, mut receiver) = (Peer::new(), Receiver::new(Role::Client));
+    let mut turn = |receiver: &mut Receiver| {
+        receiver.event(&peer.data(b"x"))?;
+        receiver.event(&peer.handshake(&message(4, b"ticket")))
+    };
+    for _ in 0..1_000 {
+        assert_eq!(turn(&mut receiver), Ok(Some(Event::Ticket)));
+        receiver.now += Duration::from_millis(10);
+    }
+    receiver.now += Duration::from_secs(1);
+    for _ in 0..128 {
+        assert_eq!(turn(&mut receiver), Ok(Some(Event::Ticket)));
+    }
+    let error = RecordError::TooManyTickets { max: 128, span: Span::PerSecond };
+    assert_eq!(turn(&mut receiver), Err(error));
+}
+
 #[test]
 fn a_ticket_is_handed_out_once() {
     let (mut peer, mut receiver) = (Peer::new(), Receiver::new(Role::Client));
