@@ -63,9 +63,18 @@ impl Material {
         clock: UnixClock,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let (directories, notes) = (Vec::new(), Vec::new());
-        let findings = Findings::default();
-        Loader { plan, stek, generation, clock, previous, directories, notes, findings }.load()
+        let loader = Loader {
+            plan,
+            stek,
+            generation,
+            clock,
+            previous,
+            directories: Vec::new(),
+            notes: Vec::new(),
+            uncertified: Vec::new(),
+            findings: Findings::default(),
+        };
+        loader.load()
     }
 
     /// `None`: this chain does not terminate TLS.
@@ -114,6 +123,8 @@ struct Loader<'a> {
     previous: Option<&'a Material>,
     directories: Vec<Arc<CertificateDir>>,
     notes: Vec<CertificateNote>,
+    /// What there is to say of chains with names that stand in none of their certificates.
+    uncertified: Vec<Problem>,
     findings: Findings,
 }
 
@@ -141,6 +152,7 @@ impl Loader<'_> {
         for listener in &plan.listeners {
             downstream.push(self.chains(listener, &files));
         }
+        self.findings.few(std::mem::take(&mut self.uncertified));
         let upstream: Vec<_> =
             plan.upstream_tls.iter().map(|terms| self.upstream(terms, &trusts)).collect();
         let upstream = upstream.into_iter().collect::<Option<Vec<_>>>();
@@ -298,7 +310,7 @@ impl Loader<'_> {
         self.findings.warning(&trust.at, message, help);
     }
 
-    /// Warns of names that lead to the chain and stand in none of its certificates.
+    /// Notes names that lead to the chain and stand in none of its certificates.
     fn look_at_names(&mut self, chain: &Chain, files: &DownstreamFiles) {
         if files.directory.is_some() {
             return;
@@ -317,7 +329,7 @@ impl Loader<'_> {
         let message = format!("no certificate of this chain is for {first}{others}");
         let help = "clients that ask for such a name compare it with the certificate, and leave: add one that \
                     has it, or correct server_names";
-        self.findings.warning(&chain.at, message, help);
+        self.uncertified.push(Problem { at: chain.at.clone(), message, help: help.to_owned() });
     }
 
     fn server_config(

@@ -46,6 +46,18 @@ impl Findings {
         }
     }
 
+    /// Warnings of one kind, of which there may be one for each of thousands of chains: the first few, and how
+    /// many more there are.
+    pub(super) fn few(&mut self, warnings: Vec<Problem>) {
+        let untold = warnings.get(TOLD_MAX..).unwrap_or_default();
+        let more = untold.first().map(|first| Problem {
+            at: first.at.clone(),
+            message: format!("{} more warnings of this kind, this place first", untold.len()),
+            help: "mend those above, then look again".to_owned(),
+        });
+        self.warnings.extend(warnings.into_iter().take(TOLD_MAX).chain(more));
+    }
+
     pub(super) fn warning(&mut self, at: &Location, message: String, help: &str) {
         let warning = Problem { at: at.clone(), message, help: help.to_owned() };
         if !self.warnings.contains(&warning) {
@@ -554,6 +566,9 @@ fn check(
     }
     Some(identity)
 }
+
+/// Of warnings of one kind: a log is not to be filled by one thing that is not there yet.
+const TOLD_MAX: usize = 8;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const BEGIN: &[u8] = b"-----BEGIN ";

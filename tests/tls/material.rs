@@ -123,6 +123,24 @@ fn a_name_that_leads_to_a_chain_and_to_no_certificate_is_warned_of() {
 }
 
 #[test]
+fn of_many_chains_whose_names_are_in_no_certificate_few_are_told_and_the_rest_counted() {
+    let authority = Authority::new("CA");
+    let identity = authority.server(&["a.test"]);
+    let mut world = World::new();
+    for number in 0..40 {
+        world.chain(&format!("c{number}"), &identity, ClientAuth::None);
+    }
+    for (number, chain) in world.plan.listeners[0].chains.iter_mut().enumerate() {
+        chain.matches.server_names = vec![format!("n{number}.test").parse().unwrap()];
+    }
+    let material = load(&world);
+    let [first, .., last] = material.warnings() else { panic!("{:?}", material.warnings()) };
+    assert_eq!(material.warnings().len(), 9);
+    assert!(first.message.contains("is for n0.test"), "{first}");
+    assert!(last.message.contains("32 more warnings of this kind"), "{last}");
+}
+
+#[test]
 fn all_problems_come_at_once_and_each_once() {
     let authority = Authority::new("CA");
     let good = authority.server(&[NAME]);
