@@ -16,6 +16,7 @@ use rustls_pki_types::UnixTime;
 
 use super::UnixClock;
 use super::certificate_dir::{CertificateDir, Loader as PairLoader};
+use super::chain_order::{self, ShownChain};
 use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
 use super::hints::NAMES_BYTES_MAX;
@@ -34,6 +35,7 @@ use crate::config::plan::{
     CertificateFiles, Chain, ClientAuth, DownstreamTls, FileRef, FilterKind, Listener, Plan,
     Resumption, TrustId, UpstreamTls, UpstreamTlsId,
 };
+use crate::core::identity::Identity;
 use crate::core::route::ChainId;
 use crate::core::server_name::NamePattern;
 use crate::core::trust::Mode;
@@ -71,6 +73,7 @@ impl Material {
             previous,
             directories: Vec::new(),
             notes: Vec::new(),
+            chains: Vec::new(),
             uncertified: Vec::new(),
             findings: Findings::default(),
         };
@@ -123,6 +126,7 @@ struct Loader<'a> {
     previous: Option<&'a Material>,
     directories: Vec<Arc<CertificateDir>>,
     notes: Vec<CertificateNote>,
+    chains: Vec<ShownChain>,
     /// What there is to say of chains with names that stand in none of their certificates.
     uncertified: Vec<Problem>,
     findings: Findings,
@@ -157,6 +161,7 @@ impl Loader<'_> {
             plan.upstream_tls.iter().map(|terms| self.upstream(terms, &trusts)).collect();
         let upstream = upstream.into_iter().collect::<Option<Vec<_>>>();
         let trusts = trusts.into_iter().collect::<Option<Vec<_>>>();
+        self.look_at_chains(&trusts);
         self.notes.extend(trust_notes(plan, trusts.iter().flatten()));
         let (directories, certificates) = (self.directories, self.notes);
         let Findings { problems, warnings } = self.findings;
@@ -197,6 +202,8 @@ impl Loader<'_> {
         let served = served?;
         let chain = CertificateNote::of_chain(kind, &files.chain, &served.bare().cert);
         let subject = chain.first().map_or_else(String::new, |leaf| leaf.subject.clone());
+        let certificates = chain.iter().filter_map(|note| note.identity.clone()).collect();
+        self.chains.push(ShownChain { at: files.chain.at.clone(), certificates });
         self.notes.extend(chain);
         if let (Some(file), Some((this_update, next_update))) = (&files.ocsp, served.staple()) {
             let staple = served.key(this_update).ocsp.as_deref().unwrap_or_default();
@@ -330,6 +337,23 @@ impl Loader<'_> {
         let help = "clients that ask for such a name compare it with the certificate, and leave: add one that \
                     has it, or correct server_names";
         self.uncertified.push(Problem { at: chain.at.clone(), message, help: help.to_owned() });
+    }
+
+    /// Warns of chains that lack an intermediate which the rest of the configuration knows.
+    fn look_at_chains(&mut self, trusts: &Option<Vec<Arc<TrustStore>>>) {
+        let anchors = trusts.iter().flatten().flat_map(|trust| trust.anchors());
+        let anchors: Vec<&Identity> = anchors.map(|anchor| &anchor.identity).collect();
+        let lacking = chain_order::incomplete(&self.chains, &anchors);
+        let warnings = lacking.into_iter().map(|(chain, top)| Problem {
+            at: chain.at.clone(),
+            message: format!(
+                "this chain ends with {}, and {}, which has issued that, is no root",
+                top.subject, top.issuer
+            ),
+            help: "append the certificate of the issuer: who knows the root alone refuses the chain without it"
+                .to_owned(),
+        });
+        self.findings.few(warnings.collect());
     }
 
     fn server_config(

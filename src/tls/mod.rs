@@ -9,6 +9,7 @@ mod announced;
 mod breach;
 mod certificate_dir;
 mod chain_memo;
+mod chain_order;
 mod crl;
 mod crypto;
 mod diagnosis;

@@ -15,6 +15,7 @@ use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::chain_order;
 use super::crl::RevocationList;
 use super::identity::{identify, span};
 use super::leaf::serial;
@@ -102,16 +103,35 @@ pub(super) fn certified_key(
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            if let Some((number, issued)) = chain_order::displaced(&certified.cert) {
+                let path = files.chain.path.display();
+                let message = format!(
+                    "{path} is in the wrong order: certificate {number} has issued certificate {issued} \
+                     and does not come right behind it"
+                );
+                findings.warning(&files.chain.at, message, ORDER_HELP);
+            }
             Some(Arc::new(Served::new(certified, staple)))
         }
         Err(_) => {
-            let (key, chain) = (files.key.path.display(), files.chain.path.display());
-            findings.problem(
-                &files.key.at,
-                format!("the private key in {key} does not belong to the certificate in {chain}"),
-                "the first certificate of the chain must be the one that was issued for this key; \
-                 renew both files together",
-            );
+            let (key, path) = (files.key.path.display(), files.chain.path.display());
+            let (message, help) = match chain_order::owner_of(&certified.cert, &certified.key) {
+                None => (
+                    format!(
+                        "the private key in {key} does not belong to the certificate in {path}"
+                    ),
+                    "the first certificate of the chain must be the one that was issued for this key; \
+                     renew both files together",
+                ),
+                Some(number) => (
+                    format!(
+                        "{path} is in the wrong order: the private key in {key} belongs to \
+                         certificate {number}"
+                    ),
+                    ORDER_HELP,
+                ),
+            };
+            findings.problem(&files.key.at, message, help);
             None
         }
     }
@@ -573,6 +593,10 @@ const TOLD_MAX: usize = 8;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const BEGIN: &[u8] = b"-----BEGIN ";
 const DASHES: &[u8] = b"-----";
+
+/// RFC 8446 §4.4.2; RFC 5246 §7.4.2, by which many go who speak 1.3, too.
+const ORDER_HELP: &str = "put first the certificate that was issued for the key, then the one that issued it, and so \
+                          on; the root may be left out";
 
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
 const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \

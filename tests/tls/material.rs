@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use portcullis::config::error::Problem;
-use portcullis::config::plan::{ClientAuth, RevocationCheck};
+use portcullis::config::plan::{CertificateFiles, ClientAuth, RevocationCheck};
 use portcullis::tls::material::Material;
-use portcullis_kit::{Authority, ClientSpec, KeyKind, Validity};
+use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity};
 
 use crate::support::*;
 
@@ -120,6 +120,98 @@ fn a_name_that_leads_to_a_chain_and_to_no_certificate_is_warned_of() {
     let said = warned(&["a.test", "x.y.b.test", "b.test"]);
     let [said] = &said[..] else { panic!("{said:?}") };
     assert!(said.contains("is for x.y.b.test, and for 1 more of its server_names"), "{said}");
+}
+
+/// A chain file with these certificates in this order, and the key of the first identity.
+fn in_order(authority: &Authority, identity: &Identity, order: &[usize]) -> CertificateFiles {
+    let all = std::fs::read_to_string(&identity.chain_path).unwrap();
+    let end = "-----END CERTIFICATE-----";
+    let found: Vec<_> = all.split_inclusive(end).filter(|one| one.contains(end)).collect();
+    let text: Vec<_> = order.iter().map(|number| found[*number]).collect();
+    let name = format!("{order:?}");
+    CertificateFiles {
+        chain: file(&authority.write(&name, "crt", &text.join("\n"))),
+        ..files(identity)
+    }
+}
+
+#[test]
+fn a_chain_file_in_the_wrong_order_is_called_so() {
+    let authority = Authority::new("CA").intermediate("One").intermediate("Two");
+    let identity = authority.server(&[NAME]);
+    let mut world = World::new();
+    world.chain("a", &identity, ClientAuth::None);
+    for (order, expected) in [
+        (&[0, 1, 2][..], Ok(None)),
+        (&[0, 1], Ok(None)),
+        (&[0], Ok(None)),
+        (&[0, 2], Ok(None)),
+        (
+            &[0, 2, 1],
+            Ok(Some("certificate 3 has issued certificate 1 and does not come right behind")),
+        ),
+        (&[1, 0, 2], Err("belongs to certificate 2")),
+        (&[2, 1, 0], Err("belongs to certificate 3")),
+        (&[1, 2], Err("does not belong to the certificate in")),
+    ] {
+        world.plan.downstream_tls[0].certificates = vec![in_order(&authority, &identity, order)];
+        let loaded = Material::load(&world.plan, &world.stek, 1, unix_now, None);
+        let told = match (&loaded, expected) {
+            (Ok(material), Ok(expected)) => {
+                assert_eq!(material.warnings().len(), expected.iter().len(), "{order:?}");
+                material.warnings().first().zip(expected)
+            }
+            (Err(problems), Err(expected)) => Some((&problems[0], expected)),
+            (loaded, _) => panic!("{order:?}: {loaded:?}"),
+        };
+        let Some((told, expected)) = told else { continue };
+        assert!(told.message.contains(expected), "{order:?}: {told}");
+        let is_order = !expected.contains("does not belong");
+        assert_eq!(told.message.contains("is in the wrong order"), is_order, "{told}");
+        assert_eq!(told.help.contains("then the one that issued it"), is_order, "{told}");
+    }
+}
+
+#[test]
+fn a_chain_without_an_intermediate_that_the_configuration_knows_is_warned_of_and_no_other() {
+    let root = Authority::new("Root");
+    let middle = root.intermediate("Middle");
+    let (whole, short) = (middle.server(&["a.test"]), middle.server(&["b.test"]).leaf_only());
+    let both = root.write("both", "pem", &format!("{}{}", root.ca_pem(), middle.ca_pem()));
+    let warned = |chains: &[&Identity], anchors: &[&Path]| {
+        let mut world = World::new();
+        let trust = world.trust(&root);
+        world.plan.trusts[0].anchors = anchors.iter().map(|path| file(path)).collect();
+        for (number, identity) in chains.iter().enumerate() {
+            world.chain(&number.to_string(), identity, ClientAuth::Require(trust));
+        }
+        let material = load(&world);
+        let warnings =
+            material.warnings().iter().map(|one| (one.at.key.to_string(), one.to_string()));
+        warnings.collect::<Vec<_>>()
+    };
+    let place = short.chain_path.display().to_string();
+    // Another chain has it, or it is believed beside its root.
+    for (chains, anchors) in
+        [(&[&whole, &short][..], &[root.ca_path()][..]), (&[&short], &[&*both])]
+    {
+        let told = warned(chains, anchors);
+        let [(at, said)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(*at, place);
+        assert!(
+            said.contains("ends with CN=b.test, and CN=Middle, which has issued that"),
+            "{said}"
+        );
+        assert!(said.contains("append the certificate of the issuer"), "{said}");
+    }
+    // Nobody can tell: clients may believe the intermediate itself, or it is a root that is not here.
+    assert!(warned(&[&short], &[root.ca_path()]).is_empty());
+    assert!(warned(&[&short], &[middle.ca_path()]).is_empty());
+    assert!(warned(&[&whole], &[&both]).is_empty());
+    assert!(warned(&[&root.server(&["c.test"])], &[&both]).is_empty());
+    // A root of the same name may be the one that has issued it.
+    let renewed = Authority::new("Middle");
+    assert!(warned(&[&short], &[&both, renewed.ca_path()]).is_empty());
 }
 
 #[test]
