@@ -7,7 +7,7 @@
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::core::client_hello::Newest;
-use crate::core::refusal::{Reason, Refusal};
+use crate::core::refusal::{Evidence, Reason, Refusal};
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,14 @@ pub(super) fn of_upstream(refusal: Refusal) -> Refusal {
     Refusal { reason: upstream_reason(refusal.reason), ..refusal }
 }
 
+/// An upstream that has answered a hello with `answer`.
+pub(super) fn without_tls(answer: &[u8]) -> Refusal {
+    let start = &answer[..answer.len().min(ANSWER_SHOWN_MAX)];
+    let detail = format!("it answered without TLS, with {:?}", String::from_utf8_lossy(start));
+    let evidence = Evidence { hint: Some(WITHOUT_TLS.to_owned()), ..Evidence::default() };
+    Refusal { evidence: Some(Box::new(evidence)), ..Refusal::new(Reason::UpstreamTls, detail) }
+}
+
 impl Fault {
     /// rustls has the same error for a record that does not open and for a wrong Finished. Only the
     /// latter is done with: `discard` bytes of it are.
@@ -84,6 +92,16 @@ impl Fault {
             Error::DecryptError if discard > 0 => Self::Finished,
             error => Self::Other(error),
         }
+    }
+
+    /// Whether what came has not even the header of a record.
+    pub(super) fn is_no_record(&self) -> bool {
+        matches!(
+            self,
+            Self::Other(Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion
+            ))
+        )
     }
 
     /// The refusal for the handshake, without its alert. `failure` is what was found out before.
@@ -315,6 +333,12 @@ pub(super) fn words(error: &Error) -> String {
 
 const CONTENT_ALERT: u8 = 21;
 const FATAL: u8 = 2;
+
+const WITHOUT_TLS: &str = "take `tls` out of the cluster, or name a port of the service that speaks TLS in `endpoints`; \
+                           of Postgres, which begins in plain text, set `prelude` of the cluster to \"postgres\"";
+
+/// Enough to tell HTTP from SMTP, and little in a log.
+const ANSWER_SHOWN_MAX: usize = 24;
 
 /// Of both sides: one of them has not seen what the other has.
 const FINISHED: &str =

@@ -135,7 +135,9 @@ impl<E: Engine> Handshake<E> {
                 },
                 Step::Failed(error) => {
                     let fault = Fault::of(error, discard);
+                    let plain = self.plain_text(&fault, &input[consumed..]);
                     let refusal = self.give_up(&fault, &mut input[consumed..shown], out);
+                    let refusal = plain.map_or(refusal, |found| Refusal { alert: None, ..found });
                     break Outcome::Failed(refusal);
                 }
                 Step::Closed => {
@@ -293,6 +295,13 @@ impl<E: Engine> Handshake<E> {
             None => fault.missed_alert().and_then(|alert| self.say(alert, out)),
         };
         Refusal { alert, ..refusal }
+    }
+
+    /// What there is to say of an upstream whose first bytes are none of TLS.
+    fn plain_text(&self, fault: &Fault, answer: &[u8]) -> Option<Refusal> {
+        let is_first = self.engine.common().protocol_version().is_none();
+        let is_upstream = E::PEER == Peer::Upstream;
+        (is_upstream && is_first && fault.is_no_record()).then(|| alert::without_tls(answer))
     }
 
     /// Sends a client an alert of our own, where that can be: in the clear.

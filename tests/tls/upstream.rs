@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::config::plan::{RevocationCheck, UpstreamTlsId};
 use portcullis::core::refusal::{Reason, Refusal};
-use portcullis::tls::handshake::Version;
+use portcullis::tls::handshake::{Outcome, Version};
 use portcullis::tls::material::Material;
 use portcullis::tls::upstream::{ClientHandshake, Dialler, UpstreamFacts};
 use portcullis::tls::wire::{OUT_BYTES_MIN, Scratch, Wire, transfer};
@@ -224,6 +224,30 @@ fn upstream_that_is_not_to_be_trusted_is_refused_with_the_reason() {
             assert!(refusal.detail.contains(detail), "{refusal}");
             assert!(refusal.alert.is_some(), "{refusal}");
         }
+    }
+}
+
+#[test]
+fn upstream_that_answers_in_plain_text_is_quoted_and_the_hint_says_what_to_set() {
+    let servers = Authority::new("Backends");
+    let (world, id) = world(&servers, None);
+    let dialler = world.load().upstream(id).dialler();
+    for (answer, quoted) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n"[..], r#""HTTP/1.1 400 Bad Request""#),
+        (b"220 mail.test ESMTP\r\n", r#""220 mail.test ESMTP\r\n""#),
+        // A length and a version, as MySQL greets: its first byte is that of a record.
+        (&[22, 0, 0, 0, 10, b'8', b'.', b'0'], "8.0"),
+    ] {
+        let (mut handshake, mut out) = (dialler.start(NAME).unwrap(), Vec::new());
+        assert!(matches!(handshake.advance(&mut [], &mut out).outcome, Outcome::NeedMore));
+        let Outcome::Failed(refusal) = handshake.advance(&mut answer.to_vec(), &mut out).outcome
+        else {
+            panic!("{quoted} was taken")
+        };
+        assert_eq!(refusal.reason, Reason::UpstreamTls, "{refusal}");
+        assert!(refusal.detail.starts_with("it answered without TLS, with "), "{refusal}");
+        assert!(refusal.detail.contains(quoted), "{refusal}");
+        assert!(refusal.hint().contains("take `tls` out of the cluster"), "{}", refusal.hint());
     }
 }
 
