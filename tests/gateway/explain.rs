@@ -480,6 +480,22 @@ fn each_listener_answers_for_itself_and_time_can_be_moved() {
     assert_eq!(edge("strict.test", "+20h"), Value::Null);
     assert_eq!(edge("strict.test", "+2d"), "revocation_stale");
     assert_eq!(edge("plain.test", "2099-01-01T00:00:00Z"), "certificate_expired");
+
+    // Neither answer nor warning sends anybody to a clock that was not asked.
+    let arguments = [
+        "--listener",
+        "edge",
+        "--sni",
+        "plain.test",
+        "--cert",
+        &alice,
+        "--at",
+        "2099-01-01T00:00:00Z",
+    ];
+    let (_, stdout, stderr) = run(&gateway, &arguments);
+    assert!(stdout.contains("look at the time of --at"), "{stdout}");
+    assert!(stderr.contains("renew it, or look at the time of --at"), "{stderr}");
+    assert!(!format!("{stdout}{stderr}").contains("machine's clock"), "{stdout}{stderr}");
 }
 
 #[test]

@@ -141,6 +141,10 @@ fn answers(command: &ExplainCommand) -> Result<bool, Unanswered> {
         config::load(&command.config).map_err(|found| invalid(StartError::Problems(found)))?;
     let material = material(&plan, now)?;
     for warning in material.warnings() {
+        let mut warning = warning.clone();
+        if command.at.is_some() {
+            warning.help = moment::given(&warning.help);
+        }
         // It is no part of the answer, and where standard error is closed nobody reads it.
         drop(writeln!(io::stderr().lock(), "warning: {warning}"));
     }
@@ -150,7 +154,14 @@ fn answers(command: &ExplainCommand) -> Result<bool, Unanswered> {
     let client = client(command, now)?;
     let mut answers = Vec::new();
     for listener in listeners {
-        answers.push(Answer::of(&snapshot, listener, &client)?);
+        let mut answer = Answer::of(&snapshot, listener, &client)?;
+        if let (Some(refusal), false) = (&mut answer.explanation.refusal, client.is_now) {
+            let hint = moment::given(refusal.hint());
+            if let Some(evidence) = &mut refusal.evidence {
+                evidence.hint = Some(hint);
+            }
+        }
+        answers.push(answer);
     }
     let mut out = Vec::new();
     if command.json {

@@ -34,6 +34,11 @@ pub(super) fn moment() -> u64 {
     MOMENT.load(Ordering::Relaxed)
 }
 
+/// What to do about something at a moment that was given: this machine's clock has no part in it.
+pub(super) fn given(help: &str) -> String {
+    help.replace("check this machine's clock", "look at the time of --at")
+}
+
 static MOMENT: AtomicU64 = AtomicU64::new(0);
 
 fn parse(text: &str, now: u64) -> Result<u64, MomentError> {
@@ -76,6 +81,13 @@ mod tests {
         ] {
             assert_eq!(parse(text, NOW), Ok(moment), "{text}");
         }
+    }
+
+    #[test]
+    fn the_clock_of_this_machine_has_no_part_in_a_moment_that_was_given() {
+        let hint = crate::core::refusal::Reason::CertificateExpired.hint();
+        assert!(hint.contains("this machine's clock") && !given(hint).contains("machine"));
+        assert_eq!(given("renew it"), "renew it");
     }
 
     #[test]
