@@ -24,6 +24,9 @@ const LOOKED_FOR: &[(&str, &str)] = &[(
      certificates of `tls.downstream`",
 )];
 
+/// Keys that a table has in other places only: not allowed here, and `convert` says why.
+const ELSEWHERE: &[&str] = &["trust.*.san.serial"];
+
 /// A value and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct At<T> {
@@ -139,8 +142,10 @@ impl<'a> Node<'a> {
                 problems.add(at, "unknown key", *why);
                 continue;
             }
+            let here = |key: &&&str| !ELSEWHERE.contains(&join(&self.pattern, key).as_str());
+            let allowed: Vec<&str> = allowed.iter().filter(here).copied().collect();
             let help = suggest::help(key.get_ref(), allowed.iter().copied(), "keys allowed here");
-            if let Some(near) = suggest::nearest(key.get_ref(), allowed) {
+            if let Some(near) = suggest::nearest(key.get_ref(), &allowed) {
                 problems.excuse(&join(&self.key, near));
             }
             problems.add(at, "unknown key", help);
