@@ -29,8 +29,14 @@ pub(super) fn list(names: &[&str]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
-/// The candidate that is near enough to be a slip of the finger: at most a third of the name.
+/// The candidate that is another name of the same curve, or near enough to be a slip of the finger: at most
+/// a third of the name.
 pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    if let Some(curve) = curve(name)
+        && let Some(same) = candidates.iter().find(|one| self::curve(one) == Some(curve))
+    {
+        return Some(same);
+    }
     let folded = name.to_lowercase().replace('-', "_");
     let chars = folded.chars().count();
     if chars > COMPARED_CHARS_MAX {
@@ -44,6 +50,19 @@ pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str>
         .filter(|(distance, _)| *distance <= distance_max)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// A curve of NIST by any of its names: P-256 of FIPS 186 is secp256r1 of SEC 2 and prime256v1 of OpenSSL.
+fn curve(name: &str) -> Option<&'static str> {
+    let plain = name.to_lowercase().replace(['-', '_', ' '], "");
+    let plain = plain.strip_prefix("ecdsa").unwrap_or(&plain);
+    let plain = plain.strip_prefix("nist").unwrap_or(plain);
+    match plain {
+        "p256" | "256" | "secp256r1" | "prime256v1" => Some("p256"),
+        "p384" | "384" | "secp384r1" => Some("p384"),
+        "p521" | "521" | "secp521r1" => Some("p521"),
+        _ => None,
+    }
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`.
@@ -96,6 +115,26 @@ mod tests {
             help("Ready-Max", ["ready_max"].into_iter(), "keys"),
             "did you mean `ready_max`?"
         );
+    }
+
+    #[test]
+    fn a_curve_is_known_by_all_its_names() {
+        let groups = ["x25519", "secp256r1", "secp384r1"];
+        let keys = ["ecdsa-p256", "ecdsa-p384", "ecdsa-p521"];
+        for (name, group, key) in [
+            ("P-256", Some("secp256r1"), Some("ecdsa-p256")),
+            ("p256", Some("secp256r1"), Some("ecdsa-p256")),
+            ("prime256v1", Some("secp256r1"), Some("ecdsa-p256")),
+            ("secp256r1", Some("secp256r1"), Some("ecdsa-p256")),
+            ("ECDSA-P256", Some("secp256r1"), Some("ecdsa-p256")),
+            ("ecdsa_secp384r1", Some("secp384r1"), Some("ecdsa-p384")),
+            ("NIST P-384", Some("secp384r1"), Some("ecdsa-p384")),
+            ("P-521", None, Some("ecdsa-p521")),
+            ("secp256k1", Some("secp256r1"), None),
+        ] {
+            assert_eq!(nearest(name, &groups), group, "{name}");
+            assert_eq!(nearest(name, &keys), key, "{name}");
+        }
     }
 
     #[test]
