@@ -323,7 +323,10 @@ pub(super) fn words(error: &Error) -> String {
         Error::PeerIncompatible(why) => match incompatible(why) {
             Reason::VersionMismatch => "no TLS version in common".to_owned(),
             Reason::GroupMismatch => "no key-exchange group in common".to_owned(),
-            Reason::CipherMismatch => "no cipher suite or signature scheme in common".to_owned(),
+            Reason::CipherMismatch if *why == PeerIncompatible::NoCipherSuitesInCommon => {
+                "no cipher suite in common".to_owned()
+            }
+            Reason::CipherMismatch => "no signature scheme in common".to_owned(),
             _ => format!("the peer is incompatible: {why:?}"),
         },
         Error::NoApplicationProtocol => "no ALPN protocol in common".to_owned(),

@@ -15,6 +15,7 @@ use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::identify;
 use super::leaves;
+use super::offered;
 use super::shown::Shown;
 use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
@@ -190,7 +191,7 @@ fn fell_back() -> Refusal {
 
 impl Offers {
     /// What the client would have had to offer, where it offers nothing that fits.
-    fn explain(&self, refusal: &mut Refusal) {
+    fn explain(&self, refusal: &mut Refusal, input: &[u8]) {
         let (what, ours) = match refusal.reason {
             Reason::VersionMismatch => ("TLS versions", &self.versions),
             Reason::GroupMismatch => ("key-exchange groups", &self.groups),
@@ -198,6 +199,7 @@ impl Offers {
             Reason::AlpnMismatch => ("ALPN protocols", &self.alpn),
             _ => return,
         };
+        offered::tell(refusal, input, &self.suites);
         refusal.detail = format!("{}; the {what} of this chain are {ours}", refusal.detail);
     }
 }
@@ -223,7 +225,7 @@ impl ServerHandshake {
             Ok(handshake) => {
                 let mut advance = handshake.advance(input, out);
                 if let Outcome::Failed(refusal) = &mut advance.outcome {
-                    self.terms.offers.explain(refusal);
+                    self.terms.offers.explain(refusal, input);
                 }
                 advance
             }

@@ -27,6 +27,7 @@ pub mod material;
 #[cfg(test)]
 mod mutations;
 pub mod note;
+mod offered;
 mod path;
 pub mod peer;
 mod pem;

@@ -301,9 +301,22 @@ fn mismatches_have_their_reason_and_alert() {
 fn no_suite_or_group_in_common_is_a_handshake_failure() {
     use portcullis::config::plan::CipherSuite;
     let Pki { servers, server, .. } = pki();
-    for (suite, group, reason) in [
-        (CipherSuite::Tls13Aes256GcmSha384, Group::X25519, Reason::CipherMismatch),
-        (CipherSuite::Tls13Aes128GcmSha256, Group::Secp384r1, Reason::GroupMismatch),
+    for (suite, group, reason, words, hint) in [
+        (
+            CipherSuite::Tls13Aes256GcmSha384,
+            Group::X25519,
+            Reason::CipherMismatch,
+            "no cipher suite in common: the client offers TLS_AES_128_GCM_SHA256, and takes signatures by ",
+            "add TLS_AES_128_GCM_SHA256 to `cipher_suites`",
+        ),
+        (
+            CipherSuite::Tls13Aes128GcmSha256,
+            Group::Secp384r1,
+            Reason::GroupMismatch,
+            "no key-exchange group in common: the client offers x25519; the key-exchange groups of this \
+             chain are secp384r1",
+            "`groups`",
+        ),
     ] {
         let mut world = World::new();
         let chain = world.chain("open", &server, ClientAuth::None);
@@ -324,8 +337,37 @@ fn no_suite_or_group_in_common_is_a_handshake_failure() {
         let (refusal, seen) =
             refused(handshake(&terms, &mut client(&Arc::new(config), NAME), NAME));
         assert_eq!(refusal.reason, reason, "{refusal:?}");
+        assert!(refusal.detail.contains(words), "{refusal}");
+        assert!(refusal.hint().contains(hint), "{}", refusal.hint());
         assert_eq!(seen, Some(Error::AlertReceived(AlertDescription::HandshakeFailure)));
         assert_eq!(refusal.alert, Some(40));
+    }
+}
+
+#[test]
+fn a_client_that_takes_no_key_of_the_chain_is_told_with_what_it_would_take() {
+    use rustls::crypto::aws_lc_rs::cipher_suite as suites;
+    let Pki { servers, server, .. } = pki();
+    let rsa = servers.server_with(&[NAME], KeyKind::Rsa2048, Default::default());
+    for (identity, suite, has) in [
+        (&server, suites::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "with an RSA key"),
+        (&rsa, suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, "with an ECDSA key"),
+    ] {
+        let mut world = World::new();
+        let chain = world.chain("open", identity, ClientAuth::None);
+        let terms = world.terms(chain);
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites = vec![suite];
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(servers.roots())
+            .with_no_client_auth();
+        let (refusal, _) = refused(handshake(&terms, &mut client(&Arc::new(config), NAME), NAME));
+        assert_eq!(refusal.reason, Reason::CipherMismatch, "{refusal:?}");
+        let offered = format!("the client offers {:?}, and takes signatures by ", suite.suite());
+        assert!(refusal.detail.contains(&offered), "{refusal}");
+        assert!(refusal.hint().contains(has), "{}", refusal.hint());
     }
 }
 
