@@ -510,7 +510,7 @@ fn server_use(outcome: &Outcome) -> Option<ServerUse> {
     Some(ServerUse {
         kernel_us_per_hs: per_handshake(kernel, outcome.tally.confirmed_in_window),
         cpu_us_per_hs: per_handshake(cpu, outcome.tally.confirmed_in_window),
-        cpu_share: cpu / outcome.measured.as_secs_f64().max(1e-9),
+        cpu_share: cpu / outcome.sampled.as_secs_f64().max(1e-9),
         rss: after.rss,
         rss_growth: after.rss.cast_signed() - before.rss.cast_signed(),
         rss_peak: after.rss_peak,

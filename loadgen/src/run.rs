@@ -62,6 +62,8 @@ pub struct Outcome {
     pub measured: Duration,
     /// The server's use at both edges of the window.
     pub server: Option<(ProcessSample, ProcessSample)>,
+    /// The time between these two samples: on a busy host they are taken a moment late.
+    pub sampled: Duration,
     /// Set if the server vanished or was replaced.
     pub server_lost: bool,
     /// System time of this whole process in the window, to 10 ms.
@@ -120,7 +122,7 @@ struct Course {
     after: Option<(Option<ProcessSample>, Duration, Instant)>,
     pending: BTreeMap<u32, (u32, Tick)>,
     ticks: Vec<Tick>,
-    interrupted: bool,
+    interrupted: Option<Instant>,
 }
 
 impl Course {
@@ -134,7 +136,7 @@ impl Course {
             after: None,
             pending: BTreeMap::new(),
             ticks: Vec::new(),
-            interrupted: false,
+            interrupted: None,
         }
     }
 
@@ -157,8 +159,8 @@ impl Course {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if !go_on && !self.interrupted {
-                self.interrupted = true;
+            if !go_on && self.interrupted.is_none() {
+                self.interrupted = Some(clock::now());
                 if self.after.is_none() && self.before.is_some() {
                     self.after = Some(self.sample(clock::now()));
                 }
@@ -208,7 +210,7 @@ impl Course {
     fn finish(mut self, tally: Tally, begun_unix_ms: u64) -> Outcome {
         // The last seconds of threads that ended a moment apart.
         self.ticks.extend(std::mem::take(&mut self.pending).into_values().map(|(_, tick)| tick));
-        let (server, server_lost, kernel, measured) = match (&self.before, &self.after) {
+        let (server, server_lost, kernel, sampled) = match (&self.before, &self.after) {
             (Some((before, kernel_before, from)), Some((after, kernel_after, to))) => {
                 let server = before.zip(*after);
                 let replaced =
@@ -218,15 +220,17 @@ impl Course {
             }
             _ => (None, false, Duration::ZERO, Duration::ZERO),
         };
+        let end = self.interrupted.map_or(self.window.1, |at| at.min(self.window.1));
         Outcome {
             tally,
             ticks: self.ticks,
             begun_unix_ms,
-            measured,
+            measured: end.saturating_duration_since(self.window.0),
             server,
+            sampled,
             server_lost,
             process_kernel: kernel,
-            interrupted: self.interrupted,
+            interrupted: self.interrupted.is_some(),
         }
     }
 }

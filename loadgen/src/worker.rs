@@ -127,8 +127,35 @@ impl Worker {
             self.poll(&mut events, wake.into_iter().flatten().min())?;
         }
         self.tally.cpu = cpu_before.map_or(Duration::ZERO, |before| clock::thread_cpu() - before);
+        let now = clock::now();
+        // Whoever ends a run early ends the window: what comes later is no part of its rate.
+        self.window.1 = end.min(now);
+        if let Some(schedule) = &mut schedule {
+            self.settle(schedule, start, now);
+        }
         self.drain(&mut events)?;
         Ok(self.tally)
+    }
+
+    /// What was due in the window and has not started yet: late, or a generator that stood still
+    /// at the end would look punctual. Whatever is later than `--lag-max` is dropped and counted.
+    fn settle(
+        &mut self,
+        schedule: &mut std::iter::Peekable<Arrivals>,
+        start: Instant,
+        now: Instant,
+    ) {
+        while let Some(offset) = schedule.next_if(|offset| start + *offset < self.window.1) {
+            let due = start + offset;
+            if now.saturating_duration_since(due) <= self.plan.lag_max {
+                self.start(due);
+            } else {
+                if self.is_measured(due) {
+                    self.tally.started(&Stamps::new(due, now));
+                }
+                self.drop_arrival(due);
+            }
+        }
     }
 
     /// Starts what the schedule wants by now; returns when the next one is due.
@@ -138,8 +165,6 @@ impl Worker {
         start: Instant,
         now: Instant,
     ) -> Option<Instant> {
-        let Loop::Open { in_flight_max, .. } = self.plan.pace else { return None };
-        let room = self.portion(in_flight_max).max(1);
         // Sockets must be served between starts, or a burst would delay its own replies; whoever
         // starts late because of it carries the delay in its latency.
         for _ in 0..STARTS_PER_TURN_MAX {
@@ -148,13 +173,19 @@ impl Worker {
                 return Some(due);
             }
             schedule.next();
-            if self.active >= room {
-                self.drop_arrival(due);
-            } else {
-                self.launch(due, clock::now());
-            }
+            self.start(due);
         }
         Some(now)
+    }
+
+    /// Starts an arrival, or drops it where too many are in flight.
+    fn start(&mut self, due: Instant) {
+        let Loop::Open { in_flight_max, .. } = self.plan.pace else { return };
+        if self.active >= self.portion(in_flight_max).max(1) {
+            self.drop_arrival(due);
+        } else {
+            self.launch(due, clock::now());
+        }
     }
 
     fn launch_closed(&mut self, now: Instant) -> Option<Instant> {

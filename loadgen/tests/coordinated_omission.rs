@@ -1,15 +1,27 @@
 //! Latency counts from the intended start: shown on a virtual clock, against a server that stalls
 //! for a second. A generator that waits for its own replies sees almost nothing of it; an open
-//! loop sees what users would.
+//! loop sees what users would. And on the real clock: what a generator has not even started.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
 
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use portcullis_load::arrivals::{Arrivals, Rate, Spread};
+use portcullis_load::clients::{Expect, Name, Order, Population, Sharing, server_name};
 use portcullis_load::clock;
-use portcullis_load::session::Stamps;
+use portcullis_load::identity::Identity;
+use portcullis_load::outcome::Failure;
+use portcullis_load::plan::{Close, Loop, Phases, RunPlan};
+use portcullis_load::session::{After, Confirm, Script, Stamps};
+use portcullis_load::source::Source;
 use portcullis_load::tally::{Kind, Measure, Origin, Tally};
+use portcullis_load::tls_client::{TlsTerms, Version};
+use portcullis_load::weights::Weighted;
+use portcullis_load::worker::Worker;
 use rustls::HandshakeKind;
 
 const SERVICE: Duration = Duration::from_millis(1);
@@ -70,4 +82,81 @@ fn a_generator_that_starts_late_charges_the_delay_to_the_latency() {
     assert!(quantile(&tally, Origin::Actual, 0.999) < Duration::from_millis(2));
     let lag = tally.lag.unwrap();
     assert!(lag.value_at_quantile(0.99) > 800_000, "the lag itself is reported: {}", lag.max());
+}
+
+/// 100 arrivals in a second at a server that accepts and says nothing.
+fn plan(target: std::net::SocketAddr, lag_max: Duration) -> RunPlan {
+    let name = Name {
+        text: "a.test".to_owned(),
+        server: server_name("a.test").unwrap(),
+        expect: Expect::Accept,
+        identities: Weighted::new(vec![(0, 1.0)]).unwrap(),
+        flawed: BTreeMap::new(),
+    };
+    RunPlan {
+        target,
+        pace: Loop::Open {
+            rate: Rate::Constant(100.0),
+            spread: Spread::Uniform,
+            in_flight_max: 1000,
+        },
+        phases: Phases {
+            ramp: Duration::ZERO,
+            warmup: Duration::ZERO,
+            measured: Duration::from_secs(1),
+        },
+        population: Arc::new(Population {
+            choice: Weighted::new(vec![(0, 1.0)]).unwrap(),
+            names: vec![name],
+            identities: vec![Identity::none()],
+            order: Order::Random,
+            versions: Weighted::new(vec![(Version::Tls13, 1.0)]).unwrap(),
+            resume: 0.0,
+            sharing: Sharing::Pool,
+            flaws: Vec::new(),
+        }),
+        terms: TlsTerms {
+            groups: "x25519".to_owned(),
+            cipher_suites: Vec::new(),
+            alpn: Vec::new(),
+            roots: None,
+            cheap: false,
+        },
+        script: Script { confirm: Confirm::Echo, after: After::None },
+        close: Close::Orderly,
+        timeout: Duration::from_millis(100),
+        source: Source::Off,
+        threads: 1,
+        pin: None,
+        seed: 1,
+        lag_max,
+    }
+}
+
+/// A load thread that stood still until two seconds after the start of a run of one.
+fn frozen_to_the_end(lag_max: Duration) -> Tally {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plan = Arc::new(plan(server.local_addr().unwrap(), lag_max));
+    let start = clock::now() - Duration::from_secs(2);
+    let (ticks, _seconds) = std::sync::mpsc::channel();
+    let worker = Worker::new(plan, 0, start, ticks).unwrap();
+    worker.run(start, &AtomicBool::new(false)).unwrap()
+}
+
+#[test]
+fn arrivals_that_a_frozen_generator_never_started_are_counted() {
+    let tally = frozen_to_the_end(Duration::from_millis(10));
+    assert_eq!(tally.attempted, 100, "all that were due");
+    assert_eq!(tally.failures.get(&Failure::Dropped), Some(&100), "{:?}", tally.failures);
+    assert_eq!(tally.imbalance(), 0);
+    let lag = tally.lag.unwrap();
+    assert!(lag.value_at_quantile(0.5) > 1_000_000, "their delay is reported: {}", lag.max());
+}
+
+#[test]
+fn arrivals_at_the_very_end_start_late_where_that_is_allowed() {
+    let tally = frozen_to_the_end(Duration::from_mins(1));
+    assert_eq!(tally.attempted, 100, "all that were due");
+    assert_eq!(tally.failures.get(&Failure::Timeout), Some(&100), "{:?}", tally.failures);
+    assert_eq!(tally.imbalance(), 0);
 }
