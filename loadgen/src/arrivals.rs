@@ -33,8 +33,28 @@ impl Rate {
         match *self {
             Self::Constant(rate) => rate,
             Self::Steps { from, to, step, every } => {
-                let turns = (offset.as_secs_f64() / every.as_secs_f64()).floor();
-                (from + step * turns).min(to)
+                (from + step * f64::from(turns(offset, every))).min(to)
+            }
+        }
+    }
+
+    /// The rate at `at` since the start of a run whose rate climbs linearly during `ramp`.
+    #[must_use]
+    pub fn offered(&self, at: Duration, ramp: Duration) -> f64 {
+        if at < ramp {
+            self.at(Duration::ZERO) * at.as_secs_f64() / ramp.as_secs_f64()
+        } else {
+            self.at(at - ramp)
+        }
+    }
+
+    /// When the rate at `offset` gives way to another one.
+    fn changes(&self, offset: Duration) -> Option<Duration> {
+        match *self {
+            Self::Constant(_) => None,
+            Self::Steps { to, .. } if self.at(offset) >= to => None,
+            Self::Steps { every, .. } => {
+                Some(every.saturating_mul(turns(offset, every).saturating_add(1)))
             }
         }
     }
@@ -77,6 +97,12 @@ impl FromStr for Rate {
             Self::Constant(_) | Self::Steps { .. } => Ok(rate),
         }
     }
+}
+
+/// How often `every` has gone by at `offset`. In whole nanoseconds: a rate that changes must have
+/// changed when it is asked for at that very moment.
+fn turns(offset: Duration, every: Duration) -> u32 {
+    u32::try_from(offset.as_nanos() / every.as_nanos().max(1)).unwrap_or(u32::MAX)
 }
 
 fn per_second(text: &str) -> Result<f64> {
@@ -159,18 +185,37 @@ impl Arrivals {
             left_in_burst: 0,
         };
         // Threads with an even spread start out of phase, or they would arrive in bursts of `threads`.
-        let phase = f64::from(index) * portion;
-        arrivals.at = Duration::from_secs_f64(phase * arrivals.mean_gap());
+        arrivals.at = arrivals.after(f64::from(index) * portion);
         arrivals
     }
 
-    fn mean_gap(&self) -> f64 {
-        let mut rate = self.rate.at(self.at.saturating_sub(self.ramp)) * self.portion;
-        if self.at < self.ramp {
-            // Never below 2 %: a rate of zero would never arrive anywhere.
-            rate *= (self.at.as_secs_f64() / self.ramp.as_secs_f64()).max(0.02);
+    /// When so many arrivals of this thread have come since `self.at`. The rate is summed up over
+    /// time: taking the one at the last arrival for the whole gap would leave a slow rate asleep
+    /// at the foot of its ramp.
+    fn after(&self, mut arrivals: f64) -> Duration {
+        let mut at = self.at;
+        if at < self.ramp {
+            // The rate grows with the time since the start, its sum with the square of it.
+            let (now, ramp) = (at.as_secs_f64(), self.ramp.as_secs_f64());
+            let slope = self.rate.at(Duration::ZERO) * self.portion / ramp;
+            let left = slope * (ramp * ramp - now * now) / 2.0;
+            if arrivals <= left {
+                return Duration::from_secs_f64((now * now + 2.0 * arrivals / slope).sqrt());
+            }
+            arrivals -= left;
+            at = self.ramp;
         }
-        1.0 / rate
+        loop {
+            let rate = self.rate.at(at - self.ramp) * self.portion;
+            let change = self.rate.changes(at - self.ramp).map(|offset| self.ramp + offset);
+            match change.map(|change| (change, rate * (change - at).as_secs_f64())) {
+                Some((change, until_then)) if until_then < arrivals => {
+                    arrivals -= until_then;
+                    at = change;
+                }
+                Some(_) | None => return at + Duration::from_secs_f64(arrivals / rate),
+            }
+        }
     }
 }
 
@@ -179,18 +224,19 @@ impl Iterator for Arrivals {
 
     fn next(&mut self) -> Option<Duration> {
         let due = self.at;
-        let gap = match self.spread {
-            Spread::Uniform => self.mean_gap(),
-            Spread::Poisson => -(1.0 - self.random.f64()).ln() * self.mean_gap(),
+        // One arrival after the other; by chance, as far apart as independent ones are.
+        let arrivals = match self.spread {
+            Spread::Uniform => 1.0,
+            Spread::Poisson => -(1.0 - self.random.f64()).ln(),
             Spread::Burst(count) => {
                 if self.left_in_burst == 0 {
                     self.left_in_burst = count;
                 }
                 self.left_in_burst -= 1;
-                if self.left_in_burst == 0 { self.mean_gap() * f64::from(count) } else { 0.0 }
+                if self.left_in_burst == 0 { f64::from(count) } else { 0.0 }
             }
         };
-        self.at += Duration::from_secs_f64(gap);
+        self.at = self.after(arrivals);
         Some(due)
     }
 }
@@ -245,6 +291,34 @@ mod tests {
         assert_eq!("2000/s".parse::<Rate>().unwrap(), Rate::Constant(2000.0));
         assert!("0/s".parse::<Rate>().is_err());
         assert!("5000..500:+1/1s".parse::<Rate>().is_err());
+    }
+
+    #[test]
+    fn a_ramp_brings_half_of_the_arrivals_and_a_slow_rate_wakes_up_after_it() {
+        let ramp = Duration::from_secs(3);
+        for rate in [2.0, 50.0, 2_000.0] {
+            for spread in [Spread::Uniform, Spread::Poisson] {
+                let run = || Arrivals::new(Rate::Constant(rate), spread, ramp, 0, 1, 5);
+                let climbing = count_in(run(), ramp) as f64;
+                let after = count_in(run(), ramp + Duration::from_secs(100)) as f64 - climbing;
+                // Four standard deviations of a Poisson count, and the first arrival.
+                let near = |count: f64, mean: f64| (count - mean).abs() < 4.0 * mean.sqrt() + 1.0;
+                assert!(near(climbing, 1.5 * rate), "{rate} {spread:?}: {climbing} in the ramp");
+                assert!(near(after, 100.0 * rate), "{rate} {spread:?}: {after} after it");
+            }
+        }
+    }
+
+    #[test]
+    fn a_climb_by_steps_brings_what_its_rates_add_up_to() {
+        // 1/s for 0.3 s, 2/s for 0.3 s, and so on to 5/s: gaps are longer than the first steps.
+        let rate: Rate = "1..5:+1/300ms".parse().unwrap();
+        let arrivals = Arrivals::new(rate, Spread::Uniform, Duration::ZERO, 0, 1, 1);
+        assert_eq!(count_in(arrivals, Duration::from_millis(1_190)), 3, "0.3 * (1 + 2 + 3 + 4)");
+        let arrivals = Arrivals::new(rate, Spread::Uniform, Duration::ZERO, 0, 1, 1);
+        assert_eq!(count_in(arrivals, Duration::from_millis(11_150)), 53, "and 5/s for 10 s");
+        assert_eq!(rate.at(Duration::from_millis(900)), 4.0, "at that very moment");
+        assert_eq!(rate.offered(Duration::from_secs(1), Duration::from_secs(2)), 0.5);
     }
 
     #[test]

@@ -547,7 +547,10 @@ fn tick_result(plan: &RunPlan, tick: &Tick) -> TickResult {
     // Cannot fail: both have the same bounds.
     let _ = both.add(&tick.confirmed[1]);
     let offered = match plan.pace {
-        Loop::Open { rate, .. } => rate.at(at.saturating_sub(plan.phases.ramp)),
+        // In the middle of the second: the mean of a rate that climbs.
+        Loop::Open { rate, .. } => {
+            rate.offered(at + std::time::Duration::from_millis(500), plan.phases.ramp)
+        }
         Loop::Closed { .. } => 0.0,
     };
     let mut heat = vec![0; HEAT_STEPS];
