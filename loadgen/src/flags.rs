@@ -185,11 +185,15 @@ impl LoadFlags {
         if self.threads == 0 || self.threads > 1024 {
             bail!("--threads is between 1 and 1024");
         }
-        if self.duration.is_zero() {
-            bail!("--duration is above zero");
+        if self.duration.is_zero() || self.timeout.is_zero() {
+            bail!("--duration and --timeout are above zero");
+        }
+        let target = resolve(&self.target)?;
+        if target.is_ipv6() && matches!(self.source, Source::Network { .. }) {
+            bail!("--source is an IPv4 network, and {target} an IPv6 address: leave it out");
         }
         Ok(RunPlan {
-            target: resolve(&self.target)?,
+            target,
             pace,
             phases: Phases {
                 ramp: if self.rate.is_some() { self.ramp } else { Duration::ZERO },

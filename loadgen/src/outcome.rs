@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
 use rustls::Error as TlsError;
 
 /// Why an attempt failed.
@@ -45,6 +46,21 @@ impl Failure {
             | io::ErrorKind::NotConnected => Self::Reset,
             io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Local,
+        }
+    }
+
+    /// What an I/O error says, and what can be done about it where the cause is this host.
+    #[must_use]
+    pub fn explain_io(error: &io::Error) -> String {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE) => {
+                format!("{error}: raise `ulimit -n`, or have fewer connections at once")
+            }
+            Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => format!(
+                "{error}: --source has no port left, each is kept for a minute, or is not of this \
+                 host: give it a larger network that is routed here"
+            ),
+            _ => error.to_string(),
         }
     }
 

@@ -53,6 +53,8 @@ pub struct RunResult {
     pub refused: BTreeMap<String, u64>,
     /// Failures after confirmation by class.
     pub late_errors: BTreeMap<String, u64>,
+    /// What the first failure of a class was about, where its name does not say it all.
+    pub reasons: BTreeMap<String, String>,
     /// Share of resumed handshakes.
     pub resumed: Resumed,
     /// Start delay at the 99th percentile, microseconds; 0 in a closed loop.
@@ -288,6 +290,7 @@ impl RunResult {
             errors: named(&tally.failures),
             refused: named(&tally.refused),
             late_errors: named(&tally.late),
+            reasons: reasons(tally),
             resumed: Resumed {
                 asked: plan.population.resume,
                 got: ratio(tally.resumed, tally.full + tally.resumed),
@@ -450,6 +453,15 @@ pub fn heat_step(us: u64) -> usize {
 
 fn named(counts: &BTreeMap<Failure, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(failure, count)| (failure.to_string(), *count)).collect()
+}
+
+/// Of what was counted: the warm-up may have met other things.
+fn reasons(tally: &Tally) -> BTreeMap<String, String> {
+    let counted = |failure: &Failure| {
+        [&tally.failures, &tally.refused, &tally.late].iter().any(|all| all.contains_key(failure))
+    };
+    let kept = tally.reasons.iter().filter(|(failure, _)| counted(failure));
+    kept.map(|(failure, why)| (failure.to_string(), why.clone())).collect()
 }
 
 fn confirm_name(confirm: Confirm) -> &'static str {

@@ -102,6 +102,8 @@ pub struct Session {
     script: Script,
     stage: Stage,
     token: u8,
+    /// What was wrong with the server's side of TLS, for people.
+    trouble: Option<String>,
     /// When things happened.
     pub stamps: Stamps,
 }
@@ -131,7 +133,7 @@ impl Session {
         let mut tls =
             ClientConnection::new(config, name).map_err(|error| Failure::from_tls(&error))?;
         tls.set_buffer_limit(Some(WRITE_BUFFER_MAX));
-        Ok(Self { tls, script, stage: Stage::Handshaking, token, stamps })
+        Ok(Self { tls, script, stage: Stage::Handshaking, token, trouble: None, stamps })
     }
 
     /// Takes bytes from the server.
@@ -158,7 +160,7 @@ impl Session {
                 }
                 Err(error) => {
                     self.stamp_server_hello(now);
-                    return Err(Failure::from_tls(&error));
+                    return Err(self.broken(&error));
                 }
             }
         }
@@ -179,7 +181,7 @@ impl Session {
         match self.tls.process_new_packets() {
             Ok(state) if state.peer_has_closed() => self.advance(true, now),
             Ok(_) => Err(Failure::UnexpectedEof),
-            Err(error) => Err(Failure::from_tls(&error)),
+            Err(error) => Err(self.broken(&error)),
         }
     }
 
@@ -206,6 +208,11 @@ impl Session {
     pub fn close(&mut self) {
         self.stage = Stage::Finished;
         self.tls.send_close_notify();
+    }
+
+    /// What was wrong with the server's side of TLS, once.
+    pub fn take_trouble(&mut self) -> Option<String> {
+        self.trouble.take()
     }
 
     /// Full, full after a HelloRetryRequest, or resumed; `None` until the ServerHello.
@@ -256,6 +263,15 @@ impl Session {
             | Stage::Holding
             | Stage::Streaming { .. } => Step::Continue,
         })
+    }
+
+    fn broken(&mut self, error: &rustls::Error) -> Failure {
+        let failure = Failure::from_tls(error);
+        // An alert is named by its number.
+        if failure == Failure::Tls {
+            self.trouble = Some(error.to_string());
+        }
+        failure
     }
 
     fn stamp_server_hello(&mut self, now: Instant) {

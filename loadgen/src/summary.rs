@@ -58,6 +58,9 @@ fn write_all(out: &mut String, result: &RunResult) -> std::fmt::Result {
     write_classes(out, " errors    ", &result.errors)?;
     write_classes(out, " refused   ", &result.refused)?;
     write_classes(out, " late      ", &result.late_errors)?;
+    for (class, why) in &result.reasons {
+        writeln!(out, " reason     {class}: {why}")?;
+    }
     if counts.unclean_closes > 0 {
         writeln!(
             out,

@@ -188,6 +188,8 @@ pub struct Tally {
     pub wrongly_accepted: u64,
     /// Failures by class.
     pub failures: BTreeMap<Failure, u64>,
+    /// What the first failure of a class was about, for people.
+    pub reasons: BTreeMap<Failure, String>,
     /// Attempts without an end when the run was over.
     pub in_flight: u64,
     /// Failures after confirmation: during `--after`.
@@ -259,6 +261,11 @@ impl Tally {
         }
     }
 
+    /// Keeps what a failure was about, if it is the first of its class.
+    pub fn explain(&mut self, failure: Failure, why: impl FnOnce() -> String) {
+        self.reasons.entry(failure).or_insert_with(why);
+    }
+
     /// Records a refusal that was expected.
     pub fn refused(&mut self, name: usize, failure: Failure) {
         *self.refused.entry(failure).or_default() += 1;
@@ -311,6 +318,9 @@ impl Tally {
             for (failure, count) in theirs {
                 *mine.entry(*failure).or_default() += count;
             }
+        }
+        for (failure, why) in &other.reasons {
+            self.explain(*failure, || why.clone());
         }
         for (what, count) in &other.negotiated {
             *self.negotiated.entry(what.clone()).or_default() += count;

@@ -26,7 +26,9 @@ fn reasons(plan: &RunPlan, outcome: &Outcome, result: &RunResult, is_open: bool)
         why.push(format!("{} attempts are not accounted for", counts.imbalance));
     }
     if let Some(local) = outcome.tally.failures.get(&Failure::Local) {
-        why.push(format!("{local} attempts failed on this host: no descriptor, port or memory"));
+        let reason = outcome.tally.reasons.get(&Failure::Local);
+        let reason = reason.map_or("no descriptor, port or memory", String::as_str);
+        why.push(format!("{local} attempts failed on this host: {reason}"));
     }
     if outcome.server_lost {
         why.push("the server process vanished or was replaced during the run".to_owned());

@@ -245,7 +245,8 @@ impl Worker {
             (Ok(session), Ok(socket)) => (session, socket),
             (Err(failure), _) => return self.fail_early(draw.name, measured, failure),
             (_, Err(error)) => {
-                return self.fail_early(draw.name, measured, Failure::from_io(&error));
+                let failure = self.failure(&error);
+                return self.fail_early(draw.name, measured, failure);
             }
         };
         let attempt = Attempt { socket, session, draw, measured, life: Life::Connecting };
@@ -254,7 +255,8 @@ impl Worker {
         self.timeouts.set(now, token);
         let Some(attempt) = self.slots.get(token) else { return true };
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if epoll::add(&self.epoll, &attempt.socket, token.to_event(), interest).is_err() {
+        if let Err(error) = epoll::add(&self.epoll, &attempt.socket, token.to_event(), interest) {
+            self.tally.explain(Failure::Local, || error.to_string());
             self.fail(token, Failure::Local);
             return false;
         }
@@ -267,6 +269,16 @@ impl Worker {
             self.tally.failed(name, failure);
         }
         false
+    }
+
+    /// The class of an I/O error, whose first one is kept in words.
+    fn failure(&mut self, error: &io::Error) -> Failure {
+        let failure = Failure::from_io(error);
+        // A reset is a reset; unreachable hosts are counted as refusing.
+        if matches!(failure, Failure::Local | Failure::Refused) {
+            self.tally.explain(failure, || Failure::explain_io(error));
+        }
+        failure
     }
 
     fn is_measured(&self, intended: Instant) -> bool {
@@ -306,7 +318,10 @@ impl Worker {
                     attempt.life = Life::Running;
                     attempt.session.stamps.connected = Some(now);
                 }
-                Err(error) => return self.fail(token, Failure::from_io(&error)),
+                Err(error) => {
+                    let failure = self.failure(&error);
+                    return self.fail(token, failure);
+                }
             }
         }
         if flags.contains(EventFlags::OUT) {
@@ -338,7 +353,10 @@ impl Worker {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.fail(token, Failure::from_io(&error)),
+                Err(error) => {
+                    let failure = self.failure(&error);
+                    return self.fail(token, failure);
+                }
             };
             self.tickets.turn(attempt.draw.holder, attempt.draw.resume);
             let result = attempt.session.receive(&self.scratch[..count], now);
@@ -437,6 +455,9 @@ impl Worker {
     fn fail(&mut self, token: Token, failure: Failure) {
         let Some(attempt) = self.slots.get(token) else { return };
         let (draw, measured) = (attempt.draw, attempt.measured);
+        if let Some(trouble) = attempt.session.take_trouble() {
+            self.tally.explain(failure, || trouble);
+        }
         match attempt.life {
             Life::Lingering => {
                 self.slots.remove(token);

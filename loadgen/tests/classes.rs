@@ -94,6 +94,9 @@ fn each_lie_is_counted_as_what_it_is() {
             assert_eq!(ran.exit, Some(0), "{lie:?}: no threshold was asked for");
             let warnings = ran.result["warnings"].to_string();
             assert!(warnings.contains("not one handshake was confirmed"), "{lie:?}: {warnings}");
+            // What the name of the class leaves open is told: not every `tls` is the same.
+            let told = ran.result["reasons"]["tls"].as_str();
+            assert_eq!(told.is_some_and(|why| why.contains("corrupt message")), class == "tls");
         }
     }
 }
@@ -184,6 +187,27 @@ fn a_generator_behind_schedule_is_exit_3() {
     assert_eq!(ran.exit, Some(3));
     assert_eq!(ran.result["valid"], false);
     assert!(ran.result["why"].to_string().contains("behind schedule"));
+}
+
+#[test]
+fn what_this_host_ran_out_of_is_told() {
+    let target = start(Lie::Stalls).to_string();
+    // TEST-NET-1: no address of any host.
+    let ran = Scratch::new().run(&target, &["--rate", "20/s", "--source", "192.0.2.0/24"]);
+    assert_eq!((ran.exit, ran.only_error().0.as_str()), (Some(3), "local"));
+    assert!(ran.result["why"].to_string().contains("--source"), "{}", ran.result["why"]);
+    let scratch = Scratch::new();
+    let out = scratch.file("out.json");
+    let limited = "ulimit -n 20; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_portcullis-load"), "handshakes", "--quiet"])
+        .args(["--target", &target, "--conns", "40", "--warmup", "0s", "--duration", "300ms"])
+        .args(["--timeout", "300ms", "--out", out.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let result = std::fs::read_to_string(&out).unwrap();
+    assert!(result.contains("Too many open files") && result.contains("ulimit -n"), "{result}");
 }
 
 #[test]
