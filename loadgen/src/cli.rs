@@ -25,7 +25,7 @@ use crate::upstream::Upstream;
 
 /// A load generator for TLS servers that measures handshake rates honestly.
 ///
-/// Exit codes: 0 met, 1 usage or no connection, 2 threshold missed, 3 run invalid.
+/// Exit codes: 0 met, 1 usage, no connection or nobody let in, 2 threshold missed, 3 run invalid.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis-load", version, propagate_version = true, args_override_self = true)]
 pub struct Cli {

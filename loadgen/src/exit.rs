@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: done, every threshold met.
     Met,
-    /// 1: wrong usage, or no connection at all.
+    /// 1: wrong usage, no connection, or not one client let in that should have been.
     NoConnection,
     /// 2: a threshold was missed, or a comparison came out worse.
     Missed,

@@ -19,7 +19,7 @@ use crate::result::RunResult;
 use crate::run::Unwatched;
 use crate::search::{Found, Search, Trial};
 use crate::threshold::{self, Rule};
-use crate::trial::{found_nobody, trial};
+use crate::trial::{errors, found_nobody, let_nobody_in, trial};
 
 /// Search the highest rate that meets an objective, from --rate on
 #[derive(Debug, Clone, Args)]
@@ -80,6 +80,10 @@ impl Find {
             let result = trial(&plan, self.load.server_pid, arguments, &mut Unwatched)?;
             if found_nobody(&result) {
                 bail!("nobody listens on {}", plan.target);
+            }
+            // No lower rate would help: this is no server that is too slow.
+            if trials.is_empty() && result.valid && let_nobody_in(&result) {
+                bail!("{} let nobody in at {rate:.1}/s: {}", plan.target, errors(&result));
             }
             let outcome = assess(&objectives, &result);
             output::line(show_trial(rate, &result, &outcome));

@@ -20,7 +20,7 @@ use crate::report::{self, NamedRun};
 use crate::result::{RunResult, ThresholdResult};
 use crate::run::{self, Outcome, Watch};
 use crate::threshold::Rule;
-use crate::trial::found_nobody;
+use crate::trial::{errors, found_nobody, let_nobody_in};
 use crate::{scrape, summary, verdict};
 
 /// One steady run, open loop (--rate) or closed (--conns)
@@ -181,6 +181,14 @@ fn exit_code(plan: &RunPlan, result: &RunResult) -> Exit {
     }
     if result.thresholds.iter().any(|threshold| threshold.failed) {
         return Exit::Missed;
+    }
+    if let_nobody_in(result) {
+        output::note(format_args!(
+            "error: {} let nobody in, so that nothing was measured: {}",
+            plan.target,
+            errors(result)
+        ));
+        return Exit::NoConnection;
     }
     Exit::Met
 }

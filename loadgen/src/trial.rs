@@ -28,6 +28,20 @@ pub fn trial(
     Ok(result)
 }
 
+/// Whether nobody was let in although somebody should have been.
+#[must_use]
+pub fn let_nobody_in(result: &RunResult) -> bool {
+    let counts = &result.counts;
+    counts.confirmed == 0 && counts.wrongly_accepted == 0 && counts.errors + counts.in_flight > 0
+}
+
+/// The errors of a result in one line: `alert-116 113, timeout 2`.
+#[must_use]
+pub fn errors(result: &RunResult) -> String {
+    let classes = result.errors.iter().map(|(class, count)| format!("{class} {count}"));
+    classes.collect::<Vec<_>>().join(", ")
+}
+
 /// Whether an attempt to talk to the target was in vain from first to last.
 #[must_use]
 pub fn found_nobody(result: &RunResult) -> bool {

@@ -9,6 +9,7 @@ use crate::plan::{Loop, RunPlan};
 use crate::quantity::{self, show_micros};
 use crate::result::RunResult;
 use crate::run::Outcome;
+use crate::trial::let_nobody_in;
 
 /// Fills in `valid`, `why` and `warnings`.
 pub fn judge(plan: &RunPlan, outcome: &Outcome, result: &mut RunResult) {
@@ -53,7 +54,7 @@ fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String>
     if outcome.interrupted {
         warnings.push("ended early by the user".to_owned());
     }
-    if counts.attempted > 0 && counts.confirmed == 0 {
+    if let_nobody_in(result) {
         warnings.push(
             "not one handshake was confirmed: the errors are all that was measured".to_owned(),
         );

@@ -91,7 +91,9 @@ fn each_lie_is_counted_as_what_it_is() {
             assert_eq!(got, class, "{lie:?} with {pace:?}");
             assert_eq!(count, ran.count("attempted"), "{lie:?}");
             assert_eq!(ran.count("confirmed"), 0, "{lie:?}");
-            assert_eq!(ran.exit, Some(0), "{lie:?}: no threshold was asked for");
+            assert_eq!(ran.exit, Some(1), "{lie:?}: nothing was measured");
+            let said = String::from_utf8_lossy(&ran.output.stderr).into_owned();
+            assert!(said.contains("let nobody in") && said.contains(class), "{lie:?}: {said}");
             let warnings = ran.result["warnings"].to_string();
             assert!(warnings.contains("not one handshake was confirmed"), "{lie:?}: {warnings}");
             // What the name of the class leaves open is told: not every `tls` is the same.
@@ -99,6 +101,19 @@ fn each_lie_is_counted_as_what_it_is() {
             assert_eq!(told.is_some_and(|why| why.contains("corrupt message")), class == "tls");
         }
     }
+}
+
+#[test]
+fn a_search_at_a_server_that_lets_nobody_in_ends_at_once() {
+    let target = start(Lie::Closes).to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
+        .args(["find", "--target", &target, "--rate", "40", "--warmup", "0s"])
+        .args(["--duration", "300ms", "--lag-max", "5s"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("let nobody in") && said.contains("closed"), "{said}");
 }
 
 #[test]
@@ -136,6 +151,8 @@ fn clients_that_must_be_refused_are_no_errors_and_those_let_in_are() {
     let ran = scratch.run(&target, &cert);
     assert_eq!(ran.count("errors"), 0);
     assert_eq!(ran.count("refused"), ran.count("attempted"));
+    assert_eq!(ran.exit, Some(0), "what had to be refused was");
+    assert!(!ran.result["warnings"].to_string().contains("not one handshake"));
     let open = run_against(Lie::Honest, &["--conns", "2", "--sni", "!localhost"]);
     assert_eq!(open.count("wrongly_accepted"), open.count("attempted"));
     let strict = ["--conns", "2", "--sni", "!localhost", "--fail-if", "wrongly_accepted>0"];
