@@ -46,6 +46,7 @@ impl Ab {
     /// Usage; nobody at a target.
     pub fn execute(&self, arguments: &[String]) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
+        output::check_files(self.out.iter().map(|path| Some(path.as_path())))?;
         let plan_a = Arc::new(self.load.plan()?);
         let mut plan_b = (*plan_a).clone();
         plan_b.target = resolve(&self.against)?;

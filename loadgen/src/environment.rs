@@ -1,6 +1,8 @@
 //! Owns the description of the host on which a run was made, and of its limits. Two results are
 //! comparable only if these agree. Read `verdict.rs` and `doctor.rs` next.
 
+use anyhow::{Context, Result, bail};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -53,6 +55,34 @@ impl Environment {
             started_unix: clock::unix_seconds(),
         }
     }
+}
+
+/// Pins the calling thread to a CPU.
+///
+/// # Errors
+/// This process may not use that CPU, or this host has none of that number.
+pub fn pin_thread(cpu: usize) -> Result<()> {
+    if cpu >= CpuSet::MAX_CPU {
+        bail!("no CPU has the number {cpu}");
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set)
+        .with_context(|| format!("CPU {cpu} is not to be had: see /sys/devices/system/cpu/online"))
+}
+
+/// Whether `threads` threads can be pinned to the CPUs from `first` on.
+///
+/// # Errors
+/// They cannot: a thread that is not where it was wanted measures something else.
+pub fn check_pin(first: Option<usize>, threads: u32) -> Result<()> {
+    let Some(first) = first else { return Ok(()) };
+    // Tried, not looked up: `taskset` narrows what is inherited, not what may be asked for.
+    let before = sched_getaffinity(None).context("cannot see the CPUs of this process")?;
+    let tried = (first..).take(threads as usize).try_for_each(pin_thread);
+    let restored = sched_setaffinity(None, &before).context("cannot go back to all CPUs");
+    tried.with_context(|| format!("--pin {first} with {threads} threads"))?;
+    restored
 }
 
 /// The one-minute load average.

@@ -70,6 +70,7 @@ impl Find {
     /// Usage; nobody at the target.
     pub fn execute(&self, arguments: &[String]) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
+        output::check_files([self.out.as_deref()])?;
         let objectives = self.objectives()?;
         let start = self.load.rate.unwrap_or(Rate::Constant(RATE_START));
         let mut search = Search::new(start.peak(), self.rate_max, self.width, self.trials_max);

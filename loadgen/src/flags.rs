@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use crate::arrivals::{Rate, Spread};
 use crate::clients::{Expect, NO_CERTIFICATE, Name, Order, Population, Sharing, server_name};
+use crate::environment;
 use crate::identity::Identity;
 use crate::manifest::{Manifest, Tenant};
 use crate::plan::{Close, Loop, Phases, RunPlan};
@@ -188,6 +189,7 @@ impl LoadFlags {
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout are above zero");
         }
+        environment::check_pin(self.pin, self.threads)?;
         let target = resolve(&self.target)?;
         if target.is_ipv6() && matches!(self.source, Source::Network { .. }) {
             bail!("--source is an IPv4 network, and {target} an IPv6 address: leave it out");

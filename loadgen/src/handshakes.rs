@@ -76,6 +76,19 @@ pub struct ResultFiles {
 }
 
 impl ResultFiles {
+    /// Whether they can be written.
+    ///
+    /// # Errors
+    /// Names the first that cannot.
+    pub fn check(&self) -> Result<()> {
+        output::check_files([self.out.as_deref(), self.html.as_deref(), self.csv.as_deref()])?;
+        match &self.hgrm {
+            Some(directory) => std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make {}", directory.display())),
+            None => Ok(()),
+        }
+    }
+
     /// Writes those that were asked for.
     ///
     /// # Errors
@@ -109,21 +122,30 @@ impl Handshakes {
     pub fn execute(&self, arguments: Vec<String>) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
         let plan = Arc::new(self.load.plan()?);
+        self.files.check()?;
         let env = Environment::look(arguments);
         let before = self.scrape.as_deref().map(scrape::fetch).transpose()?;
         let mut watch = self.watch(&plan);
         let outcome = run::run(&plan, self.load.server_pid, &mut *watch)?;
         drop(watch);
         let mut result = RunResult::new(&plan, &outcome, env)?;
-        if let (Some(url), Some(before)) = (&self.scrape, &before) {
-            result.scrape = Some(self.reconcile(url, before, &outcome)?);
-        }
+        let scraped = match (&self.scrape, &before) {
+            (Some(url), Some(before)) => Some(self.reconcile(url, before, &outcome)),
+            _ => None,
+        };
+        let (scrape, missed) = match scraped.transpose() {
+            Ok(scrape) => (scrape, None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        result.scrape = scrape;
         verdict::judge(&plan, &outcome, &mut result);
+        // What was measured stands without it.
+        result.warnings.extend(missed);
         result.thresholds = apply(&self.fail_if, &result);
-        self.files.write(&result)?;
         if !self.quiet {
             output::text(&summary::render(&result));
         }
+        self.files.write(&result)?;
         Ok(exit_code(&plan, &result))
     }
 
@@ -144,11 +166,11 @@ impl Handshakes {
         before: &scrape::Counters,
         outcome: &Outcome,
     ) -> Result<scrape::Reconciled> {
-        let after = scrape::fetch(url).context("the second scrape")?;
+        let after = scrape::fetch(url).context("the second scrape failed")?;
         let ours: u64 =
             outcome.ticks.iter().map(|tick| tick.full + tick.resumed + tick.wrongly_accepted).sum();
-        // The server may have finished what we gave up on.
-        let failed: u64 = outcome.ticks.iter().map(crate::tick::Tick::failures_total).sum();
+        // The server may have finished what we gave up on, but nothing that never reached it.
+        let failed: u64 = outcome.ticks.iter().map(crate::tick::Tick::failures_on_the_wire).sum();
         let tolerance = quantity::float(failed + outcome.tally.in_flight);
         let counter = self.scrape_counter.as_deref();
         Ok(scrape::reconcile(before, &after, counter, quantity::float(ours), tolerance))

@@ -107,6 +107,7 @@ impl Hold {
     /// Usage; nobody at the target; not enough descriptors.
     pub fn execute(&self) -> Result<Exit> {
         let descriptors = environment::raise_descriptor_limit();
+        output::check_files([self.out.as_deref()])?;
         let wanted = u64::from(self.conns) + u64::from(self.base);
         if wanted + 64 > descriptors {
             bail!("{wanted} connections need more than the {descriptors} descriptors allowed");

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::clock;
 use crate::plan::RunPlan;
 use crate::process::ProcessSample;
 use crate::tally::Tally;
 use crate::tick::Tick;
 use crate::worker::Worker;
+use crate::{clock, environment};
 
 /// Someone who looks on: the live view, or progress lines.
 pub trait Watch {
@@ -235,12 +235,10 @@ impl Course {
     }
 }
 
-/// Pins the calling thread if the plan says so; a CPU that is not there leaves it unpinned.
+/// Pins the calling thread if the plan says so. That it can be was checked with the flags.
 fn pin(plan: &RunPlan, index: u32) {
     let Some(first) = plan.pin else { return };
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(first + index as usize);
-    let _ = rustix::thread::sched_setaffinity(None, &set);
+    let _ = environment::pin_thread(first + index as usize);
 }
 
 const START_MARGIN_MS: u64 = 50;

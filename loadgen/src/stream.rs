@@ -116,6 +116,7 @@ impl Stream {
     pub fn execute(&self) -> Result<Exit> {
         self.check_rate()?;
         let _ = environment::raise_descriptor_limit();
+        output::check_files([self.out.as_deref()])?;
         let peer = Arc::new(self.peer.peer()?);
         let runtime = runtime()?;
         let first = runtime.block_on(Box::pin(self.connect(&peer)));

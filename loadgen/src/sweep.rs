@@ -71,13 +71,16 @@ impl Sweep {
     /// Usage; nobody at the target.
     pub fn execute(&self, arguments: &[String]) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
+        output::check_files([self.csv.as_deref(), self.html.as_deref()])?;
         let cells = self.cells();
         if cells.len() > self.cells_max {
             bail!("the grid has {} cells, more than --cells-max {}", cells.len(), self.cells_max);
         }
         let mut runs = Vec::new();
-        for (index, cell) in cells.iter().enumerate() {
-            let plan = Arc::new(cell.plan()?);
+        // All before the first runs: a word that is wrong in the last must not cost a night.
+        let plans = cells.iter().map(Cell::plan).collect::<Result<Vec<_>>>()?;
+        for (index, (cell, plan)) in cells.iter().zip(plans).enumerate() {
+            let plan = Arc::new(plan);
             let result = trial(&plan, self.load.server_pid, arguments, &mut Unwatched)?;
             if found_nobody(&result) {
                 bail!("nobody listens on {}", plan.target);

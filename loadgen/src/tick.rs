@@ -95,6 +95,14 @@ impl Tick {
         }
     }
 
+    /// Failures of which the server may have had a connection.
+    #[must_use]
+    pub fn failures_on_the_wire(&self) -> u64 {
+        let unseen = [Failure::Dropped, Failure::Local, Failure::Refused];
+        let seen = self.failures.iter().filter(|(failure, _)| !unseen.contains(failure));
+        seen.map(|(_, count)| count).sum()
+    }
+
     /// Failures of all classes.
     #[must_use]
     pub fn failures_total(&self) -> u64 {
@@ -144,4 +152,18 @@ impl Ticker {
 #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram accepts")]
 fn small_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 2).expect("1 is not 0, and the top is above twice 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_reached_the_server_explains_no_difference_of_counts() {
+        let mut tick = Tick::new(0, 0);
+        for failure in [Failure::Dropped, Failure::Local, Failure::Refused, Failure::Timeout] {
+            tick.failed(failure);
+        }
+        assert_eq!((tick.failures_total(), tick.failures_on_the_wire()), (4, 1));
+    }
 }

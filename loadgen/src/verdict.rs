@@ -9,6 +9,7 @@ use crate::plan::{Loop, RunPlan};
 use crate::quantity::{self, show_micros};
 use crate::result::RunResult;
 use crate::run::Outcome;
+use crate::scrape::Reconciled;
 use crate::trial::let_nobody_in;
 
 /// Fills in `valid`, `why` and `warnings`.
@@ -92,7 +93,9 @@ fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String>
              server"
         ));
     }
-    if result.scrape.as_ref().is_some_and(|scrape| !scrape.agrees) {
+    // That no counter was found is said where it would have stood.
+    let disagrees = |scrape: &Reconciled| scrape.compared.is_some() && !scrape.agrees;
+    if result.scrape.as_ref().is_some_and(disagrees) {
         warnings.push("the server's counters do not agree with ours".to_owned());
     }
     warnings

@@ -2,6 +2,8 @@
 //! the exit code says what a script needs to know. Runs the real binary.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -177,7 +179,7 @@ fn resumption_asked_is_not_resumption_had() {
 #[test]
 fn nobody_there_is_exit_1() {
     // Bound and dropped: nobody listens there now.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let ran = Scratch::new().run(&address.to_string(), &["--rate", "20/s"]);
     assert_eq!(ran.exit, Some(1));
     assert_eq!(ran.only_error().0, "refused");
@@ -186,6 +188,47 @@ fn nobody_there_is_exit_1() {
         .output()
         .unwrap();
     assert_eq!(usage.status.code(), Some(1));
+}
+
+#[test]
+fn what_can_be_known_beforehand_is_refused_before_anything_runs() {
+    let target = start(Lie::Honest).to_string();
+    for (flags, word) in [
+        // The one is as high as the kernel knows numbers for, the other higher.
+        (["--pin", "1023"], "CPU 1023"),
+        (["--pin", "5000"], "5000"),
+        (["--timeout", "0s"], "--timeout"),
+        (["--html", "/nowhere/to/be/found.html"], "/nowhere/to/be"),
+    ] {
+        let ran = Scratch::new().run(&target, &flags);
+        let said = String::from_utf8_lossy(&ran.output.stderr);
+        assert_eq!(ran.exit, Some(1), "{flags:?}: {said}");
+        assert!(said.contains(word) && !said.contains("panicked"), "{flags:?}: {said}");
+        assert_eq!(ran.result, Value::Null, "{flags:?}: nothing was written");
+    }
+}
+
+#[test]
+fn a_run_is_not_lost_with_the_metrics_of_its_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let once = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // All of it, or the close would be a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nportcullis_handshakes_total 1\n").unwrap();
+    });
+    let ran = run_against(Lie::Honest, &["--conns", "2", "--scrape", &url]);
+    once.join().unwrap();
+    assert_eq!(ran.exit, Some(0));
+    assert!(ran.count("confirmed") > 0 && ran.result["scrape"].is_null());
+    let warnings = ran.result["warnings"].to_string();
+    assert!(warnings.contains("the second scrape failed"), "{warnings}");
 }
 
 #[test]
@@ -209,8 +252,8 @@ fn a_generator_behind_schedule_is_exit_3() {
 #[test]
 fn what_this_host_ran_out_of_is_told() {
     let target = start(Lie::Stalls).to_string();
-    // TEST-NET-1: no address of any host.
-    let ran = Scratch::new().run(&target, &["--rate", "20/s", "--source", "192.0.2.0/24"]);
+    // Reserved: no address of any host.
+    let ran = Scratch::new().run(&target, &["--rate", "20/s", "--source", "240.0.0.0/24"]);
     assert_eq!((ran.exit, ran.only_error().0.as_str()), (Some(3), "local"));
     assert!(ran.result["why"].to_string().contains("--source"), "{}", ran.result["why"]);
     let scratch = Scratch::new();

@@ -155,6 +155,7 @@ impl Attack {
     /// Usage; a target that is not on loopback without leave.
     pub fn execute(&self) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
+        output::check_files([self.out.as_deref()])?;
         let peer = Rc::new(self.peer.peer()?);
         if !peer.target.ip().is_loopback() && !self.i_own_this_target {
             bail!("{} is not on loopback: say --i-own-this-target if you do", peer.target);

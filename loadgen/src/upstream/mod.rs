@@ -122,6 +122,7 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::execute`].
     pub fn start(&self, counts: &Arc<Counts>) -> Result<Running> {
+        environment::check_pin(self.pin, self.threads.max(1))?;
         let tls = terms::server(self)?;
         let wanted = flags::resolve(&self.listen)?;
         let (stop, stopped) = watch::channel(());
@@ -199,9 +200,8 @@ fn serve(
     index: u32,
 ) -> Result<()> {
     if let Some(first) = pin {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(first + index as usize);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
+        // That it can be was checked at the start.
+        let _ = environment::pin_thread(first + index as usize);
     }
     let local = tokio::task::LocalSet::new();
     let runtime = runtime()?;
