@@ -239,7 +239,7 @@ pub struct TickResult {
     pub errors: u64,
     /// In progress at its end.
     pub in_flight: u32,
-    /// Largest start delay, microseconds.
+    /// Largest start delay of its attempts, microseconds; 0 in a closed loop.
     pub lag_max_us: u64,
     /// Time to confirmation, microseconds: full and resumed together.
     pub p50: u64,

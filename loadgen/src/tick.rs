@@ -62,10 +62,14 @@ impl Tick {
         *self.failures.entry(failure).or_default() += 1;
     }
 
-    /// Counts a confirmation.
-    pub fn confirmed(&mut self, kind: HandshakeKind, stamps: &Stamps) {
+    /// Notes how late a start was.
+    pub fn started(&mut self, stamps: &Stamps) {
         let lag = stamps.started.saturating_duration_since(stamps.intended);
         self.lag_max = self.lag_max.max(quantity::micros(lag));
+    }
+
+    /// Counts a confirmation.
+    pub fn confirmed(&mut self, kind: HandshakeKind, stamps: &Stamps) {
         let kind = simple_kind(kind);
         match kind {
             Kind::Full => self.full += 1,

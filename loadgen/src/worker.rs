@@ -150,9 +150,7 @@ impl Worker {
             if now.saturating_duration_since(due) <= self.plan.lag_max {
                 self.start(due);
             } else {
-                if self.is_measured(due) {
-                    self.tally.started(&Stamps::new(due, now));
-                }
+                self.lagged(&Stamps::new(due, now), self.is_measured(due));
                 self.drop_arrival(due);
             }
         }
@@ -227,10 +225,8 @@ impl Worker {
         let stamps = Stamps::new(intended, now);
         let measured = self.is_measured(intended);
         self.ticker.tick.attempted += 1;
-        if measured {
-            self.tally.attempted += 1;
-            self.tally.started(&stamps);
-        }
+        self.tally.attempted += u64::from(measured);
+        self.lagged(&stamps, measured);
         self.tickets.turn(draw.holder, draw.resume);
         let name = self.plan.population.names[draw.name].server.clone();
         let token = self.clients.token();
@@ -261,6 +257,16 @@ impl Worker {
             return false;
         }
         true
+    }
+
+    /// Notes how late a start was; a closed loop has no schedule to be late by.
+    fn lagged(&mut self, stamps: &Stamps, measured: bool) {
+        if let Loop::Open { .. } = self.plan.pace {
+            self.ticker.tick.started(stamps);
+            if measured {
+                self.tally.started(stamps);
+            }
+        }
     }
 
     fn fail_early(&mut self, name: usize, measured: bool, failure: Failure) -> bool {

@@ -247,6 +247,12 @@ fn a_generator_behind_schedule_is_exit_3() {
     assert_eq!(ran.exit, Some(3));
     assert_eq!(ran.result["valid"], false);
     assert!(ran.result["why"].to_string().contains("behind schedule"));
+    // Seconds in which nobody was let in tell of it too.
+    let ran = run_against(Lie::Closes, &["--rate", "50/s", "--lag-max", "1us"]);
+    let ticks = ran.result["ticks"].as_array().unwrap();
+    assert!(ticks.iter().any(|tick| tick["lag_max_us"].as_u64().unwrap() > 0), "{ticks:?}");
+    let closed = run_against(Lie::Honest, &["--conns", "2", "--lag-max", "1us"]);
+    assert_eq!(closed.result["lag_p99_us"], 0.0, "it has no schedule to be late by");
 }
 
 #[test]
