@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -24,6 +24,8 @@ pub struct Attempt {
     pub measured: bool,
     /// Where it stands.
     pub life: Life,
+    /// When the server was heard last.
+    pub heard: Instant,
 }
 
 /// Where an attempt stands.

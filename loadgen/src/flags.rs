@@ -110,7 +110,8 @@ pub struct LoadFlags {
     /// How connections end
     #[arg(long, value_enum, default_value_t = CloseFlag::Orderly)]
     pub close: CloseFlag,
-    /// An attempt without proof after this long has failed
+    /// An attempt without proof after this long has failed; after the proof, one that hears nothing
+    /// for so long
     #[arg(long, default_value = "10s", value_parser = quantity::duration)]
     pub timeout: Duration,
     /// Local addresses: ADDRESS/BITS, off, or auto (127.9.0.0/16 for loopback targets)

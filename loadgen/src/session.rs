@@ -204,6 +204,12 @@ impl Session {
         }
     }
 
+    /// Whether it is idle as planned.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.stage == Stage::Holding
+    }
+
     /// Queues our close_notify.
     pub fn close(&mut self) {
         self.stage = Stage::Finished;

@@ -245,7 +245,7 @@ impl Worker {
                 return self.fail_early(draw.name, measured, failure);
             }
         };
-        let attempt = Attempt { socket, session, draw, measured, life: Life::Connecting };
+        let attempt = Attempt { socket, session, draw, measured, life: Life::Connecting, heard: now };
         let token = self.slots.insert(attempt);
         self.active += 1;
         self.timeouts.set(now, token);
@@ -364,6 +364,7 @@ impl Worker {
                     return self.fail(token, failure);
                 }
             };
+            attempt.heard = now;
             self.tickets.turn(attempt.draw.holder, attempt.draw.resume);
             let result = attempt.session.receive(&self.scratch[..count], now);
             self.after_input(token, result, now);
@@ -493,9 +494,19 @@ impl Worker {
 
     fn expire(&mut self, now: Instant) {
         while let Some(token) = self.timeouts.expire(now) {
-            let life = self.slots.get(token).map(|attempt| attempt.life);
-            if let Some(Life::Connecting | Life::Running) = life {
-                self.fail(token, Failure::Timeout);
+            let Some(attempt) = self.slots.get(token) else { continue };
+            match attempt.life {
+                Life::Connecting | Life::Running => self.fail(token, Failure::Timeout),
+                // Echoes and streams take as long as they take, but not in silence: a server that
+                // stops there would keep a closed loop's connections and never be counted.
+                Life::Confirmed if !attempt.session.is_holding() => {
+                    if now.saturating_duration_since(attempt.heard) >= self.plan.timeout {
+                        self.fail(token, Failure::Timeout);
+                    } else {
+                        self.timeouts.set(now, token);
+                    }
+                }
+                Life::Confirmed | Life::Lingering => {}
             }
         }
         while let Some(token) = self.holds.expire(now) {

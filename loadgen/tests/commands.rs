@@ -143,6 +143,38 @@ fn both_ends_count_the_same() {
 }
 
 #[test]
+fn a_server_that_falls_silent_after_the_proof_is_counted_and_keeps_no_connection() {
+    let pki = Pki::new();
+    // Echoes one byte, which is the proof, and nothing for an hour.
+    let silent = ["--slow-bytes", "1", "--slow-every", "1h"];
+    let peer = Peer::start_with(&pki, "slow", &silent);
+    let out = pki.file("run.json");
+    let ran = pki.run(
+        &peer,
+        &[
+            "run",
+            "--quiet",
+            "--conns",
+            "2",
+            "--warmup",
+            "0s",
+            "--duration",
+            "3s",
+            "--timeout",
+            "300ms",
+            "--after",
+            "echo:2",
+            "--out",
+            path(&out),
+        ],
+    );
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let result = pki.json("run.json");
+    assert!(result["late_errors"]["timeout"].as_u64().unwrap() >= 2, "{result}");
+    assert!(result["counts"]["attempted"].as_u64().unwrap() > 2, "two clients go on: {result}");
+}
+
+#[test]
 fn every_flawed_certificate_is_refused_and_no_good_one() {
     let pki = Pki::new();
     let peer = Peer::start(&pki, "echo");
