@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use crate::outcome::Failure;
+use crate::pattern;
 
 /// What counts as proof that the server accepted the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -366,13 +367,10 @@ impl Session {
 
     fn check_stream(&mut self, bytes: &[u8], sent: u64, received: u64) -> Result<(), Failure> {
         let After::Stream(total) = self.script.after else { return Ok(()) };
-        let mut position = received;
-        for byte in bytes {
-            if *byte != pattern(position) {
-                return Err(Failure::BadData);
-            }
-            position += 1;
+        if pattern::first_wrong(bytes, received).is_some() {
+            return Err(Failure::BadData);
         }
+        let position = received + bytes.len() as u64;
         self.stage = if position >= total {
             Stage::Finished
         } else {
@@ -396,9 +394,7 @@ impl Session {
         while sent < total {
             let mut chunk = [0; 4096];
             let length = chunk.len().min(usize::try_from(total - sent).unwrap_or(chunk.len()));
-            for (byte, position) in chunk[..length].iter_mut().zip(sent..) {
-                *byte = pattern(position);
-            }
+            pattern::fill(&mut chunk[..length], sent);
             let accepted = self.tls.writer().write(&chunk[..length]).unwrap_or_default();
             sent += accepted as u64;
             if accepted < length {
@@ -407,11 +403,6 @@ impl Session {
         }
         self.stage = Stage::Streaming { sent, received };
     }
-}
-
-/// The byte at a position of a stream: 251 is prime, so a lost or doubled block shows.
-fn pattern(position: u64) -> u8 {
-    u8::try_from(position % 251).unwrap_or_default()
 }
 
 /// Enough for a bandwidth-delay product on loopback; a run has up to 20,000 sessions.

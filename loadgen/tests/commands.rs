@@ -238,6 +238,21 @@ fn lost_and_changed_bytes_are_found() {
 }
 
 #[test]
+fn blocks_that_change_places_are_found_after_a_handshake_too() {
+    let pki = Pki::new();
+    let target = swapping_echo(&pki, 1000).to_string();
+    let out = pki.file("run.json");
+    let ran = load()
+        .args(["run", "--quiet", "--target", &target, "--conns", "1", "--warmup", "0s"])
+        .args(["--duration", "500ms", "--timeout", "2s", "--after", "stream:1004", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    let result = pki.json("run.json");
+    assert!(result["late_errors"]["bad-data"].as_u64().unwrap() > 0, "{ran:?}\n{result}");
+}
+
+#[test]
 fn an_end_without_close_notify_is_one_only_where_that_is_said() {
     let pki = Pki::new();
     let address = truncating_echo(&pki, 2).to_string();
@@ -248,8 +263,34 @@ fn an_end_without_close_notify_is_one_only_where_that_is_said() {
     }
 }
 
-/// A TLS echo for so many connections, which ends each with FIN alone, as some servers do.
+/// An echo over TLS that ends its connections with FIN alone.
 fn truncating_echo(pki: &Pki, connections: usize) -> SocketAddr {
+    tls_server(pki, connections, |stream| {
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            stream.write_all(&buffer[..count]).unwrap();
+        }
+    })
+}
+
+/// An echo of the first byte, then of 1,004 bytes with their halves changed over.
+fn swapping_echo(pki: &Pki, connections: usize) -> SocketAddr {
+    tls_server(pki, connections, |stream| {
+        let (mut first, mut bytes) = ([0; 1], [0; 1004]);
+        if stream.read_exact(&mut first).is_ok() && stream.write_all(&first).is_ok() {
+            // The client leaves at the first byte that is wrong.
+            let _ = stream.read_exact(&mut bytes);
+            bytes.rotate_left(502);
+            let _ = stream.write_all(&bytes);
+            let _ = stream.read(&mut bytes);
+        }
+    })
+}
+
+type Served = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
+
+/// Serves so many connections one after the other, each ended with FIN alone.
+fn tls_server(pki: &Pki, connections: usize, serve: fn(&mut Served)) -> SocketAddr {
     let chain = CertificateDer::pem_file_iter(pki.file("pki/t0.test/server.crt")).unwrap();
     let key = PrivateKeyDer::from_pem_file(pki.file("pki/t0.test/server.key")).unwrap();
     let config = rustls::ServerConfig::builder()
@@ -264,11 +305,9 @@ fn truncating_echo(pki: &Pki, connections: usize) -> SocketAddr {
             let (socket, _) = listener.accept().unwrap();
             let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(tls, socket);
-            let mut buffer = [0; 1024];
-            while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                stream.write_all(&buffer[..count]).unwrap();
-            }
-            stream.sock.shutdown(Shutdown::Both).unwrap();
+            serve(&mut stream);
+            // The client may have gone first.
+            let _ = stream.sock.shutdown(Shutdown::Both);
         }
     });
     address
