@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::plan::RunPlan;
 use crate::process::ProcessSample;
 use crate::tally::Tally;
 use crate::tick::Tick;
-use crate::worker::Worker;
+use crate::worker::{Prepared, Worker};
 use crate::{clock, environment};
 
 /// Someone who looks on: the live view, or progress lines.
@@ -82,24 +82,34 @@ pub fn run(plan: &Arc<RunPlan>, server_pid: Option<u32>, watch: &mut dyn Watch) 
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = channel();
-    // Time for every thread to build its configurations, so that none starts late.
+    let (ready, all_ready) = channel();
+    let (threads, starts): (Vec<JoinHandle<Result<Tally>>>, Vec<Sender<Instant>>) = (0..plan
+        .threads)
+        .map(|index| {
+            let (plan, stop, ticks) = (Arc::clone(plan), Arc::clone(&stop), sender.clone());
+            let (ready, (start, started)) = (ready.clone(), channel());
+            let thread = std::thread::Builder::new()
+                .name(format!("load-{index}"))
+                .spawn(move || load(&plan, index, ready, &started, ticks, &stop))
+                .context("cannot start a load thread")?;
+            Ok((thread, start))
+        })
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .unzip();
+    drop((sender, ready));
+    // Configurations for a thousand certificates take their time; none may start late for them.
+    let prepared = all_ready.iter().count();
     let start = clock::now() + START_MARGIN;
     let begun_unix_ms = clock::unix_millis() + START_MARGIN_MS;
-    let threads: Vec<JoinHandle<Result<Tally>>> = (0..plan.threads)
-        .map(|index| {
-            let (plan, stop, sender) = (Arc::clone(plan), Arc::clone(&stop), sender.clone());
-            std::thread::Builder::new()
-                .name(format!("load-{index}"))
-                .spawn(move || {
-                    pin(&plan, index);
-                    let worker = Worker::new(plan, index, start, sender)?;
-                    clock::sleep(start.saturating_duration_since(clock::now()));
-                    worker.run(start, &stop)
-                })
-                .context("cannot start a load thread")
-        })
-        .collect::<Result<_>>()?;
-    drop(sender);
+    if prepared == threads.len() {
+        for thread in starts {
+            // One that has gone says why when it is joined.
+            let _ = thread.send(start);
+        }
+    } else {
+        drop(starts);
+    }
     let mut course = Course::new(plan, start, server_pid);
     course.follow(&receiver, &stop, watch);
     let mut tally = Tally::new(plan.population.names.len());
@@ -110,6 +120,25 @@ pub fn run(plan: &Arc<RunPlan>, server_pid: Option<u32>, watch: &mut dyn Watch) 
         }
     }
     Ok(course.finish(tally, begun_unix_ms))
+}
+
+/// One load thread from its preparation to its end. Without a start there is nothing to count.
+fn load(
+    plan: &Arc<RunPlan>,
+    index: u32,
+    ready: Sender<()>,
+    started: &Receiver<Instant>,
+    ticks: Sender<Tick>,
+    stop: &AtomicBool,
+) -> Result<Tally> {
+    pin(plan, index);
+    let prepared = Prepared::new(plan)?;
+    let _ = ready.send(());
+    drop(ready);
+    let Ok(start) = started.recv() else { return Ok(Tally::default()) };
+    let worker = Worker::new(Arc::clone(plan), index, prepared, start, ticks)?;
+    clock::sleep(start.saturating_duration_since(clock::now()));
+    worker.run(start, stop)
 }
 
 /// Where the coordinator stands.
@@ -241,6 +270,7 @@ fn pin(plan: &RunPlan, index: u32) {
     let _ = environment::pin_thread(first + index as usize);
 }
 
+/// From the word to the first arrival: for threads to wake up.
 const START_MARGIN_MS: u64 = 50;
 const START_MARGIN: Duration = Duration::from_millis(START_MARGIN_MS);
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);

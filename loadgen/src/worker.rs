@@ -14,7 +14,7 @@ use rustix::time::Timespec;
 
 use crate::arrivals::Arrivals;
 use crate::attempt::{Attempt, Life};
-use crate::clients::{Clients, Expect};
+use crate::clients::{Clients, Expect, NO_CERTIFICATE};
 use crate::clock;
 use crate::deadlines::Deadlines;
 use crate::outcome::Failure;
@@ -25,7 +25,35 @@ use crate::source::Sources;
 use crate::tally::Tally;
 use crate::tick::{Tick, Ticker};
 use crate::ticket_pool::TicketPool;
-use crate::tls_client::TlsClients;
+use crate::tls_client::{TlsClients, Version};
+
+/// What takes a load thread time to make, before it is told when the run starts.
+#[derive(Debug)]
+pub struct Prepared {
+    tls: TlsClients,
+    tickets: Arc<TicketPool>,
+}
+
+impl Prepared {
+    /// Call it on the thread that will run.
+    ///
+    /// # Errors
+    /// Unusable TLS terms.
+    pub fn new(plan: &RunPlan) -> Result<Self> {
+        let tickets = Arc::new(TicketPool::default());
+        let tls = TlsClients::new(&plan.terms, &plan.population.identities, &tickets)?;
+        // The first random number and key share of a thread take 30 ms and more, which the first
+        // connection would otherwise report as the time that the server took.
+        let config = tls.config(NO_CERTIFICATE, Version::Tls13);
+        let name = plan.population.names.first();
+        if let (Some(config), Some(name)) = (config, name) {
+            let stamps = Stamps::new(clock::now(), clock::now());
+            // Whoever cannot be connected to at all is counted when it is tried.
+            let _ = Session::new(config, name.server.clone(), plan.script, b'?', stamps);
+        }
+        Ok(Self { tls, tickets })
+    }
+}
 
 /// A load thread's state.
 #[derive(Debug)]
@@ -50,18 +78,18 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Prepares a thread; call it on the thread that will run it. `index` counts from 0.
+    /// A thread of a run that starts at `start`. `index` counts from 0.
     ///
     /// # Errors
-    /// Unusable TLS terms, or no epoll.
+    /// No epoll.
     pub fn new(
         plan: Arc<RunPlan>,
         index: u32,
+        prepared: Prepared,
         start: Instant,
         ticks: Sender<Tick>,
     ) -> Result<Self> {
-        let tickets = Arc::new(TicketPool::default());
-        let tls = TlsClients::new(&plan.terms, &plan.population.identities, &tickets)?;
+        let Prepared { tls, tickets } = prepared;
         let seed = plan.seed.wrapping_add(u64::from(index) << 32);
         let hold = match plan.script.after {
             After::Hold(span) => span,
@@ -245,7 +273,8 @@ impl Worker {
                 return self.fail_early(draw.name, measured, failure);
             }
         };
-        let attempt = Attempt { socket, session, draw, measured, life: Life::Connecting, heard: now };
+        let attempt =
+            Attempt { socket, session, draw, measured, life: Life::Connecting, heard: now };
         let token = self.slots.insert(attempt);
         self.active += 1;
         self.timeouts.set(now, token);

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use portcullis_load::arrivals::{Arrivals, Rate, Spread};
 use portcullis_load::clients::{Expect, Name, Order, Population, Sharing, server_name};
-use portcullis_load::clock;
 use portcullis_load::identity::Identity;
 use portcullis_load::outcome::Failure;
 use portcullis_load::plan::{Close, Loop, Phases, RunPlan};
@@ -21,7 +20,8 @@ use portcullis_load::source::Source;
 use portcullis_load::tally::{Kind, Measure, Origin, Tally};
 use portcullis_load::tls_client::{TlsTerms, Version};
 use portcullis_load::weights::Weighted;
-use portcullis_load::worker::Worker;
+use portcullis_load::worker::{Prepared, Worker};
+use portcullis_load::{clock, run};
 use rustls::HandshakeKind;
 
 const SERVICE: Duration = Duration::from_millis(1);
@@ -139,7 +139,8 @@ fn frozen_to_the_end(lag_max: Duration) -> Tally {
     let plan = Arc::new(plan(server.local_addr().unwrap(), lag_max));
     let start = clock::now() - Duration::from_secs(2);
     let (ticks, _seconds) = std::sync::mpsc::channel();
-    let worker = Worker::new(plan, 0, start, ticks).unwrap();
+    let prepared = Prepared::new(&plan).unwrap();
+    let worker = Worker::new(plan, 0, prepared, start, ticks).unwrap();
     worker.run(start, &AtomicBool::new(false)).unwrap()
 }
 
@@ -151,6 +152,16 @@ fn arrivals_that_a_frozen_generator_never_started_are_counted() {
     assert_eq!(tally.imbalance(), 0);
     let lag = tally.lag.unwrap();
     assert!(lag.value_at_quantile(0.5) > 1_000_000, "their delay is reported: {}", lag.max());
+}
+
+#[test]
+fn a_run_whose_threads_cannot_be_prepared_ends() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(server.local_addr().unwrap(), Duration::ZERO);
+    plan.threads = 3;
+    plan.terms.groups = "no-such-group".to_owned();
+    let error = run::run(&Arc::new(plan), None, &mut run::Unwatched).unwrap_err();
+    assert!(error.to_string().contains("no-such-group"), "{error}");
 }
 
 #[test]
