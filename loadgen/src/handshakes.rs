@@ -187,6 +187,7 @@ pub fn apply(rules: &[Rule], result: &RunResult) -> Vec<ThresholdResult> {
             ThresholdResult {
                 rule: rule.to_string(),
                 value: value.unwrap_or_default(),
+                shown: value.map_or_else(|| "not measured".to_owned(), |value| rule.show(value)),
                 failed: value.is_none_or(|value| rule.holds(value)),
             }
         })

@@ -177,8 +177,11 @@ pub struct ServerUse {
 pub struct ThresholdResult {
     /// As written.
     pub rule: String,
-    /// What was measured.
+    /// What was measured, in microseconds, bytes, shares or plain numbers; 0 if nothing was.
     pub value: f64,
+    /// The same for people.
+    #[serde(default)]
+    pub shown: String,
     /// Whether the run failed because of it.
     pub failed: bool,
 }

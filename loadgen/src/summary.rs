@@ -73,7 +73,7 @@ fn write_all(out: &mut String, result: &RunResult) -> std::fmt::Result {
     write_use(out, result)?;
     for threshold in &result.thresholds {
         let word = if threshold.failed { "FAILED" } else { "ok" };
-        writeln!(out, " threshold  {}  {:.4}  {word}", threshold.rule, threshold.value)?;
+        writeln!(out, " threshold  {}  {}  {word}", threshold.rule, threshold.shown)?;
     }
     for warning in &result.warnings {
         writeln!(out, " note       {warning}")?;

@@ -235,10 +235,14 @@ fn a_run_is_not_lost_with_the_metrics_of_its_server() {
 fn a_missed_threshold_is_exit_2() {
     let ran = run_against(Lie::Honest, &["--conns", "1", "--fail-if", "p50>1us"]);
     assert_eq!(ran.exit, Some(2));
+    let threshold = &ran.result["thresholds"][0];
+    let (value, shown) = (threshold["value"].as_f64(), threshold["shown"].as_str().unwrap());
+    assert_eq!(shown, portcullis_load::quantity::show_micros(value.unwrap()), "with its unit");
     let ran = run_against(Lie::Resets, &["--conns", "1", "--fail-if", "errors>1%"]);
     assert_eq!(ran.exit, Some(2));
     let ran = run_against(Lie::Resets, &["--conns", "1", "--fail-if", "p99>1s"]);
     assert_eq!(ran.exit, Some(2), "a rule about what was not measured is not met");
+    assert_eq!(ran.result["thresholds"][0]["shown"], "not measured");
 }
 
 #[test]
