@@ -13,10 +13,11 @@ use crate::arrivals::Rate;
 use crate::environment;
 use crate::exit::Exit;
 use crate::flags::LoadFlags;
+use crate::interrupt::Interrupt;
 use crate::output;
 use crate::plan::{Loop, RunPlan};
+use crate::quantity::float;
 use crate::result::RunResult;
-use crate::run::Unwatched;
 use crate::search::{Found, Search, Trial};
 use crate::threshold::{self, Rule};
 use crate::trial::{errors, found_nobody, let_nobody_in, trial};
@@ -76,9 +77,14 @@ impl Find {
         let mut search = Search::new(start.peak(), self.rate_max, self.width, self.trials_max);
         let mut trials = Vec::new();
         let mut ceiling = None;
+        let mut interrupt = Interrupt::listen();
         while let Some(rate) = search.next() {
             let plan = Arc::new(self.plan_at(rate)?);
-            let result = trial(&plan, self.load.server_pid, arguments, &mut Unwatched)?;
+            let result = trial(&plan, self.load.server_pid, arguments, &mut interrupt)?;
+            if interrupt.is_wanted() {
+                output::note("ended early by the user: this is what was known by then");
+                break;
+            }
             if found_nobody(&result) {
                 bail!("nobody listens on {}", plan.target);
             }
@@ -150,8 +156,12 @@ fn assess(objectives: &[Rule], result: &RunResult) -> Trial {
         }
     }
     // What is offered must also be done: a server that queues for ever meets any latency early on.
-    if result.achieved_rate < result.intended_rate * ACHIEVED_SHARE_MIN {
-        let share = result.achieved_rate / result.intended_rate * 100.0;
+    // Against what did arrive: of 50 chance arrivals one trial in four brings less than 45. One may
+    // be on its way when the window ends.
+    let attempted = float(result.counts.attempted);
+    let done = result.achieved_rate * result.duration_s;
+    if done + 1.0 < attempted * ACHIEVED_SHARE_MIN {
+        let share = done / attempted * 100.0;
         return Trial::Missed(format!("only {share:.1} % of the offered rate was achieved"));
     }
     Trial::Met
@@ -194,13 +204,46 @@ fn exit_code(found: &Found, ceiling: Option<&str>) -> Exit {
         _ => false,
     };
     match found.lower {
+        _ if limited_by_us => Exit::Invalid,
         None => Exit::Missed,
-        Some(_) if limited_by_us => Exit::Invalid,
         Some(_) if found.settled => Exit::Met,
         Some(_) => Exit::Missed,
     }
 }
 
 const RATE_START: f64 = 100.0;
-/// Poisson arrivals of a 10 s trial at 100/s scatter by 3 %.
+/// What is in flight at both ends of the window should not decide.
 const ACHIEVED_SHARE_MIN: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Counts;
+
+    fn trial(attempted: u64, done: f64) -> Trial {
+        let mut result = RunResult { valid: true, duration_s: 10.0, ..RunResult::default() };
+        result.intended_rate = 5.0;
+        result.achieved_rate = done / 10.0;
+        result.counts = Counts { attempted, confirmed: attempted, ..Counts::default() };
+        assess(&threshold::rules("errors<1%").unwrap(), &result)
+    }
+
+    #[test]
+    fn few_arrivals_by_chance_are_no_fault_of_the_server() {
+        // 50 were to be expected.
+        assert_eq!(trial(41, 41.0), Trial::Met);
+        assert_eq!(trial(4, 3.0), Trial::Met, "one is on its way");
+        let Trial::Missed(why) = trial(60, 50.0) else { panic!("a sixth was left undone") };
+        assert!(why.contains("83.3 %"), "{why}");
+    }
+
+    #[test]
+    fn a_search_that_the_generator_spoiled_is_invalid() {
+        let upper = Some((100.0, "the run is invalid: behind schedule".to_owned()));
+        let mut found = Found { lower: None, upper, trials: 9, settled: false };
+        assert_eq!(exit_code(&found, Some("behind schedule")), Exit::Invalid);
+        found.lower = Some(50.0);
+        assert_eq!(exit_code(&found, Some("behind schedule")), Exit::Invalid);
+        assert_eq!(exit_code(&found, None), Exit::Missed);
+    }
+}

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::run::{Phase, Watch};
+use crate::tick::Tick;
+
 /// Whether the user wants to end.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
@@ -44,5 +47,16 @@ impl Interrupt {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+/// Commands that make many runs look at nothing else.
+impl Watch for Interrupt {
+    fn tick(&mut self, _tick: &Tick, _phase: Phase) -> bool {
+        true
+    }
+
+    fn idle(&mut self) -> bool {
+        !self.is_wanted()
     }
 }

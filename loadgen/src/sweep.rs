@@ -12,12 +12,12 @@ use crate::arrivals::Rate;
 use crate::environment;
 use crate::exit::Exit;
 use crate::flags::LoadFlags;
+use crate::interrupt::Interrupt;
 use crate::output;
 use crate::plan::RunPlan;
 use crate::quantity::{self, float};
 use crate::report::{self, NamedRun};
 use crate::result::RunResult;
-use crate::run::Unwatched;
 use crate::tally::Measure;
 use crate::trial::{found_nobody, trial};
 use crate::weights::Weighted;
@@ -77,11 +77,16 @@ impl Sweep {
             bail!("the grid has {} cells, more than --cells-max {}", cells.len(), self.cells_max);
         }
         let mut runs = Vec::new();
+        let mut interrupt = Interrupt::listen();
         // All before the first runs: a word that is wrong in the last must not cost a night.
         let plans = cells.iter().map(Cell::plan).collect::<Result<Vec<_>>>()?;
         for (index, (cell, plan)) in cells.iter().zip(plans).enumerate() {
             let plan = Arc::new(plan);
-            let result = trial(&plan, self.load.server_pid, arguments, &mut Unwatched)?;
+            let result = trial(&plan, self.load.server_pid, arguments, &mut interrupt)?;
+            if interrupt.is_wanted() {
+                output::note(format_args!("ended early by the user after {index} cells"));
+                break;
+            }
             if found_nobody(&result) {
                 bail!("nobody listens on {}", plan.target);
             }
@@ -100,6 +105,9 @@ impl Sweep {
                 )?;
             }
             runs.push(NamedRun { name: cell.title.clone(), result, marks: Vec::new() });
+        }
+        if runs.is_empty() {
+            return Ok(Exit::Invalid);
         }
         if let Some(path) = &self.csv {
             report::write(path, &csv(&runs))?;
