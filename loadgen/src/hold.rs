@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::client::TlsStream;
 
 use crate::exit::Exit;
+use crate::outcome::Failure;
 use crate::peer::{Peer, PeerFlags, runtime};
 use crate::process::ProcessSample;
 use crate::quantity::{self, float, show_bytes, show_micros};
@@ -69,6 +70,8 @@ pub struct HoldResult {
     pub held: u64,
     /// Attempts that failed while connecting.
     pub failed: u64,
+    /// Why, each reason once, the first few.
+    pub why: Vec<String>,
     /// Held connections that still echoed after the idle time.
     pub survived: u64,
     /// Time that connecting all took, seconds.
@@ -136,8 +139,8 @@ impl Hold {
         result.connect_seconds = clock::now().duration_since(start).as_secs_f64();
         result.held = held.len() as u64;
         if held.is_empty() {
-            let target = &self.peer.target;
-            bail!("not one connection was established: is an echo behind {target}?");
+            let (target, why) = (&self.peer.target, result.why.join("; "));
+            bail!("not one connection was established: {why}; is an echo behind {target}?");
         }
         let idle_start = sample()?;
         tokio::time::sleep(self.idle).await;
@@ -174,17 +177,34 @@ impl Hold {
         while let Some(done) = running.join_next().await {
             match done {
                 Ok(Ok(connection)) => held.push(connection),
-                Ok(Err(_)) | Err(_) => result.failed += 1,
+                Ok(Err(error)) => {
+                    result.failed += 1;
+                    let why = Failure::explain_io(&error);
+                    if result.why.len() < REASONS_MAX && !result.why.contains(&why) {
+                        result.why.push(why);
+                    }
+                }
+                Err(_) => result.failed += 1,
             }
         }
         held
     }
 
-    async fn survivors(&self, held: &mut [Connection]) -> u64 {
+    /// How many of them still echo. All at once: each that is dead costs the whole timeout.
+    async fn survivors(&self, held: &mut Vec<Connection>) -> u64 {
+        let mut running = tokio::task::JoinSet::new();
+        for mut connection in held.drain(..) {
+            let timeout = self.timeout;
+            running.spawn_local(async move {
+                let echoed = tokio::time::timeout(timeout, Box::pin(echo(&mut connection))).await;
+                (connection, matches!(echoed, Ok(Ok(()))))
+            });
+        }
         let mut alive = 0;
-        for connection in held {
-            let echoed = tokio::time::timeout(self.timeout, echo(connection)).await;
-            alive += u64::from(matches!(echoed, Ok(Ok(()))));
+        while let Some(done) = running.join_next().await {
+            let Ok((connection, echoed)) = done else { continue };
+            held.push(connection);
+            alive += u64::from(echoed);
         }
         alive
     }
@@ -286,6 +306,9 @@ fn print(result: &HoldResult) {
         " held        {} ({} failed) in {:.2} s; {} survived",
         result.held, result.failed, result.connect_seconds, result.survived
     ));
+    for why in &result.why {
+        output::line(format_args!(" failed      {why}"));
+    }
     if let (Some(bytes), Some(cpu)) =
         (result.server_bytes_per_connection, result.server_idle_cpu_share)
     {
@@ -308,5 +331,6 @@ fn print(result: &HoldResult) {
     }
 }
 
+const REASONS_MAX: usize = 8;
 /// A client that was refused waits this long, as most drivers do at first.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

@@ -120,6 +120,9 @@ impl Stream {
         let peer = Arc::new(self.peer.peer()?);
         let runtime = runtime()?;
         let first = runtime.block_on(Box::pin(self.connect(&peer)));
+        if let Some(Err(error)) = first.iter().find(|_| first.iter().all(Result::is_err)) {
+            bail!("no connection to {} was established: {error}", self.peer.target);
+        }
         let before = self.peer.server_pid.map(ProcessSample::take).transpose()?;
         let start = clock::now();
         let result = runtime.block_on(self.run(&peer, first));

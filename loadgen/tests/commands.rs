@@ -414,6 +414,47 @@ fn held_connections_survive_and_come_back() {
 }
 
 #[test]
+fn nobody_there_is_exit_1_with_the_reason() {
+    // Bound and dropped: nobody listens there now.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command in [&["hold", "--conns", "2"][..], &["stream"], &["attack", "garbage", "-n", "2"]] {
+        let ran = load().args(command).args(["--target", &address]).output().unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{command:?}: {ran:?}");
+        if command[0] != "attack" {
+            let said = String::from_utf8_lossy(&ran.stderr);
+            assert!(said.contains("Connection refused"), "{command:?}: {said}");
+        }
+    }
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let ran = load().args(["hold", "--conns", "2", "--target", &peer.address]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.contains("CertificateRequired"), "{said}");
+}
+
+#[test]
+fn dead_connections_are_looked_at_all_at_once() {
+    let pki = Pki::new();
+    // One echo, which establishes a connection, and no second one.
+    let silent = ["--slow-bytes", "1", "--slow-every", "1h"];
+    let peer = Peer::start_with(&pki, "slow", &silent);
+    let out = pki.file("hold.json");
+    // One after the other they take 25 minutes.
+    let ran = Command::new("timeout")
+        .args(["300", env!("CARGO_BIN_EXE_portcullis-load"), "hold", "--target", &peer.address])
+        .args(["--conns", "300", "--idle", "0s", "--timeout", "5s", "--sni", "t0.test", "--out"])
+        .arg(&out)
+        .arg("--client-cert")
+        .arg(pki.file("pki/t0.test/clients/client-0000.crt"))
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    let result = pki.json("hold.json");
+    assert_eq!((&result["held"], &result["survived"]), (&300.into(), &0.into()));
+}
+
+#[test]
 fn held_connections_show_the_certificates_of_a_directory_in_turn() {
     let pki = Pki::new();
     let peer = Peer::start(&pki, "echo");
