@@ -11,6 +11,7 @@ use crate::compare::{self, Judgement};
 use crate::environment;
 use crate::exit::Exit;
 use crate::flags::{LoadFlags, resolve};
+use crate::join::join;
 use crate::output;
 use crate::result::RunResult;
 use crate::run::Unwatched;
@@ -76,7 +77,7 @@ impl Ab {
     }
 
     fn judge(&self, a: &[RunResult], b: &[RunResult]) -> Result<Exit> {
-        let (Some(joined_a), Some(mut joined_b)) = (join(a), join(b)) else {
+        let (Some(joined_a), Some(mut joined_b)) = (join(a)?, join(b)?) else {
             bail!("there is nothing to compare");
         };
         if let [file_a, file_b] = &self.out[..] {
@@ -108,19 +109,4 @@ impl Ab {
 
 fn server_cpu(results: &[RunResult]) -> Vec<f64> {
     results.iter().filter_map(|result| Some(result.server?.cpu_us_per_hs)).collect()
-}
-
-/// One result whose seconds are those of all; valid if all are.
-fn join(results: &[RunResult]) -> Option<RunResult> {
-    let (first, rest) = results.split_first()?;
-    let mut joined = first.clone();
-    for result in rest {
-        joined.ticks.extend(result.ticks.iter().cloned());
-        joined.valid &= result.valid;
-        joined.why.extend(result.why.iter().cloned());
-        for (what, count) in &result.negotiated {
-            *joined.negotiated.entry(what.clone()).or_default() += count;
-        }
-    }
-    Some(joined)
 }

@@ -24,6 +24,7 @@ pub mod histogram_code;
 pub mod hold;
 pub mod identity;
 pub mod interrupt;
+pub mod join;
 pub mod key_exchange;
 pub mod live;
 pub mod manifest;
