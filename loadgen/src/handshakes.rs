@@ -196,7 +196,8 @@ pub fn apply(rules: &[Rule], result: &RunResult) -> Vec<ThresholdResult> {
 
 fn exit_code(plan: &RunPlan, result: &RunResult) -> Exit {
     if found_nobody(result) {
-        output::note(format_args!("error: nobody listens on {}", plan.target));
+        let why = result.reasons.get("refused").map_or("refused", String::as_str);
+        output::note(format_args!("error: nobody listens on {}: {why}", plan.target));
         return Exit::NoConnection;
     }
     if !result.valid {

@@ -35,6 +35,11 @@ fn reasons(plan: &RunPlan, outcome: &Outcome, result: &RunResult, is_open: bool)
     if outcome.server_lost {
         why.push("the server process vanished or was replaced during the run".to_owned());
     }
+    // Counters only ever rise.
+    if let Some(scrape) = result.scrape.as_ref().filter(|scrape| scrape.server < 0.0) {
+        let counter = scrape.compared.as_deref().unwrap_or_default();
+        why.push(format!("the server was restarted during the run: its {counter} fell"));
+    }
     if counts.attempted == 0 {
         why.push("no attempt fell into the measured window".to_owned());
     }
@@ -94,7 +99,8 @@ fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String>
         ));
     }
     // That no counter was found is said where it would have stood.
-    let disagrees = |scrape: &Reconciled| scrape.compared.is_some() && !scrape.agrees;
+    let disagrees =
+        |scrape: &Reconciled| scrape.compared.is_some() && scrape.server >= 0.0 && !scrape.agrees;
     if result.scrape.as_ref().is_some_and(disagrees) {
         warnings.push("the server's counters do not agree with ours".to_owned());
     }

@@ -183,6 +183,8 @@ fn nobody_there_is_exit_1() {
     let ran = Scratch::new().run(&address.to_string(), &["--rate", "20/s"]);
     assert_eq!(ran.exit, Some(1));
     assert_eq!(ran.only_error().0, "refused");
+    let said = String::from_utf8_lossy(&ran.output.stderr);
+    assert!(said.contains("nobody listens") && said.contains("Connection refused"), "{said}");
     let usage = Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
         .args(["handshakes", "--rate", "fast"])
         .output()
@@ -212,23 +214,41 @@ fn what_can_be_known_beforehand_is_refused_before_anything_runs() {
 fn a_run_is_not_lost_with_the_metrics_of_its_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/metrics", listener.local_addr().unwrap());
-    let once = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        // All of it, or the close would be a reset.
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            let mut byte = [0; 1];
-            stream.read_exact(&mut byte).unwrap();
-            request.push(byte[0]);
-        }
-        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nportcullis_handshakes_total 1\n").unwrap();
-    });
+    let once = std::thread::spawn(move || answer(&listener, "portcullis_handshakes_total 1\n"));
     let ran = run_against(Lie::Honest, &["--conns", "2", "--scrape", &url]);
     once.join().unwrap();
     assert_eq!(ran.exit, Some(0));
     assert!(ran.count("confirmed") > 0 && ran.result["scrape"].is_null());
     let warnings = ran.result["warnings"].to_string();
     assert!(warnings.contains("the second scrape failed"), "{warnings}");
+}
+
+#[test]
+fn a_counter_that_falls_is_a_server_that_was_restarted() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let twice = std::thread::spawn(move || {
+        for count in [5_000, 3] {
+            answer(&listener, &format!("portcullis_handshakes_total {count}\n"));
+        }
+    });
+    let ran = run_against(Lie::Honest, &["--conns", "2", "--scrape", &url]);
+    twice.join().unwrap();
+    assert_eq!(ran.exit, Some(3));
+    assert!(ran.result["why"].to_string().contains("restarted"), "{}", ran.result["why"]);
+}
+
+/// Answers one request with these metrics.
+fn answer(listener: &TcpListener, metrics: &str) {
+    let (mut stream, _) = listener.accept().unwrap();
+    // All of the request, or the close would be a reset.
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte).unwrap();
+        request.push(byte[0]);
+    }
+    stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{metrics}").as_bytes()).unwrap();
 }
 
 #[test]
