@@ -101,6 +101,7 @@ fn names(mine: &mut Vec<NameResult>, theirs: &[NameResult]) {
                 found.resumed += name.resumed;
                 found.failed += name.failed;
                 found.refused += name.refused;
+                found.wrongly_accepted += name.wrongly_accepted;
             }
             None => mine.push(name.clone()),
         }

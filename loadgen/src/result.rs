@@ -220,6 +220,8 @@ pub struct NameResult {
     pub failed: u64,
     /// Refused as expected.
     pub refused: u64,
+    /// Let in although they should be refused.
+    pub wrongly_accepted: u64,
 }
 
 /// One second.
@@ -541,9 +543,13 @@ fn name_results(plan: &RunPlan, tallies: &[NameTally]) -> Vec<NameResult> {
         resumed: tally.resumed,
         failed: tally.failed,
         refused: tally.refused,
+        wrongly_accepted: tally.wrongly_accepted,
     });
     // Of 100,000 names only those that were met.
-    names.filter(|name| name.full + name.resumed + name.failed + name.refused > 0).collect()
+    let met = |name: &NameResult| {
+        name.full + name.resumed + name.failed + name.refused + name.wrongly_accepted > 0
+    };
+    names.filter(met).collect()
 }
 
 fn tick_result(plan: &RunPlan, tick: &Tick) -> TickResult {

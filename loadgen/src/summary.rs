@@ -145,9 +145,13 @@ fn write_names(out: &mut String, result: &RunResult) -> std::fmt::Result {
             .map_or_else(String::new, |quantiles| {
                 format!("  p99 {}", show_micros(float(quantiles.p99)))
             });
+        let let_in = match name.wrongly_accepted {
+            0 => String::new(),
+            count => format!(", {count} wrongly accepted"),
+        };
         writeln!(
             out,
-            " name       {:<24} {} full, {} resumed, {} failed, {} refused{p99}",
+            " name       {:<24} {} full, {} resumed, {} failed, {} refused{let_in}{p99}",
             name.name, name.full, name.resumed, name.failed, name.refused
         )?;
     }

@@ -160,6 +160,8 @@ pub struct NameTally {
     pub failed: u64,
     /// Refused as expected.
     pub refused: u64,
+    /// Let in although they should be refused.
+    pub wrongly_accepted: u64,
     /// Time to confirmation from the intended start, full and resumed together; for the first
     /// few hundred names.
     pub confirmed: Option<Box<Histogram<u64>>>,
@@ -274,6 +276,14 @@ impl Tally {
         }
     }
 
+    /// Records a client that had to be refused and was let in.
+    pub fn let_in(&mut self, name: usize) {
+        self.wrongly_accepted += 1;
+        if let Some(tally) = self.names.get_mut(name) {
+            tally.wrongly_accepted += 1;
+        }
+    }
+
     /// All failures together.
     #[must_use]
     pub fn failures_total(&self) -> u64 {
@@ -333,6 +343,7 @@ impl Tally {
             mine.resumed += theirs.resumed;
             mine.failed += theirs.failed;
             mine.refused += theirs.refused;
+            mine.wrongly_accepted += theirs.wrongly_accepted;
             mine.latencies.add(&theirs.latencies);
             add_histogram(&mut mine.confirmed, theirs.confirmed.as_deref());
         }

@@ -454,7 +454,9 @@ impl Worker {
         let stamps = attempt.session.stamps;
         let draw = attempt.draw;
         if draw.expect == Expect::Refuse {
-            self.tally.wrongly_accepted += u64::from(attempt.measured);
+            if attempt.measured {
+                self.tally.let_in(draw.name);
+            }
             self.ticker.tick.wrongly_accepted += 1;
             return;
         }

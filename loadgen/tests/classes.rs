@@ -157,6 +157,8 @@ fn clients_that_must_be_refused_are_no_errors_and_those_let_in_are() {
     assert!(!ran.result["warnings"].to_string().contains("not one handshake"));
     let open = run_against(Lie::Honest, &["--conns", "2", "--sni", "!localhost"]);
     assert_eq!(open.count("wrongly_accepted"), open.count("attempted"));
+    // By name too: whose gate is open is what one wants to know.
+    assert_eq!(open.result["names"][0]["wrongly_accepted"], open.count("attempted"));
     let strict = ["--conns", "2", "--sni", "!localhost", "--fail-if", "wrongly_accepted>0"];
     assert_eq!(run_against(Lie::Honest, &strict).exit, Some(2));
 }
