@@ -40,10 +40,34 @@ pub fn thread_cpu() -> Duration {
     cpu(ClockId::ThreadCPUTime)
 }
 
+/// Time that the calling thread was ready to run and had no CPU; nothing where the kernel does not
+/// say (`CONFIG_SCHED_INFO`).
+#[must_use]
+pub fn thread_waited() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    waited(&text).unwrap_or_default()
+}
+
+/// The second of three numbers, in nanoseconds (`Documentation/scheduler/sched-stats.rst`).
+fn waited(schedstat: &str) -> Option<Duration> {
+    Some(Duration::from_nanos(schedstat.split_whitespace().nth(1)?.parse().ok()?))
+}
+
 fn cpu(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_without_a_cpu_is_the_second_number() {
+        assert_eq!(waited("81000 2000000 7\n"), Some(Duration::from_millis(2)));
+        assert_eq!(waited(""), None);
+    }
 }

@@ -34,6 +34,7 @@ fn add(joined: &mut RunResult, result: &RunResult) -> Result<()> {
     joined.duration_s += result.duration_s;
     let (mine, theirs) = (&mut joined.generator, &result.generator);
     mine.cpu_share = mean([mine.cpu_share, theirs.cpu_share], seconds);
+    mine.wait_share = mean([mine.wait_share, theirs.wait_share], seconds);
     mine.cpu_us_per_hs = mean([mine.cpu_us_per_hs, theirs.cpu_us_per_hs], done);
     mine.kernel_us_per_hs = mean([mine.kernel_us_per_hs, theirs.kernel_us_per_hs], done);
     joined.resumed.granted = mean([joined.resumed.granted, result.resumed.granted], done);

@@ -142,6 +142,8 @@ pub struct GeneratorUse {
     pub threads: u32,
     /// CPU share of the load threads, each: 1 is one whole core.
     pub cpu_share: f64,
+    /// Share of the time in which they were ready to run and had no core.
+    pub wait_share: f64,
     /// CPU time of the load threads per confirmed handshake, microseconds.
     pub cpu_us_per_hs: f64,
     /// Of this, in the kernel, microseconds; to 10 ms in all.
@@ -307,6 +309,9 @@ impl RunResult {
             generator: GeneratorUse {
                 threads: plan.threads,
                 cpu_share: tally.cpu.as_secs_f64()
+                    / seconds.max(1e-9)
+                    / f64::from(plan.threads.max(1)),
+                wait_share: tally.waited.as_secs_f64()
                     / seconds.max(1e-9)
                     / f64::from(plan.threads.max(1)),
                 cpu_us_per_hs: per_handshake(tally.cpu.as_secs_f64(), tally.confirmed_in_window),

@@ -164,9 +164,10 @@ fn write_names(out: &mut String, result: &RunResult) -> std::fmt::Result {
 fn write_use(out: &mut String, result: &RunResult) -> std::fmt::Result {
     writeln!(
         out,
-        " generator  cpu {:.0} % of {} thread(s), {:.0} us per handshake ({:.0} in the kernel)",
+        " generator  cpu {:.0} % of {} thread(s), {:.0} % waiting for it, {:.0} us per handshake ({:.0} in the kernel)",
         result.generator.cpu_share * 100.0,
         result.generator.threads,
+        result.generator.wait_share * 100.0,
         result.generator.cpu_us_per_hs,
         result.generator.kernel_us_per_hs
     )?;

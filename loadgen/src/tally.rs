@@ -208,6 +208,8 @@ pub struct Tally {
     pub names: Vec<NameTally>,
     /// CPU time of the load threads in the window.
     pub cpu: Duration,
+    /// Time in the window in which load threads were ready to run and had no CPU.
+    pub waited: Duration,
     /// What was negotiated: `TLSv1_3 TLS13_AES_128_GCM_SHA256 X25519`.
     pub negotiated: BTreeMap<String, u64>,
 }
@@ -320,6 +322,7 @@ impl Tally {
         self.unclean_closes += other.unclean_closes;
         self.confirmed_in_window += other.confirmed_in_window;
         self.cpu += other.cpu;
+        self.waited += other.waited;
         for (mine, theirs) in [
             (&mut self.refused, &other.refused),
             (&mut self.failures, &other.failures),

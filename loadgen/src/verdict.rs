@@ -65,14 +65,20 @@ fn warnings(outcome: &Outcome, result: &RunResult, is_open: bool) -> Vec<String>
             "not one handshake was confirmed: the errors are all that was measured".to_owned(),
         );
     }
-    if result.generator.cpu_share > CPU_SHARE_MAX {
-        let share = result.generator.cpu_share * 100.0;
+    let generator = &result.generator;
+    // Whoever stands in line for a core has no more of it to give than whoever has it.
+    if generator.cpu_share + generator.wait_share > CPU_SHARE_MAX {
+        let share = generator.cpu_share * 100.0;
+        let waiting = match generator.wait_share * 100.0 {
+            waited if waited >= 1.0 => format!(", and waited for them {waited:.0} % of the time"),
+            _ => String::new(),
+        };
         warnings.push(if is_open {
-            format!("the generator used {share:.0} % of its cores: little is left")
+            format!("the generator used {share:.0} % of its cores{waiting}: little is left")
         } else {
             format!(
-                "the generator used {share:.0} % of its cores: the rate is the generator's limit, \
-                 not the server's"
+                "the generator used {share:.0} % of its cores{waiting}: the rate is the \
+                 generator's limit, not the server's"
             )
         });
     }
@@ -118,3 +124,35 @@ fn micros(span: Duration) -> f64 {
 
 /// Above this a load thread has no reserve left for a burst.
 const CPU_SHARE_MAX: f64 = 0.95;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Tally;
+
+    fn warned(cpu_share: f64, wait_share: f64) -> String {
+        let outcome = Outcome {
+            tally: Tally::new(0),
+            ticks: Vec::new(),
+            begun_unix_ms: 0,
+            measured: Duration::from_secs(1),
+            server: None,
+            sampled: Duration::from_secs(1),
+            server_lost: false,
+            process_kernel: Duration::ZERO,
+            interrupted: false,
+        };
+        let mut result = RunResult::default();
+        result.generator.cpu_share = cpu_share;
+        result.generator.wait_share = wait_share;
+        warnings(&outcome, &result, false).join("\n")
+    }
+
+    #[test]
+    fn a_generator_that_has_no_more_cpu_to_give_says_so_whoever_has_it() {
+        assert!(warned(0.99, 0.0).contains("the generator's limit"));
+        let shared = warned(0.60, 0.38);
+        assert!(shared.contains("60 %") && shared.contains("waited for them 38 %"), "{shared}");
+        assert_eq!(warned(0.60, 0.10), "");
+    }
+}

@@ -140,7 +140,7 @@ impl Worker {
         loop {
             let now = clock::now();
             if cpu_before.is_none() && now >= self.window.0 {
-                cpu_before = Some(clock::thread_cpu());
+                cpu_before = Some((clock::thread_cpu(), clock::thread_waited()));
             }
             if now >= end || stop.load(Ordering::Relaxed) {
                 break;
@@ -154,7 +154,10 @@ impl Worker {
             let wake = [next_due, self.next_deadline(), Some(self.ticker.next()), Some(end)];
             self.poll(&mut events, wake.into_iter().flatten().min())?;
         }
-        self.tally.cpu = cpu_before.map_or(Duration::ZERO, |before| clock::thread_cpu() - before);
+        if let Some((cpu, waited)) = cpu_before {
+            self.tally.cpu = clock::thread_cpu().saturating_sub(cpu);
+            self.tally.waited = clock::thread_waited().saturating_sub(waited);
+        }
         let now = clock::now();
         // Whoever ends a run early ends the window: what comes later is no part of its rate.
         self.window.1 = end.min(now);
