@@ -23,8 +23,8 @@ pub struct Bound {
     pub kept: Vec<TcpListener>,
 }
 
-/// Binds the listeners of `snapshot` that are neither `held` already nor `inherited`. All problems at
-/// once, and then no socket stays.
+/// Binds the listeners of `snapshot` that are neither `held` already nor `inherited`; `held` are those
+/// that go, too, until their sockets are closed. All problems at once, and then no socket stays.
 ///
 /// # Errors
 /// Each address that cannot be listened on, at the place that names it.
@@ -88,8 +88,8 @@ impl Bound {
     }
 }
 
-/// `is_covered`: from one address to all of the machine, or back. We are in the way ourselves until the
-/// workers have changed over, and SO_REUSEPORT lets both be.
+/// `is_covered`: from one address to all of the machine, or back, or removed a moment ago. We are in the
+/// way ourselves until the workers have changed over, and SO_REUSEPORT lets both be.
 fn bind_one(
     mut address: SocketAddr,
     workers: usize,

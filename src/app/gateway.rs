@@ -32,7 +32,7 @@ pub struct Gateway {
     current: Arc<ArcSwap<Snapshot>>,
     /// Snapshots that a connection may still hold. They are kept here so that none is freed on a
     /// worker: that may take longer than its clients should wait.
-    former: Vec<Arc<Snapshot>>,
+    former: Vec<Former>,
     peers: Arc<[Peer]>,
     threads: Vec<JoinHandle<io::Result<Ended>>>,
     /// What is listened on, and where really.
@@ -60,6 +60,15 @@ pub struct Given {
     pub sockets: Inherited,
     /// Ticket keys, as `StekKeys::export` has written them.
     pub tickets: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A snapshot that another one has replaced.
+#[derive(Debug)]
+struct Former {
+    snapshot: Arc<Snapshot>,
+    /// The listeners that the next one has no more: a worker holds this snapshot until its sockets of
+    /// them are closed.
+    closing: Vec<(ListenerKey, SocketAddr)>,
 }
 
 /// The sockets of one listener.
@@ -209,7 +218,8 @@ impl Gateway {
         }
         let workers = self.peers.len();
         let held = self.held.load_full();
-        let bound = bind(&snapshot, workers, &held, &mut Inherited::default())
+        let open: Vec<_> = held.iter().chain(self.closing()).copied().collect();
+        let bound = bind(&snapshot, workers, &open, &mut Inherited::default())
             .map_err(StartError::Problems)?;
         warn_of(&snapshot.material);
         // From here on nothing can fail.
@@ -221,24 +231,31 @@ impl Gateway {
             |of: &Snapshot, key| of.listener(key).map(|at| Arc::clone(&of.plan.listeners[at].name));
         let opened = bound.iter();
         let opened = opened.filter_map(|it| Some((name(&snapshot, it.key)?, it.address))).collect();
-        let closed = held.iter().filter(|(key, _)| snapshot.listener(*key).is_none());
-        let closed = closed.filter_map(|(key, _)| name(&before, *key)).collect();
-        let staying = held.iter().copied().filter(|(key, _)| snapshot.listener(*key).is_some());
-        self.held.store(Arc::new(staying.collect()));
+        let (staying, closing): (Vec<_>, Vec<_>) =
+            held.iter().copied().partition(|(key, _)| snapshot.listener(*key).is_some());
+        let closed = closing.iter().filter_map(|(key, _)| name(&before, *key)).collect();
+        self.held.store(Arc::new(staying));
         // A worker closes its socket once it has emptied the queue: ours must be gone by then.
         self.kept.retain(|(key, _)| snapshot.listener(*key).is_some());
         let sockets = self.hold(bound);
         self.give(&snapshot, sockets);
         let generation = snapshot.generation;
         self.current.store(snapshot);
-        self.former.push(before);
+        self.former.push(Former { snapshot: before, closing });
         Ok(ReloadReport { generation, opened, closed, tickets_changed })
     }
 
     /// Snapshots that nobody else holds any more; freeing them may take its time.
     pub fn take_unused(&mut self) -> Vec<Arc<Snapshot>> {
-        let is_unused = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
-        self.former.extract_if(.., is_unused).collect()
+        let unused = self.former.extract_if(.., |former| former.is_unused());
+        unused.map(|former| former.snapshot).collect()
+    }
+
+    /// Listeners of former snapshots that workers may not have closed yet. Who brings one back at once
+    /// is in the way of nobody but us.
+    fn closing(&self) -> impl Iterator<Item = &(ListenerKey, SocketAddr)> {
+        let used = self.former.iter().filter(|former| !former.is_unused());
+        used.flat_map(|former| &former.closing)
     }
 
     /// Where each listener really listens, in the plan's order.
@@ -381,6 +398,12 @@ impl Gateway {
         for peer in self.peers.iter() {
             peer.mailbox.order(order());
         }
+    }
+}
+
+impl Former {
+    fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.snapshot) == 1
     }
 }
 

@@ -74,3 +74,53 @@ fn a_panic_costs_its_connection_and_no_other() {
     eventually(PATIENCE, "no connection", || (counters.open.value() == 0).then_some(()));
     gateway.stop();
 }
+
+#[test] // threat 35
+fn a_listener_that_comes_back_while_its_socket_is_still_open_is_bound() {
+    let echo = PlainEcho::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.toml");
+    let plan = |listeners: &[(&str, SocketAddr)]| {
+        let mut text = format!(
+            "[runtime]\nworkers = 1\n[cluster.only]\nendpoints = [\"{}\"]\n",
+            echo.address()
+        );
+        for (name, address) in listeners {
+            text.push_str(&format!(
+                "[listener.{name}]\naddress = \"{address}\"\n[listener.{name}.chain.all]\ncluster = \"only\"\n"
+            ));
+        }
+        std::fs::write(&file, text).unwrap();
+        config::load(&file).unwrap()
+    };
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut gateway =
+        Gateway::start(plan(&[("edge", anywhere), ("other", anywhere)]), None).unwrap();
+    let (_, address) = gateway.addresses().remove(0);
+    let both = [("edge", address), ("other", anywhere)];
+    gateway.reload(plan(&both)).unwrap();
+
+    // As on a worker that has other things to do: it holds its socket, and what it was told it by.
+    let edge = gateway.sockets().into_iter().find(|held| &*held.name == "edge").unwrap();
+    let worker_socket = edge.sockets[0].try_clone().unwrap();
+    let worker_snapshot = gateway.current().load_full();
+    gateway.reload(plan(&both[1..])).unwrap();
+    let report = gateway.reload(plan(&both)).unwrap();
+    assert_eq!(report.opened, [("edge".into(), address)]);
+
+    // Whose socket it is once no worker has one is not for us to say.
+    gateway.reload(plan(&both[1..])).unwrap();
+    drop(worker_snapshot);
+    eventually(PATIENCE, "no former snapshot", || {
+        gateway.take_unused();
+        gateway.former.is_empty().then_some(())
+    });
+    let StartError::Problems(problems) = gateway.reload(plan(&both)).unwrap_err() else {
+        panic!("not a problem of the address");
+    };
+    assert!(problems[0].message.contains("in use"), "{}", problems[0].message);
+    drop(worker_socket);
+    gateway.reload(plan(&both)).unwrap();
+    echoes(&connect(address), &hello("back.test"));
+    gateway.stop();
+}
