@@ -28,7 +28,7 @@ pub struct Step {
 impl Discovery {
     /// With what was known of the name before, as if it were confirmed now.
     pub fn new(addresses: Vec<IpAddr>, now: Instant) -> Self {
-        Self { addresses: in_order(addresses), good_at: now, failures: 0 }
+        Self { addresses: usable(addresses), good_at: now, failures: 0 }
     }
 
     pub fn addresses(&self) -> &[IpAddr] {
@@ -38,7 +38,7 @@ impl Discovery {
     /// The name has these addresses for so long. None at all is a failure: a service that has moved has
     /// addresses elsewhere, and one that is nowhere loses nothing by a dial to where it was.
     pub fn answered(&mut self, addresses: Vec<IpAddr>, ttl: Duration, now: Instant) -> Step {
-        let addresses = in_order(addresses);
+        let addresses = usable(addresses);
         if addresses.is_empty() {
             return self.failed(now);
         }
@@ -67,11 +67,23 @@ impl Discovery {
     }
 }
 
-fn in_order(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+/// The addresses of an answer that can be dialled, in order and each once; of too many the lowest ones,
+/// so that it is all the same in which order a name server gives them.
+pub fn usable(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.retain(|address| !is_nobody(*address));
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(ADDRESSES_MAX);
     addresses
+}
+
+/// No address of a server. A name server that blocks a name answers 0.0.0.0 or ::, and a dial to those
+/// comes to this very machine.
+fn is_nobody(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_unspecified()
+        || address.is_multicast()
+        || matches!(address, IpAddr::V4(address) if address.is_broadcast())
 }
 
 /// An answer that holds for no time at all is asked for once a second.
@@ -120,6 +132,20 @@ mod tests {
         let mut name = Discovery::new(ips(&[1, 2]), now);
         assert!(!name.answered(ips(&[2, 1, 2]), seconds(5), now).has_changed);
         assert!(name.answered(ips(&[2]), seconds(5), now).has_changed);
+        assert_eq!(name.addresses(), ips(&[2]));
+    }
+
+    // threat 39
+    #[test]
+    fn an_address_of_nobody_is_no_answer() {
+        let now = start();
+        let mut name = Discovery::new(ips(&[1]), now);
+        let nobodies =
+            ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::ffff:0.0.0.0"];
+        let nobodies: Vec<IpAddr> = nobodies.map(|ip| ip.parse().unwrap()).into();
+        assert!(!name.answered(nobodies.clone(), seconds(5), now).has_changed);
+        assert_eq!((name.addresses(), name.is_news()), (&ips(&[1])[..], true));
+        name.answered([nobodies, ips(&[2])].concat(), seconds(5), now);
         assert_eq!(name.addresses(), ips(&[2]));
     }
 

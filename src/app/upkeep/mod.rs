@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use self::names::Naming;
+use self::names::{Naming, Resolver};
 use self::probe::Probing;
-use crate::config::plan::{ClusterId, Health, ProxyHeader, UpstreamServerName};
+use crate::config::plan::{ClusterId, Health, Plan, ProxyHeader, UpstreamServerName};
 use crate::core::health::{Checks, Opinion};
 use crate::core::maglev;
 use crate::core::prelude::Prelude;
@@ -90,7 +90,7 @@ impl Upkeep {
         if snapshot.generation != self.generation {
             self.generation = snapshot.generation;
             self.adopt(snapshot);
-            self.adopt_names(snapshot);
+            self.adopt_names(snapshot, names::resolver);
         }
         for watched in &mut self.watched {
             watched.look(&self.shared);
@@ -118,7 +118,8 @@ impl Upkeep {
 
 impl Upkeep {
     /// Clusters that are reached as before go on as they did, unless somebody else is to be asked.
-    fn adopt_names(&mut self, snapshot: &Snapshot) {
+    /// `find` says who, if that can be found out.
+    fn adopt_names(&mut self, snapshot: &Snapshot, find: impl Fn(&Plan) -> Option<Resolver>) {
         let mut before = std::mem::take(&mut self.naming);
         if self.resolvers != snapshot.plan.runtime.resolvers {
             self.resolvers.clone_from(&snapshot.plan.runtime.resolvers);
@@ -133,10 +134,9 @@ impl Upkeep {
                 self.naming.push(before.swap_remove(at));
                 continue;
             }
-            if resolver.is_none() {
-                resolver = names::resolver(&snapshot.plan);
-            }
-            let Some(resolver) = &resolver else { return };
+            let resolver = resolver.get_or_insert_with(|| find(&snapshot.plan));
+            // Without one, the clusters behind this one go on as they did all the same.
+            let Some(resolver) = resolver else { continue };
             let naming = Naming::start(cluster, directory, resolver, &self.shared.peers);
             self.naming.push((Arc::clone(directory), naming));
         }
@@ -279,3 +279,49 @@ fn share(whole: Duration, parts: u64) -> Duration {
 /// Each is a socket, and in TLS a handshake on control's thread.
 const PROBES_MAX: usize = 256;
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::gateway::Gateway;
+    use crate::config;
+
+    #[test] // threat 39
+    fn names_are_followed_on_though_nobody_is_found_to_ask_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("portcullis.toml");
+        let plan = |clusters: &[&str]| {
+            let first = clusters[0];
+            let mut text = format!(
+                "[runtime]\nworkers = 1\n[listener.edge]\naddress = \"127.0.0.1:0\"\n\
+                 [listener.edge.chain.all]\ncluster = \"{first}\"\n"
+            );
+            for name in clusters {
+                text.push_str(&format!(
+                    "[cluster.{name}]\ndiscovery = \"dns\"\nendpoints = [\"{name}.test:1\"]\n"
+                ));
+            }
+            std::fs::write(&file, text).unwrap();
+            config::load(&file).unwrap()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        // Nobody is asked: the runtime does not run.
+        let nameserver = SocketAddr::from(([127, 0, 0, 1], 1));
+        let found = |_: &Plan| Resolver::new(&[nameserver]).ok();
+        let mut gateway = Gateway::start(plan(&["old"]), None).unwrap();
+        let mut upkeep = Upkeep::new(gateway.peers());
+        upkeep.adopt_names(&gateway.current().load(), found);
+        let old = Arc::clone(&upkeep.naming[0].0);
+
+        gateway.reload(plan(&["new", "newer", "old"])).unwrap();
+        upkeep.adopt_names(&gateway.current().load(), |_| None);
+        assert_eq!(upkeep.naming.len(), 1);
+        assert!(Arc::ptr_eq(&upkeep.naming[0].0, &old));
+
+        gateway.reload(plan(&["new", "newer", "old"])).unwrap();
+        upkeep.adopt_names(&gateway.current().load(), found);
+        assert_eq!(upkeep.naming.len(), 3);
+        gateway.stop();
+    }
+}

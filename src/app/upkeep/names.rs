@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::{Task, tell_all};
 use crate::config::plan::{Cluster, HostPort, Plan};
-use crate::core::discovery::{ADDRESSES_MAX, Discovery, TTL_MIN};
+use crate::core::discovery::{Discovery, TTL_MIN, usable};
 use crate::core::maglev;
 use crate::sys::clock;
 use crate::worker::{Directory, Peer, Snapshot};
@@ -77,7 +77,7 @@ impl Resolver {
         let records = found.as_lookup().answers();
         let ttl = records.iter().map(|record| record.ttl).min();
         let ttl = ttl.map_or(TTL_MIN, |seconds| Duration::from_secs(seconds.into()));
-        Ok((found.iter().take(ADDRESSES_MAX).collect(), ttl))
+        Ok((usable(found.iter().collect()), ttl))
     }
 }
 
