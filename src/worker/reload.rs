@@ -37,13 +37,24 @@ pub(super) fn take(worker: &Rc<Worker>, snapshot: Arc<Snapshot>) {
     tokio::task::spawn_local(review::all(Rc::clone(worker)));
 }
 
-/// Accepts on the sockets of listeners that are new.
-pub(super) fn listen(worker: &Rc<Worker>, sockets: Vec<(ListenerKey, TcpListener)>) {
-    // In a drain no socket is opened any more.
-    if worker.drain.get().is_none() {
-        for (key, socket) in sockets {
-            worker.listening.open(worker, key, socket);
-        }
+/// Accepts on the sockets of listeners that are new in `snapshot`.
+pub(super) fn listen(
+    worker: &Rc<Worker>,
+    snapshot: Arc<Snapshot>,
+    sockets: Vec<(ListenerKey, TcpListener)>,
+) {
+    if sockets.is_empty() || worker.drain.get().is_some() {
+        // In a drain no socket is opened any more.
+        return;
+    }
+    for (key, socket) in sockets {
+        worker.listening.open(worker, key, socket);
+    }
+    let current = worker.generation();
+    if snapshot.generation < current.snapshot.generation {
+        // A worker that was ahead has brought a later one before these came. What that has no more is
+        // given up as if it had been there then.
+        worker.listening.leave(&former(&current, snapshot, worker.index), &current);
     }
 }
 
@@ -57,13 +68,16 @@ pub(super) fn entrance(worker: &Rc<Worker>, snapshot: Arc<Snapshot>, listener: u
     let key = snapshot.listener_keys()[listener];
     match current.snapshot.listener(key) {
         Some(listener) => Entrance { generation: current, listener },
-        None => {
-            // Removed meanwhile: served as when it was accepted. Nothing is made ready for it.
-            let former: Generation = current.with(snapshot, worker.index);
-            for cluster in former.clusters_beside(&current) {
-                cluster.retire();
-            }
-            Entrance { generation: Rc::new(former), listener }
-        }
+        // Removed meanwhile: served as when it was accepted.
+        None => Entrance { generation: former(&current, snapshot, worker.index), listener },
     }
+}
+
+/// What a snapshot before the current one was on this worker. Nothing is made ready for it.
+fn former(current: &Generation, snapshot: Arc<Snapshot>, worker: usize) -> Rc<Generation> {
+    let former = current.with(snapshot, worker);
+    for cluster in former.clusters_beside(current) {
+        cluster.retire();
+    }
+    Rc::new(former)
 }

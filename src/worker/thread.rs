@@ -172,8 +172,8 @@ async fn read_mail(worker: &Rc<Worker>) -> Option<(Drain, Arc<[ListenerKey]>)> {
             Mail::Socket(handed) => accept::begin_handed(worker, *handed),
             Mail::Ask(ask) => upstream::answer(worker, ask),
             Mail::Order(Order::Take(snapshot, sockets)) => {
-                reload::take(worker, snapshot);
-                reload::listen(worker, sockets);
+                reload::take(worker, Arc::clone(&snapshot));
+                reload::listen(worker, snapshot, sockets);
             }
             Mail::Order(Order::Look) => {
                 worker.generation().clusters().iter().for_each(|cluster| cluster.look());

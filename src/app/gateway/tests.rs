@@ -8,6 +8,7 @@ use rustls::ClientConnection;
 
 use super::*;
 use crate::config;
+use crate::sys::socket;
 use crate::worker::panic_hook;
 
 /// The hello of a client that asks for `name`, as its upstream gets it back to it.
@@ -75,52 +76,92 @@ fn a_panic_costs_its_connection_and_no_other() {
     gateway.stop();
 }
 
-#[test] // threat 35
-fn a_listener_that_comes_back_while_its_socket_is_still_open_is_bound() {
-    let echo = PlainEcho::start();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("portcullis.toml");
-    let plan = |listeners: &[(&str, SocketAddr)]| {
-        let mut text = format!(
-            "[runtime]\nworkers = 1\n[cluster.only]\nendpoints = [\"{}\"]\n",
-            echo.address()
-        );
+/// A folder for a plan, and where its upstream is.
+struct Plans {
+    folder: tempfile::TempDir,
+    echo: PlainEcho,
+}
+
+impl Plans {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), echo: PlainEcho::start() }
+    }
+
+    fn with(&self, listeners: &[(&str, SocketAddr)]) -> Plan {
+        let upstream = self.echo.address();
+        let mut text =
+            format!("[runtime]\nworkers = 1\n[cluster.only]\nendpoints = [\"{upstream}\"]\n");
         for (name, address) in listeners {
             text.push_str(&format!(
-                "[listener.{name}]\naddress = \"{address}\"\n[listener.{name}.chain.all]\ncluster = \"only\"\n"
+                "[listener.{name}]\naddress = \"{address}\"\n\
+                 [listener.{name}.chain.all]\ncluster = \"only\"\n"
             ));
         }
+        let file = self.folder.path().join("portcullis.toml");
         std::fs::write(&file, text).unwrap();
         config::load(&file).unwrap()
-    };
-    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    }
+}
+
+/// The kernel chooses the port.
+fn anywhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+#[test] // threat 35
+fn a_listener_that_comes_back_while_its_socket_is_still_open_is_bound() {
+    let plans = Plans::new();
     let mut gateway =
-        Gateway::start(plan(&[("edge", anywhere), ("other", anywhere)]), None).unwrap();
+        Gateway::start(plans.with(&[("edge", anywhere()), ("other", anywhere())]), None).unwrap();
     let (_, address) = gateway.addresses().remove(0);
-    let both = [("edge", address), ("other", anywhere)];
-    gateway.reload(plan(&both)).unwrap();
+    let both = [("edge", address), ("other", anywhere())];
+    gateway.reload(plans.with(&both)).unwrap();
 
     // As on a worker that has other things to do: it holds its socket, and what it was told it by.
     let edge = gateway.sockets().into_iter().find(|held| &*held.name == "edge").unwrap();
     let worker_socket = edge.sockets[0].try_clone().unwrap();
     let worker_snapshot = gateway.current().load_full();
-    gateway.reload(plan(&both[1..])).unwrap();
-    let report = gateway.reload(plan(&both)).unwrap();
+    gateway.reload(plans.with(&both[1..])).unwrap();
+    let report = gateway.reload(plans.with(&both)).unwrap();
     assert_eq!(report.opened, [("edge".into(), address)]);
 
     // Whose socket it is once no worker has one is not for us to say.
-    gateway.reload(plan(&both[1..])).unwrap();
+    gateway.reload(plans.with(&both[1..])).unwrap();
     drop(worker_snapshot);
     eventually(PATIENCE, "no former snapshot", || {
         gateway.take_unused();
         gateway.former.is_empty().then_some(())
     });
-    let StartError::Problems(problems) = gateway.reload(plan(&both)).unwrap_err() else {
+    let StartError::Problems(problems) = gateway.reload(plans.with(&both)).unwrap_err() else {
         panic!("not a problem of the address");
     };
     assert!(problems[0].message.contains("in use"), "{}", problems[0].message);
     drop(worker_socket);
-    gateway.reload(plan(&both)).unwrap();
+    gateway.reload(plans.with(&both)).unwrap();
     echoes(&connect(address), &hello("back.test"));
+    gateway.stop();
+}
+
+#[test] // threat 35
+fn a_socket_that_comes_behind_the_reload_that_gives_it_up_is_emptied_and_closed() {
+    let plans = Plans::new();
+    let mut gateway = Gateway::start(plans.with(&[("other", anywhere())]), None).unwrap();
+    let (with, without) = ([("other", anywhere()), ("brief", anywhere())], [("other", anywhere())]);
+    let first = gateway.loader().load(plans.with(&with)).unwrap().snapshot;
+    let loader = Loader { before: Arc::clone(&first), ..gateway.loader() };
+    let second = loader.load(plans.with(&without)).unwrap().snapshot;
+    let at = first.plan.listeners.iter().position(|it| &*it.name == "brief").unwrap();
+    let socket = socket::listen(anywhere()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let waits = connect(address);
+
+    // The second one came with a client that another worker had accepted, ahead of the orders.
+    let mailbox = &gateway.peers[0].mailbox;
+    mailbox.order(Order::Take(Arc::clone(&second), Vec::new()));
+    mailbox.order(Order::Take(Arc::clone(&first), vec![(first.listener_keys()[at], socket)]));
+    mailbox.order(Order::Take(second, Vec::new()));
+
+    echoes(&waits, &hello("waits.test"));
+    eventually(PATIENCE, "nobody listens", || socket::ensure_free(address).ok());
     gateway.stop();
 }
