@@ -41,7 +41,7 @@ use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::upgrade::{Takeover, TakeoverError, Upgrades};
 use super::{expiry, outlets, problems, upkeep};
-use crate::admin::{AdminListener, AdminSocket, AdminState, Orders, Shown};
+use crate::admin::{AdminListener, AdminShare, AdminSocket, AdminState, Orders, Shown};
 use crate::config::error::Problem;
 use crate::config::plan::{AdminAddress, Plan};
 use crate::sys::passed::{self, PassedSocket};
@@ -201,18 +201,17 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     let counts = Arc::new(ReloadCounts::new(clock::wall()));
     let (orders, ordered) = crate::admin::orders();
     let state = Arc::new(state(&gateway, &access_log, &counts, orders));
-    let share = admin.as_ref().map(|admin| admin.listener.share()).transpose();
-    let share = share.map_err(RunError::Control)?;
     if let Some(takeover) = takeover {
-        takeover.commit(left, admin.as_ref().is_some_and(|admin| admin.is_taken_over))?;
+        takeover.commit(left, admin.as_ref().is_some_and(|admin| admin.share.is_taken_over))?;
     }
     gateway.open();
     let mut ready = ready_line(&gateway);
-    let admin = match admin {
-        None => None,
-        Some(Admin { listener, .. }) => {
+    let (admin, share) = match admin {
+        None => (None, None),
+        Some(Admin { share, listener }) => {
             ready.push_str(&format!(" admin={}", listener.local_addr()));
-            Some(crate::admin::start(listener, Arc::clone(&state)).map_err(RunError::Control)?)
+            let served = crate::admin::start(listener, Arc::clone(&state));
+            (Some(served.map_err(RunError::Control)?), share.keep())
         }
     };
     tokio::spawn(expiry::watch(Arc::clone(gateway.current())));
@@ -258,7 +257,15 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
 
 /// The socket of the admin pages.
 struct Admin {
+    /// Before the listener, whose end may remove the socket's file.
+    share: Borrowed,
     listener: AdminListener,
+}
+
+/// The socket of the admin pages as long as it may be another process' still, which then goes on with it
+/// and its file.
+struct Borrowed {
+    share: Option<AdminShare>,
     /// From a former process.
     is_taken_over: bool,
 }
@@ -274,7 +281,27 @@ impl Admin {
             None => (AdminListener::bind(&admin.address), false),
         };
         let failed = |error| RunError::Outlet(outlets::admin_problem(admin, &error));
-        Ok(Some(Self { listener: listener.map_err(failed)?, is_taken_over }))
+        let listener = listener.map_err(failed)?;
+        let share = listener.share().map_err(RunError::Control)?;
+        let share = Borrowed { share: Some(share), is_taken_over };
+        Ok(Some(Self { share, listener }))
+    }
+}
+
+impl Borrowed {
+    /// It is this process' now.
+    fn keep(mut self) -> Option<AdminShare> {
+        self.share.take()
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if self.is_taken_over
+            && let Some(share) = self.share.take()
+        {
+            share.let_go();
+        }
     }
 }
 

@@ -319,6 +319,15 @@ fn a_unix_socket_of_the_admin_pages_changes_hands_with_its_file() {
     );
     let mut gateway = Gateway::start(BINARY, &text);
     let first = gateway.page("/process")["process"].clone();
+    // One that has the socket already when it cannot start leaves it where it is.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!("[listener.more]\naddress = \"{address}\"\n[listener.more.chain.default]");
+    gateway.rewrite(&format!("{text}\n{more}\ncluster = \"app\"\n"));
+    gateway.signal(Signal::USR2);
+    gateway.wait_log(&["not upgraded", "could not start", "listener.more"]);
+    assert_eq!(gateway.page("/process")["process"], first);
+    gateway.rewrite(&text);
     let old = gateway.upgrade();
     assert_eq!(old.wait_exit(PATIENCE).code(), Some(0));
     assert!(socket.metadata().unwrap().file_type().is_socket(), "the old one leaves the file");
