@@ -184,8 +184,13 @@ impl Arrivals {
             at: Duration::ZERO,
             left_in_burst: 0,
         };
-        // Threads with an even spread start out of phase, or they would arrive in bursts of `threads`.
-        arrivals.at = arrivals.after(f64::from(index) * portion);
+        // Threads with an even spread start out of phase, or they would arrive in bursts of `threads`;
+        // those with bursts, or each would be as many times as large.
+        let together = match spread {
+            Spread::Uniform | Spread::Poisson => 1,
+            Spread::Burst(count) => count,
+        };
+        arrivals.at = arrivals.after(f64::from(index) * portion * f64::from(together));
         arrivals
     }
 
@@ -268,6 +273,21 @@ mod tests {
             let off = (total as f64 - 90_000.0).abs();
             assert!(off < 1_500.0, "{spread:?}: {total}");
         }
+    }
+
+    #[test]
+    fn bursts_of_several_threads_do_not_fall_on_one_another() {
+        let rate = Rate::Constant(100.0);
+        let mut due: Vec<Duration> = (0..2)
+            .flat_map(|index| {
+                Arrivals::new(rate, Spread::Burst(20), Duration::ZERO, index, 2, 1).take(40)
+            })
+            .collect();
+        due.sort();
+        let starts: Vec<f64> = due.chunks(20).map(|burst| burst[0].as_secs_f64()).collect();
+        assert!(due.chunks(20).all(|burst| burst[0] == burst[19]), "{due:?}");
+        let gaps = starts.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.into_iter().all(|gap| (gap - 0.2).abs() < 1e-6), "{starts:?}");
     }
 
     #[test]
