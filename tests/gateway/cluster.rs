@@ -327,6 +327,26 @@ fn an_endpoint_that_refuses_is_left_alone_and_tried_again_later() {
 }
 
 #[test]
+fn an_ejection_that_a_reload_forgets_is_shown_no_longer() {
+    let (pki, upstream, nobody) = (Pki::new(), PlainEcho::start(), ClosedPort::new());
+    let endpoints = format!("\"{}\", \"{}\"", nobody.address, upstream.address());
+    let gateway = over(&pki, &endpoints, "ejection = { failures = 1, base = \"1h\" }");
+    (0..2).for_each(|_| use_once(pki.connect(&gateway)));
+    ejected(&gateway, nobody.address, 1);
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    gateway.reload(&format!("{text}\n# of no account\n"));
+    ejected(&gateway, nobody.address, 1);
+    for (keys, workers) in [("ejection = { failures = 1, base = \"2h\" }", 1), ("", 0)] {
+        gateway.reload(&text.replace("ejection = { failures = 1, base = \"1h\" }", keys));
+        ejected(&gateway, nobody.address, 0);
+        let before = dials(&gateway.metrics(), nobody.address);
+        (0..2).for_each(|_| use_once(pki.connect(&gateway)));
+        assert_eq!(dials(&gateway.metrics(), nobody.address), before + 1, "{keys}");
+        ejected(&gateway, nobody.address, workers);
+    }
+}
+
+#[test]
 fn the_only_endpoint_is_dialled_though_it_fails() {
     let pki = Pki::new();
     let nobody = ClosedPort::new();

@@ -178,6 +178,17 @@ impl Chooser {
         None
     }
 
+    /// Nobody goes by these ejections any more: they are shown no longer.
+    pub(super) fn retire(&self, now: Instant) {
+        let Some(ejection) = &self.ejection else { return };
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            // Those of a cluster of the same name that has taken this one's place are its own.
+            if ejection.is_ejected(at, now) {
+                endpoint.counters().ejected_until.set_to(0);
+            }
+        }
+    }
+
     /// Whether a connection that was made ahead of need may be used.
     pub(super) fn is_good(&self, endpoint: &Endpoint) -> bool {
         endpoint.health.opinion() != Opinion::Unhealthy || !self.is_any_healthy()

@@ -218,6 +218,7 @@ impl Cluster {
             self.counters().ready.set(0);
         }
         drop(pool);
+        self.chooser.borrow().retire(clock::now());
         self.used.notify_one();
     }
 
@@ -384,7 +385,10 @@ impl Cluster {
         let pause = until.saturating_duration_since(now);
         let counters = endpoint.counters();
         counters.ejections.increment();
-        counters.ejected_until.set_to(clock::unix_now().saturating_add(pause.as_secs().max(1)));
+        if !self.retired.get() {
+            let until = clock::unix_now().saturating_add(pause.as_secs().max(1));
+            counters.ejected_until.set_to(until);
+        }
         let (cluster, address) = (self.name(), endpoint.address);
         tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: its dials fail");
         self.discard_ready(|other| other.address == endpoint.address);
