@@ -137,6 +137,20 @@ mod tests {
 
     // threat 39
     #[test]
+    fn many_addresses_in_another_order_are_no_other_addresses() {
+        let now = start();
+        let mut many: Vec<IpAddr> =
+            (0..400_u32).map(|n| IpAddr::V4((0x0a00_0000 + n).into())).collect();
+        let mut name = Discovery::new(usable(many.clone()), now);
+        assert_eq!(name.addresses(), &many[..ADDRESSES_MAX]);
+        for _ in 0..4 {
+            many.rotate_left(100);
+            assert!(!name.answered(usable(many.clone()), seconds(5), now).has_changed);
+        }
+    }
+
+    // threat 39
+    #[test]
     fn an_address_of_nobody_is_no_answer() {
         let now = start();
         let mut name = Discovery::new(ips(&[1]), now);
