@@ -76,14 +76,17 @@ fn the_unit_waits_longer_than_a_drain_takes() {
     assert!(plan.runtime.drain.deadline < Duration::from_secs(patience));
 }
 
-/// `@privileged`, which the unit takes away, has the call in it that a process gives up rights with.
+/// `@privileged`, which the unit takes away, has the call in it that a process gives up rights with, and
+/// `@system-service` has none of those that it shuts itself in with.
 #[test]
 fn the_unit_lets_its_process_give_up_rights() {
     let unit = read("config/systemd/portcullis.service");
     let mut filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
     let last = filters.rfind(|calls| calls.contains("@privileged") || calls.contains("capset"));
     let last = last.expect("is there");
-    assert!(!last.starts_with('~') && last.split(' ').any(|call| call == "capset"), "{last}");
+    for needed in ["capset", "landlock_restrict_self", "seccomp"] {
+        assert!(!last.starts_with('~') && last.split(' ').any(|call| call == needed), "{last}");
+    }
 }
 
 /// From its sandbox a process can start what replaces its program only where no other one stands beside it.

@@ -20,6 +20,10 @@ use portcullis::sys::privileges::{self, Identity, Kept};
 use portcullis::sys::sandbox::{self, Entered, Right, Sandbox};
 use tempfile::TempDir;
 
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
+#[path = "sandbox/calls.rs"]
+mod calls;
+
 /// Where the child finds what it may use.
 const DIRECTORY: &str = "PORTCULLIS_TEST_SANDBOX";
 

@@ -1,5 +1,5 @@
-//! What the process keeps of its rights: who it becomes, which files it can still open, and how a later
-//! configuration is held against that.
+//! What the process keeps of its rights: who it becomes, which files it can still open, which system calls it
+//! can still make, and how a later configuration is held against that.
 //!
 //! Entered by `run` once the configuration is read, before there is any other thread and before anything
 //! is bound: what is loaded at the start is then loaded as each reload will load it. docs/security.md
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use super::problems;
 use super::reload::{Files, Ways, ways};
 use crate::config::error::{Location, Problem};
-use crate::config::plan::{self, AccessLogSink, Account, AdminAddress, Plan};
+use crate::config::plan::{self, AccessLogSink, Account, AdminAddress, Io, Plan};
+use crate::sys::call_filter::{self, Filtered, Rings};
 use crate::sys::privileges::{self, GiveUpError, Identity, Kept};
 use crate::sys::sandbox::{self, Entered, Right, Sandbox};
 use crate::sys::status::Status;
@@ -79,14 +80,23 @@ pub fn enter(
         );
     }
     let entered = match sandbox {
-        None => None,
+        None => {
+            tracing::warn!("there is no sandbox: runtime.sandbox is \"off\"");
+            Entered::No
+        }
         Some(sandbox) => {
             let entered = sandbox.enter();
-            Some(entered.map_err(|error| whole(&error, "the sandbox cannot be entered"))?)
+            let entered =
+                entered.map_err(|error| whole(&error, "the sandbox cannot be entered"))?;
+            // Last: it forbids some of what is done above.
+            let filtered = call_filter::enter(rings(plan));
+            let filtered = filtered
+                .map_err(|error| whole(&error, "system calls cannot be filtered (seccomp)"))?;
+            tell(plan, entered, &filtered).map_err(|missing| vec![missing.problem(file)])?;
+            entered
         }
     };
-    tell(plan, entered, file)?;
-    let is_confined = entered.is_some_and(|entered| entered != Entered::No);
+    let is_confined = entered != Entered::No;
     if is_confined && let Some(alone) = files.files.iter().find(|file| stands_alone(file)) {
         tracing::warn!(
             file = %alone.display(),
@@ -384,31 +394,75 @@ fn not_given_up(file: &Path, plan: &Plan, error: &GiveUpError) -> Problem {
     Problem { at, message: problems::chain(error), help: help.to_owned() }
 }
 
-fn tell(plan: &Plan, entered: Option<Entered>, file: &Path) -> Result<(), Vec<Problem>> {
+/// Whether the driver makes rings. What a reload says of it counts from the next start.
+fn rings(plan: &Plan) -> Rings {
+    match plan.runtime.io {
+        Io::IoUring => Rings::Allowed,
+        Io::Epoll => Rings::Forbidden,
+    }
+}
+
+/// What a sandbox that is required takes and this machine has not.
+struct Missing {
+    what: String,
+    help: &'static str,
+}
+
+impl Missing {
+    fn problem(self, file: &Path) -> Problem {
+        let Self { what, help } = self;
+        Problem {
+            at: Location::whole(file),
+            message: format!("runtime.sandbox is \"required\", and {what}"),
+            help: format!("{help}; or write \"auto\""),
+        }
+    }
+}
+
+fn tell(plan: &Plan, entered: Entered, filtered: &Filtered) -> Result<(), Missing> {
+    let is_required = plan.runtime.sandbox == plan::Sandbox::Required;
+    if entered == Entered::No && is_required {
+        return Err(Missing {
+            what: "this kernel has no Landlock".to_owned(),
+            help: "Linux 5.13 has it, where `lsm=` of the kernel's command line names it",
+        });
+    }
+    let unfiltered = match filtered {
+        Filtered::Yes | Filtered::Inherited => None,
+        Filtered::No(error) => Some(Missing {
+            what: format!("this process may not filter its system calls ({error})"),
+            help: "the kernel must be built with CONFIG_SECCOMP_FILTER, and a filter that the process is \
+                   started in must allow `seccomp` (in a unit: `SystemCallFilter=seccomp`)",
+        }),
+        Filtered::Processor => Some(Missing {
+            what: "system calls are filtered on x86-64, aarch64 and riscv64 only".to_owned(),
+            help: "put the filter of the service manager around the process",
+        }),
+    };
+    if is_required && let Some(missing) = unfiltered {
+        return Err(missing);
+    }
+    let seccomp = unfiltered.is_none();
     match entered {
-        None => tracing::warn!("there is no sandbox: runtime.sandbox is \"off\""),
-        Some(Entered::Whole(landlock) | Entered::InPart(landlock)) => {
+        Entered::Whole(landlock) | Entered::InPart(landlock) => tracing::info!(
+            landlock,
+            seccomp,
+            "the process can open files of its configuration and logs only"
+        ),
+        Entered::Inherited => {
             tracing::info!(
-                landlock,
-                "the process can open files of its configuration and logs only"
+                seccomp,
+                "the process can open what those before it could, and nothing else"
             );
         }
-        Some(Entered::Inherited) => {
-            tracing::info!("the process can open what those before it could, and nothing else");
-        }
-        Some(Entered::No) if plan.runtime.sandbox == plan::Sandbox::Required => {
-            return Err(vec![Problem {
-                at: Location::whole(file),
-                message: "runtime.sandbox is \"required\", and this kernel has no Landlock".to_owned(),
-                help: "Linux 5.13 has it, where `lsm=` of the kernel's command line names it; or write \
-                       \"auto\""
-                    .to_owned(),
-            }]);
-        }
-        Some(Entered::No) => tracing::warn!(
+        Entered::No => tracing::warn!(
+            seccomp,
             "there is no sandbox: this kernel has no Landlock (Linux 5.13), `lsm=` of its command line leaves it \
              out, or a container's filter of system calls does; the process can open whatever its user can"
         ),
+    }
+    if let Some(Missing { what, help }) = unfiltered {
+        tracing::warn!("no system call is forbidden: {what}: {help}");
     }
     Ok(())
 }

@@ -139,8 +139,8 @@ tables! {
         /// user's own.
         group: String,
         /// Whether the kernel keeps the process from all files but those of its configuration, its
-        /// logs and its program (Landlock): "auto", where the kernel can; "required", or it does not start;
-        /// "off". Default: "auto".
+        /// logs and its program (Landlock), and from system calls that serving never makes (seccomp):
+        /// "auto", where the kernel can; "required", or it does not start; "off". Default: "auto".
         sandbox: String,
         /// What SIGTERM sets off.
         drain: RawDrain,

@@ -1,8 +1,9 @@
 //! What the operating system gives: sockets, splice, cores, inotify, the sandbox, the way to a process that
 //! takes over, and the only clock.
 //!
-//! Thin and safe (rustix, socket2, nix, landlock); no policy. `socket` is the place to start.
+//! Thin and safe (rustix, socket2, nix, landlock, seccompiler); no policy. `socket` is the place to start.
 
+pub mod call_filter;
 pub mod channel;
 pub mod clock;
 mod congestion;

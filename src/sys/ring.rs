@@ -8,7 +8,7 @@ use std::io;
 use io_uring::{Builder, IoUring, Probe, opcode};
 use rustix::io::Errno;
 
-use super::status::Status;
+use super::call_filter;
 
 /// Submissions of one turn. More than these go to the kernel in two calls.
 pub const ENTRIES: u32 = 256;
@@ -47,7 +47,8 @@ impl Forbidden {
             Self::Sysctl(_) => "set `sysctl kernel.io_uring_disabled=0`",
             Self::Filter(_) => {
                 "container engines forbid it by default: allow io_uring_setup, io_uring_enter and \
-                 io_uring_register in the seccomp profile, or in SystemCallFilter of the unit"
+                 io_uring_register in the seccomp profile, or in SystemCallFilter of the unit; and who \
+                 takes over from a process on epoll in an upgrade is in its filter: restart instead"
             }
             Self::Absent(_) | Self::TooOld(_) | Self::Operation(_) => {
                 "it takes Linux 6.0 or later, built with CONFIG_IO_URING"
@@ -102,7 +103,7 @@ impl Surroundings {
     fn read() -> Self {
         let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
         let disabled = disabled.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        Self { disabled, is_filtered: Status::read().is_filtered() }
+        Self { disabled, is_filtered: call_filter::is_from_outside() }
     }
 }
 

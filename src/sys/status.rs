@@ -23,6 +23,11 @@ impl Status {
         self.field("Seccomp:") == Some(2)
     }
 
+    /// How many of these there are; `None` before Linux 5.9.
+    pub fn filters(&self) -> Option<u64> {
+        self.field("Seccomp_filters:")
+    }
+
     /// The number of a line as `VmRSS:  1234 kB`.
     fn field(&self, key: &str) -> Option<u64> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(key))?;

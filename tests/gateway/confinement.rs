@@ -50,14 +50,19 @@ impl Fixture {
 
     /// Of each of its threads.
     fn status(&self, key: &str) -> Vec<String> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.gateway.pid())).unwrap();
-        let line = |path: PathBuf| {
-            let status = fs::read_to_string(path.join("status")).unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-            line.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        threads.map(|thread| line(thread.unwrap().path())).collect()
+        of_threads(&self.gateway, key)
     }
+}
+
+/// A line of the status of each thread.
+fn of_threads(gateway: &Gateway, key: &str) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    let line = |path: PathBuf| {
+        let status = fs::read_to_string(path.join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    threads.map(|thread| line(thread.unwrap().path())).collect()
 }
 
 // threat 45
@@ -81,6 +86,7 @@ fn a_gateway_serves_as_its_user_with_no_rights_in_any_thread() {
         ("CapBnd:", NO_CAPABILITY),
         ("CapAmb:", NO_CAPABILITY),
         ("NoNewPrivs:", "1"),
+        ("Seccomp:", FILTERED),
     ] {
         let found = fixture.status(key);
         assert!(found.len() >= 4, "control, two workers, and the log: {found:?}");
@@ -90,6 +96,39 @@ fn a_gateway_serves_as_its_user_with_no_rights_in_any_thread() {
     assert!(fs::metadata(&log).is_ok(), "the access log was made by {NOBODY}");
     fixture.gateway.wait_log(&["can open files of its configuration"]);
     assert!(fixture.gateway.metrics().sum("portcullis_process_resident_memory_bytes", &[]) > 0);
+}
+
+// threat 45
+#[test]
+fn every_thread_is_filtered_after_an_upgrade_too_unless_the_sandbox_is_off() {
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    if own.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0')) {
+        return missing("a process without a filter", "a machine, or a container without seccomp");
+    }
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let text = Config::edge(&pki, echoes.address()).to_string();
+    let serves = |gateway: &Gateway| {
+        let mut stream = pki.connect(gateway);
+        assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello");
+    };
+    let mut gateway = Gateway::start(BINARY, &text);
+    // Two programs for each process, one within the other.
+    for filters in ["2", "4", "6"] {
+        serves(&gateway);
+        let found = of_threads(&gateway, "Seccomp:");
+        assert!(found.len() >= 3 && found.iter().all(|found| found == FILTERED), "{found:?}");
+        let counted = of_threads(&gateway, "Seccomp_filters:");
+        assert!(counted.iter().all(|found| found == filters), "{counted:?}");
+        gateway.wait_log(&["logs only", "landlock=", "seccomp=true"]);
+        if filters != "6" {
+            assert_eq!(gateway.upgrade().wait_exit(portcullis_kit::PATIENCE).code(), Some(0));
+        }
+    }
+    let gateway =
+        Gateway::start(BINARY, &text.replace("runtime = {", "runtime = { sandbox = \"off\","));
+    serves(&gateway);
+    let found = of_threads(&gateway, "Seccomp:");
+    assert!(found.len() >= 3 && found.iter().all(|found| found == "0"), "{found:?}");
 }
 
 // threat 46
@@ -229,18 +268,27 @@ fn a_sandbox_that_is_required_is_there_or_nothing_is() {
         .mutual(&pki, "")
         .cluster("app", &[([127, 0, 0, 1], 9).into()], "");
     fs::write(&file, config.to_string()).unwrap();
-    // A kernel without Landlock.
-    let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset"])
-        .args(["-e", "inject=landlock_create_ruleset:error=ENOSYS"])
-        .args([BINARY, "run", "-c"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("this kernel has no Landlock") && said.contains("lsm="), "{said}");
+    // Kernels without either.
+    for (call, message, help) in [
+        ("landlock_create_ruleset", "this kernel has no Landlock", "lsm="),
+        ("seccomp", "this process may not filter its system calls", "SystemCallFilter=seccomp"),
+    ] {
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:error=ENOSYS")])
+            .args([BINARY, "run", "-c"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("\"required\", and") && said.contains(message), "{said}");
+        assert!(said.contains(help), "{said}");
+    }
 }
+
+/// SECCOMP_MODE_FILTER
+const FILTERED: &str = "2";
 
 const NO_CAPABILITY: &str = "0000000000000000";
 

@@ -288,6 +288,36 @@ fn io_uring_that_a_filter_forbids_is_refused_by_its_name_and_auto_does_without()
     assert_eq!(workers_on(&gateway, "epoll"), 1);
 }
 
+/// What the process on epoll has forbidden itself, it has forbidden whom it starts.
+#[test]
+fn an_upgrade_goes_from_io_uring_to_epoll_and_for_the_way_back_takes_a_restart() {
+    if !has_ring() {
+        return;
+    }
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let text = |io| {
+        let config = edge(on(io, 1), &pki, &echoes, "").to_string();
+        config.replace("runtime = {", "runtime = { watch = false,")
+    };
+    let mut gateway = Gateway::start(BINARY, &text("io_uring"));
+    assert_eq!(workers_on(&gateway, "io_uring"), 1);
+    // Another one on io_uring, which is in the filter of the first.
+    for io in ["io_uring", "epoll"] {
+        gateway.rewrite(&text(io));
+        let old = gateway.upgrade();
+        assert_eq!(old.wait_exit(PATIENCE).code(), Some(0));
+        eventually(PATIENCE, io, || (workers_on(&gateway, io) == 1).then_some(()));
+    }
+    gateway.rewrite(&text("io_uring"));
+    gateway.signal(Signal::USR2);
+    gateway.wait_log(&["help:", "process on epoll", "restart instead"]);
+    gateway.wait_log(&["not upgraded", "serves on", "a seccomp filter forbids it"]);
+    let mut stream = connect_tls(gateway.addr("edge"), NAME, &pki.client().build()).unwrap();
+    assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello");
+    drop(stream);
+    assert_eq!(gateway.terminate().code(), Some(0));
+}
+
 fn behind_a_filter(call: u32, errno: u32) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/without_io_uring.py");
     let mut command = Command::new("python3");
