@@ -267,6 +267,21 @@ fn clients_that_go_while_they_wait_for_a_dial_hold_no_place_and_blame_no_endpoin
     drop(stays);
 }
 
+#[test] // threat 28
+fn a_black_hole_is_ejected_though_its_clients_give_up_first() {
+    let pki = Pki::new();
+    let hole = BlackHole::new();
+    // They are looked at after half of it.
+    let keys = "ejection = { failures = 1, percent_max = 100 }\n\
+                connect = { timeout = \"1s\", attempts = 1 }";
+    let gateway = limited(&pki, &[hole.address], keys);
+    reset(pki.connect(&gateway).sock);
+    gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    let metrics = gateway.settled();
+    assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 1);
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 1);
+}
+
 #[test]
 fn ready_connections_leave_half_of_the_limit_to_clients() {
     let pki = Pki::new();

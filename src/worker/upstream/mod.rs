@@ -275,6 +275,7 @@ impl Cluster {
             Dialling { cluster: self, endpoint: Rc::clone(&endpoint), end: End::Failed };
         // Counted from here on, so that dials in flight weigh when the next one is placed.
         let active = Active::new(self, endpoint);
+        let began = clock::now();
         let opened = tokio::select! {
             biased;
             opened = self.open(worker, seeker, active) => opened,
@@ -283,6 +284,12 @@ impl Cluster {
         let connected = opened.inspect_err(|refusal| {
             dialling.end = match refusal.reason.blame() {
                 Blame::Upstream => End::Failed,
+                // Or a black hole would never be found out by clients that wait less than it takes.
+                Blame::Client
+                    if clock::now().saturating_duration_since(began) >= self.timeout / 2 =>
+                {
+                    End::Failed
+                }
                 Blame::Client => End::GivenUp,
                 Blame::Operator | Blame::Load => End::Ours,
             };
