@@ -275,7 +275,11 @@ fn a_black_hole_is_ejected_though_its_clients_give_up_first() {
     let keys = "ejection = { failures = 1, percent_max = 100 }\n\
                 connect = { timeout = \"1s\", attempts = 1 }";
     let gateway = limited(&pki, &[hole.address], keys);
-    reset(pki.connect(&gateway).sock);
+    let client = pki.connect(&gateway);
+    eventually(PATIENCE, "a dial", || {
+        (gateway.metrics().sum("portcullis_upstream_dials_total", &[]) == 1).then_some(())
+    });
+    reset(client.sock);
     gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
     let metrics = gateway.settled();
     assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 1);
