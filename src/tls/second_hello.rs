@@ -25,6 +25,7 @@ pub(super) enum Look {
     Show,
     /// The hello is not whole yet.
     Wait,
+    /// Without an alert of its own it is an illegal parameter.
     Refuse(Refusal),
 }
 
@@ -58,27 +59,26 @@ impl SecondHello {
             // An alert, or the change_cipher_spec before it (RFC 8446 §D.4): rustls judges those.
             return Look::Show;
         }
-        let (mut joined, mut joined_again) = (HelloBuffer::new(), HelloBuffer::new());
-        let changed = match (peek(first, &mut joined), peek(rest, &mut joined_again)) {
-            (_, Peek::NeedMore { .. }) => return Look::Wait,
-            (_, Peek::Reject(reason)) => {
-                let refusal =
-                    Refusal::new(reason.reason(), format!("in its second hello: {reason}"));
+        let mut joined = HelloBuffer::new();
+        let second = match peek(rest, &mut joined) {
+            Peek::NeedMore { .. } => return Look::Wait,
+            Peek::Reject(reason) => {
+                let detail = format!("in its second hello: {reason}");
+                let refusal = Refusal::new(reason.reason(), detail);
                 return Look::Refuse(Refusal { alert: reason.alert(), ..refusal });
             }
-            (Peek::Hello(first), Peek::Hello(second)) => first.changed_by(&second),
-            (Peek::NeedMore { .. } | Peek::Reject(_), Peek::Hello(_)) => None,
+            Peek::Hello(second) => second,
+        };
+        let mut joined = HelloBuffer::new();
+        let changed = match peek(first, &mut joined) {
+            Peek::Hello(first) => first.changed_by(&second),
+            Peek::NeedMore { .. } | Peek::Reject(_) => None,
         };
         *self = Self::Over;
-        match changed {
-            None => Look::Show,
-            Some(what) => {
-                let detail =
-                    format!("asked for another key share, it changed {what} of its hello too");
-                let refusal = Refusal::new(Reason::ProtocolViolation, detail);
-                Look::Refuse(refusal.with_alert(ILLEGAL_PARAMETER))
-            }
-        }
+        changed.map_or(Look::Show, |what| {
+            let detail = format!("asked for another key share, it changed {what} of its hello too");
+            Look::Refuse(Refusal::new(Reason::ProtocolViolation, detail))
+        })
     }
 }
 
@@ -105,7 +105,6 @@ const HANDSHAKE_RECORD: u8 = 22;
 const SERVER_HELLO: u8 = 2;
 const RECORD_HEADER_BYTES: usize = 5;
 const MESSAGE_HEADER_BYTES: usize = 4;
-const ILLEGAL_PARAMETER: u8 = 47;
 
 /// SHA-256 of "HelloRetryRequest".
 const RETRY: [u8; 32] = [

@@ -33,15 +33,11 @@ impl ClientHello<'_> {
         if let Some((field, _)) = fields.into_iter().find(|(_, is_same)| !is_same) {
             return Some(Changed::Field(field));
         }
-        let (before, after) = (self.fixed_extensions(), second.fixed_extensions());
+        let (before, after) = (Extensions(self.extensions), Extensions(second.extensions));
         let lacks = |all: &Extensions<'_>, one| !all.clone().any(|other| other == one);
         let gone = before.clone().find(|one| lacks(&after, *one));
         let new = after.clone().find(|one| lacks(&before, *one));
         gone.or(new).map(|(kind, _)| Changed::Extension(kind))
-    }
-
-    fn fixed_extensions(&self) -> Extensions<'_> {
-        Extensions(self.extensions)
     }
 }
 
