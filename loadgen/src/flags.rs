@@ -1,6 +1,7 @@
 //! Owns the flags that describe load, the same for every command that makes handshakes, and their
 //! translation into a `RunPlan`. Read `plan.rs` for the values, `cli.rs` for the commands.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::identity::Identity;
 use crate::manifest::{Manifest, Tenant};
 use crate::plan::{Close, Loop, Phases, RunPlan};
 use crate::quantity;
-use crate::server_trust;
+use crate::server_trust::{ServerTrustFlags, VerifyServer};
 use crate::session::{After, Confirm, Script};
 use crate::source::Source;
 use crate::tls_client::{TlsTerms, Version};
@@ -95,9 +96,9 @@ pub struct LoadFlags {
     /// Application protocols to offer
     #[arg(long, value_delimiter = ',')]
     pub alpn: Vec<String>,
-    /// Verify the server against these CAs; without it any certificate is believed
-    #[arg(long, value_name = "PEM")]
-    pub ca: Option<PathBuf>,
+    /// Whether the server is believed.
+    #[command(flatten)]
+    pub server: ServerTrustFlags,
     /// Spend less CPU than a real client: no server verification, reused key shares
     #[arg(long, conflicts_with = "ca")]
     pub cheap_client: bool,
@@ -187,6 +188,9 @@ impl LoadFlags {
         if self.threads == 0 || self.threads > 1024 {
             bail!("--threads is between 1 and 1024");
         }
+        if self.cheap_client && self.server.verify_server == Some(VerifyServer::On) {
+            bail!("--cheap-client verifies no server: leave out it or --verify-server on");
+        }
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout are above zero");
         }
@@ -208,7 +212,7 @@ impl LoadFlags {
                 groups: self.groups.clone(),
                 cipher_suites: self.cipher_suites.clone(),
                 alpn: self.alpn.clone(),
-                roots: self.ca.as_deref().map(server_trust::roots).transpose()?,
+                roots: self.server.roots(&self.tenants_server_cas()?)?,
                 cheap: self.cheap_client,
             },
             script: Script { confirm: self.confirm.into(), after: self.after },
@@ -266,13 +270,22 @@ impl LoadFlags {
         })
     }
 
+    /// The CAs of the tenants' servers.
+    fn tenants_server_cas(&self) -> Result<Vec<PathBuf>> {
+        let Some(path) = &self.tenants_from else { return Ok(Vec::new()) };
+        let manifest = Manifest::read(path)?;
+        let cas: BTreeSet<PathBuf> =
+            manifest.tenants.into_iter().map(|tenant| tenant.server_ca).collect();
+        Ok(cas.into_iter().collect())
+    }
+
     fn tenant(&self, tenant: &Tenant, identities: &mut Vec<Identity>) -> Result<Name> {
         let mut indices = Vec::new();
         for pair in &tenant.clients {
             indices.push(identities.len());
             identities.push(pair.identity()?);
         }
-        let mut flawed = std::collections::BTreeMap::<String, Vec<usize>>::new();
+        let mut flawed = BTreeMap::<String, Vec<usize>>::new();
         for bad in &tenant.bad {
             flawed.entry(bad.flaw.clone()).or_default().push(identities.len());
             identities.push(bad.pair.identity()?);
@@ -312,7 +325,7 @@ impl LoadFlags {
                     None => (text, Expect::Accept),
                 };
                 let server = server_name(&text)?;
-                let flawed = std::collections::BTreeMap::new();
+                let flawed = BTreeMap::new();
                 Ok((Name { text, server, expect, identities: mix.clone(), flawed }, weight))
             })
             .collect()

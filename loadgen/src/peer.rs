@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use crate::clients::server_name;
 use crate::flags;
 use crate::identity::Identity;
-use crate::server_trust;
+use crate::server_trust::ServerTrustFlags;
 use crate::source::{Source, Sources};
 use crate::ticket_pool::{Holder, TicketPool};
 use crate::tls_client::{TlsClients, TlsTerms, Version};
@@ -37,9 +36,9 @@ pub struct PeerFlags {
     /// connection with the next
     #[arg(long, value_name = "DIR|FILE[,KEY]")]
     pub client_cert: Option<String>,
-    /// Verify the server against these CAs
-    #[arg(long, value_name = "PEM")]
-    pub ca: Option<PathBuf>,
+    /// Whether the server is believed.
+    #[command(flatten)]
+    pub server: ServerTrustFlags,
     /// TLS version: 1.3 or 1.2
     #[arg(long, default_value = "1.3")]
     pub tls: String,
@@ -101,7 +100,7 @@ impl PeerFlags {
             groups: self.groups.clone(),
             cipher_suites: self.cipher_suites.clone(),
             alpn: self.alpn.clone(),
-            roots: self.ca.as_deref().map(server_trust::roots).transpose()?,
+            roots: self.server.roots(&[])?,
             cheap: false,
         };
         let version = match self.tls.as_str() {

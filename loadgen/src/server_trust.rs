@@ -1,10 +1,11 @@
 //! Owns whether the server's certificate is verified: against a CA file, its signature only, or
 //! not at all (`--cheap-client`). Read `tls_client.rs` next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -12,18 +13,57 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// The CAs in a PEM file.
-///
-/// # Errors
-/// A file that cannot be read or holds something else.
-pub fn roots(ca: &Path) -> Result<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
+/// Whom a client believes to be the server.
+#[derive(Debug, Clone, Args)]
+pub struct ServerTrustFlags {
+    /// Verify the server against these CAs
+    #[arg(long, value_name = "PEM")]
+    pub ca: Option<PathBuf>,
+    /// Whether the server is verified; off believes any certificate that it has the key of
+    /// [default: on with --ca, else off]
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub verify_server: Option<VerifyServer>,
+}
+
+/// `--verify-server`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyServer {
+    /// Against --ca; without it, against the CAs of --tenants-from
+    On,
+    /// Not, even with --ca
+    Off,
+}
+
+impl ServerTrustFlags {
+    /// The CAs to verify the server against: those of `--ca`, else those in `of_tenants`; `None` if it is
+    /// not verified.
+    ///
+    /// # Errors
+    /// It is to be verified and there is no CA; a file that cannot be read or holds something else.
+    pub fn roots(&self, of_tenants: &[PathBuf]) -> Result<Option<Arc<RootCertStore>>> {
+        let files = match (self.verify_server, &self.ca) {
+            (Some(VerifyServer::Off), _) | (None, None) => return Ok(None),
+            (_, Some(ca)) => std::slice::from_ref(ca),
+            (Some(VerifyServer::On), None) => of_tenants,
+        };
+        if files.is_empty() {
+            bail!("--verify-server on: say with --ca PEM which CAs may vouch for the server");
+        }
+        let mut roots = RootCertStore::empty();
+        for file in files {
+            add(&mut roots, file)?;
+        }
+        Ok(Some(Arc::new(roots)))
+    }
+}
+
+fn add(roots: &mut RootCertStore, ca: &Path) -> Result<()> {
     for certificate in CertificateDer::pem_file_iter(ca)
         .with_context(|| format!("cannot read {}", ca.display()))?
     {
         roots.add(certificate.with_context(|| format!("{}: bad PEM", ca.display()))?)?;
     }
-    Ok(Arc::new(roots))
+    Ok(())
 }
 
 /// Verifies the chain, the name and the signature.

@@ -35,10 +35,13 @@ pub fn let_nobody_in(result: &RunResult) -> bool {
     counts.confirmed == 0 && counts.wrongly_accepted == 0 && counts.errors + counts.in_flight > 0
 }
 
-/// The errors of a result in one line: `alert-116 113, timeout 2`.
+/// The errors of a result in one line, each with the reason of the first: `alert-116 113 (...), timeout 2`.
 #[must_use]
 pub fn errors(result: &RunResult) -> String {
-    let classes = result.errors.iter().map(|(class, count)| format!("{class} {count}"));
+    let classes = result.errors.iter().map(|(class, count)| match result.reasons.get(class) {
+        Some(first) => format!("{class} {count} ({first})"),
+        None => format!("{class} {count}"),
+    });
     classes.collect::<Vec<_>>().join(", ")
 }
 

@@ -659,6 +659,43 @@ fn clients_of_their_own_keep_their_own_tickets() {
 }
 
 #[test]
+fn a_server_is_verified_where_that_is_asked() {
+    let (pki, stranger) = (Pki::new(), Pki::new());
+    let peer = Peer::start(&pki, "echo");
+    let own = pki.file("pki/pki.json");
+    let own_ca = pki.file("pki/server-ca.crt");
+    let other_ca = stranger.file("pki/server-ca.crt");
+    let run = |more: &[&str]| {
+        let short = ["run", "--quiet", "--conns", "1", "--warmup", "0s", "--duration", "200ms"];
+        load()
+            .args(short)
+            .args(["--target", &peer.address, "--tenants-from", path(&own)])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    for (flags, exit, word) in [
+        (&["--verify-server", "on"][..], 0, ""),
+        (&["--verify-server", "on", "--ca", path(&own_ca)], 0, ""),
+        (&["--ca", path(&other_ca)], 1, "invalid peer certificate"),
+        (&["--verify-server", "on", "--ca", path(&other_ca)], 1, "invalid peer certificate"),
+        (&["--verify-server", "off", "--ca", path(&other_ca)], 0, ""),
+        (&["--verify-server", "on", "--cheap-client"], 1, "--cheap-client"),
+    ] {
+        let ran = run(flags);
+        assert_eq!(ran.status.code(), Some(exit), "{flags:?}: {ran:?}");
+        let said = String::from_utf8(ran.stderr).unwrap() + &String::from_utf8(ran.stdout).unwrap();
+        assert!(said.contains(word), "{flags:?}: {said}");
+    }
+    let without = load()
+        .args(["stream", "--target", &peer.address, "--verify-server", "on"])
+        .output()
+        .unwrap();
+    assert_eq!(without.status.code(), Some(1), "{without:?}");
+    assert!(String::from_utf8_lossy(&without.stderr).contains("--ca PEM"), "{without:?}");
+}
+
+#[test]
 fn packages_get_a_page_for_every_command_and_completions() {
     let folder = tempfile::tempdir().unwrap();
     for what in ["man", "completions"] {
