@@ -11,10 +11,11 @@ use crate::compare::{self, Judgement};
 use crate::environment;
 use crate::exit::Exit;
 use crate::flags::{LoadFlags, resolve};
+use crate::interrupt::Interrupt;
 use crate::join::join;
 use crate::output;
+use crate::plan::RunPlan;
 use crate::result::RunResult;
-use crate::run::Unwatched;
 use crate::trial::{found_nobody, trial};
 
 /// Measure two live targets in turn (ABBA) and compare them
@@ -40,6 +41,13 @@ pub struct Ab {
     pub out: Vec<PathBuf>,
 }
 
+/// One of the two.
+struct Side {
+    name: &'static str,
+    plan: Arc<RunPlan>,
+    pid: Option<u32>,
+}
+
 impl Ab {
     /// Measures, compares, prints; exit 2 if B is worse in anything.
     ///
@@ -48,32 +56,72 @@ impl Ab {
     pub fn execute(&self, arguments: &[String]) -> Result<Exit> {
         let _ = environment::raise_descriptor_limit();
         output::check_files(self.out.iter().map(|path| Some(path.as_path())))?;
-        let plan_a = Arc::new(self.load.plan()?);
-        let mut plan_b = (*plan_a).clone();
+        let plan_a = self.load.plan()?;
+        self.check_length(&plan_a)?;
+        let mut plan_b = plan_a.clone();
         plan_b.target = resolve(&self.against)?;
-        let plan_b = Arc::new(plan_b);
+        let sides = [
+            Side { name: "A", plan: Arc::new(plan_a), pid: self.load.server_pid },
+            Side { name: "B", plan: Arc::new(plan_b), pid: self.against_pid },
+        ];
+        let mut interrupt = Interrupt::listen();
         let (mut a, mut b) = (Vec::new(), Vec::new());
-        for round in 0..self.rounds.max(1) {
-            for is_a in [true, false, false, true] {
-                let (plan, pid, name, results) = if is_a {
-                    (&plan_a, self.load.server_pid, "A", &mut a)
-                } else {
-                    (&plan_b, self.against_pid, "B", &mut b)
-                };
-                let result = trial(plan, pid, arguments, &mut Unwatched)?;
-                if found_nobody(&result) {
-                    bail!("nobody listens on {}", plan.target);
+        for round in 1..=self.rounds.max(1) {
+            let Some([first, second, third, fourth]) =
+                self.round(round, &sides, arguments, &mut interrupt)?
+            else {
+                if a.is_empty() {
+                    bail!("ended by the user before one round was whole: nothing to compare");
                 }
-                output::note(format_args!(
-                    "round {} {name}  {:>9.1}/s  {}",
-                    round + 1,
-                    result.achieved_rate,
-                    if result.valid { "valid" } else { "INVALID" }
-                ));
-                results.push(result);
-            }
+                output::note(format_args!("ended early by the user after {} rounds", round - 1));
+                break;
+            };
+            a.extend([first, fourth]);
+            b.extend([second, third]);
         }
         self.judge(&a, &b)
+    }
+
+    /// Fewer seconds than a comparison needs are known beforehand.
+    fn check_length(&self, plan: &RunPlan) -> Result<()> {
+        let each_run = plan.phases.measured.as_millis().div_ceil(1000);
+        let each_side = u128::from(self.rounds.max(1)) * 2 * each_run;
+        if each_side < compare::SAMPLES_MIN as u128 {
+            bail!(
+                "A and B would have {each_side} seconds each to compare; {} are needed: raise --duration \
+                 or --rounds",
+                compare::SAMPLES_MIN
+            );
+        }
+        Ok(())
+    }
+
+    /// A B B A; `None` once the user wants to end.
+    fn round(
+        &self,
+        round: u32,
+        [a, b]: &[Side; 2],
+        arguments: &[String],
+        interrupt: &mut Interrupt,
+    ) -> Result<Option<[RunResult; 4]>> {
+        let mut results = Vec::new();
+        for side in [a, b, b, a] {
+            let result = trial(&side.plan, side.pid, arguments, interrupt)?;
+            if interrupt.is_wanted() {
+                return Ok(None);
+            }
+            if found_nobody(&result) {
+                bail!("nobody listens on {}", side.plan.target);
+            }
+            output::note(format_args!(
+                "round {round} {}  {:>9.1}/s  {}",
+                side.name,
+                result.achieved_rate,
+                if result.valid { "valid" } else { "INVALID" }
+            ));
+            results.push(result);
+        }
+        Ok(results.try_into().ok())
     }
 
     fn judge(&self, a: &[RunResult], b: &[RunResult]) -> Result<Exit> {

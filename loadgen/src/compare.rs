@@ -230,7 +230,7 @@ const METRICS: [(&str, bool, Read); 6] = [
 const BOOTSTRAP_ROUNDS: usize = 2000;
 const BOOTSTRAP_SEED: u64 = 1;
 /// Below this the Mann-Whitney approximation is poor, and p cannot get small.
-const SAMPLES_MIN: usize = 8;
+pub const SAMPLES_MIN: usize = 8;
 
 #[cfg(test)]
 mod tests {

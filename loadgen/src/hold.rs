@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::client::TlsStream;
 
 use crate::exit::Exit;
+use crate::interrupt::Interrupt;
 use crate::outcome::Failure;
 use crate::peer::{Peer, PeerFlags, runtime};
 use crate::process::ProcessSample;
@@ -129,6 +130,7 @@ impl Hold {
     }
 
     async fn run(&self, clients: &mut Clients) -> Result<HoldResult> {
+        let interrupt = Interrupt::listen();
         let sample = || self.peer.server_pid.map(ProcessSample::take).transpose();
         let mut result = HoldResult { schema: "hold/1".to_owned(), ..HoldResult::default() };
         let mut held = self.connect(clients, self.base, &mut result).await;
@@ -143,16 +145,24 @@ impl Hold {
             bail!("not one connection was established: {why}; is an echo behind {target}?");
         }
         let idle_start = sample()?;
-        tokio::time::sleep(self.idle).await;
+        let (held_now, idle) = (result.held, self.idle);
+        output::note(format_args!(
+            "{held_now} connections stand, idle for {idle:?}; Ctrl-C ends it"
+        ));
+        let idle_since = clock::now();
+        if tokio::time::timeout(self.idle, interrupt.wanted()).await.is_ok() {
+            output::note("ended early by the user: survivors are counted, and there is no storm");
+        }
+        let idle_seconds = clock::now().duration_since(idle_since).as_secs_f64();
         let idle_end = sample()?;
         if let (Some(empty), Some(before), Some(after)) = (empty, idle_start, idle_end) {
             let growth = float(after.rss) - float(empty.rss);
             result.server_bytes_per_connection = Some(growth / float((result.held - based).max(1)));
             let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
-            result.server_idle_cpu_share = Some(cpu / self.idle.as_secs_f64().max(1e-9));
+            result.server_idle_cpu_share = Some(cpu / idle_seconds.max(1e-9));
         }
         result.survived = self.survivors(&mut held).await;
-        if self.reconnect_storm {
+        if self.reconnect_storm && !interrupt.is_wanted() {
             result.storm = Some(self.storm(clients, held).await);
         }
         Ok(result)

@@ -1,26 +1,23 @@
 //! Owns the wish of the user to end a run early: Ctrl-C or SIGTERM ends it in order, with its
 //! result; a second one ends the process. Read `progress.rs` for who asks.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::run::{Phase, Watch};
 use crate::tick::Tick;
 
 /// Whether the user wants to end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Interrupt {
-    wanted: Arc<AtomicBool>,
+    wanted: watch::Receiver<bool>,
 }
 
 impl Interrupt {
     /// Begins to listen. Where that fails, signals end the process as ever.
     #[must_use]
     pub fn listen() -> Self {
-        let interrupt = Self::default();
-        let wanted = Arc::clone(&interrupt.wanted);
+        let (tell, wanted) = watch::channel(false);
         let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let Ok(runtime) = crate::peer::runtime() else { return };
             runtime.block_on(async {
@@ -34,19 +31,28 @@ impl Interrupt {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    if wanted.swap(true, Ordering::Relaxed) {
+                    if tell.send_replace(true) {
                         std::process::exit(130);
                     }
                 }
             });
         });
-        interrupt
+        Self { wanted }
     }
 
     /// Whether it was asked for.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
+        *self.wanted.borrow()
+    }
+
+    /// Waits until it is.
+    pub async fn wanted(&self) {
+        let mut wanted = self.wanted.clone();
+        if wanted.wait_for(|wanted| *wanted).await.is_err() {
+            // Nobody listens to signals, so none ends anything in order.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

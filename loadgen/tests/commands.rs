@@ -601,15 +601,19 @@ fn a_sweep_runs_every_cell_and_two_targets_are_measured_in_turn() {
     assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 1 + 4);
 
     let files = [pki.file("a.json"), pki.file("b.json")];
-    let twice = ["ab", "--against", &peer.address, "--rounds", "2", "--out"];
-    let ran = pki.run(&peer, &[&twice[..], &[path(&files[0]), path(&files[1])], &short].concat());
-    // A target is no better than itself; two seconds in all may not be enough to say so.
-    assert!(matches!(ran.status.code(), Some(0 | 3)), "{ran:?}");
+    let too_short = ["ab", "--against", &peer.address, "--rounds", "2"];
+    let ran = pki.run(&peer, &[&too_short[..], &short].concat());
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("--rounds"), "{ran:?}");
+    let enough = ["ab", "--against", &peer.address, "--rounds", "4", "--out"];
+    let ran = pki.run(&peer, &[&enough[..], &[path(&files[0]), path(&files[1])], &short].concat());
+    // A target is no better than itself, but in runs this short anything may happen.
+    assert!(matches!(ran.status.code(), Some(0 | 2 | 3)), "{ran:?}");
     for file in ["a.json", "b.json"] {
         let result = pki.json(file);
-        // A B B A, twice: four runs a side, each with at least one second begun.
+        // A B B A, four times: eight runs a side, each with at least one second begun.
         let ticks = result["ticks"].as_array().unwrap();
-        assert!(ticks.len() >= 4);
+        assert!(ticks.len() >= 8);
         // Without a warm-up the counts are those of the seconds.
         let attempted: u64 = ticks.iter().map(|tick| tick["attempted"].as_u64().unwrap()).sum();
         assert_eq!(result["counts"]["attempted"].as_u64(), Some(attempted));
@@ -693,6 +697,41 @@ fn a_server_is_verified_where_that_is_asked() {
         .unwrap();
     assert_eq!(without.status.code(), Some(1), "{without:?}");
     assert!(String::from_utf8_lossy(&without.stderr).contains("--ca PEM"), "{without:?}");
+}
+
+#[test]
+fn what_is_ended_early_tells_what_it_knows() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    // Each is interrupted once it says that it is under way.
+    let end_early = |arguments: &[&str], under_way: &str| {
+        let mut child = load()
+            .args(arguments)
+            .args(["--target", &peer.address, "--sni", "t0.test", "--client-cert"])
+            .arg(pki.file("pki/t0.test/clients/client-0000.crt"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let found = said.by_ref().any(|line| line.unwrap().contains(under_way));
+        assert!(found, "{arguments:?} never said {under_way:?}");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let rest: Vec<String> = said.map(Result::unwrap).collect();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), rest.join("\n"))
+    };
+    let hold = ["hold", "--conns", "3", "--idle", "600s", "--reconnect-storm"];
+    let (exit, told, rest) = end_early(&hold, "3 connections stand");
+    assert_eq!(exit, Some(0), "{told} {rest}");
+    assert!(told.contains("3 survived") && !told.contains("storm"), "{told}");
+
+    let each = ["--warmup", "0s", "--duration", "4s", "--conns", "1", "--rounds", "100"];
+    let ab = [&["ab", "--against", &peer.address][..], &each].concat();
+    let (exit, told, rest) = end_early(&ab, "round 1 A");
+    assert_eq!(exit, Some(1), "{told} {rest}");
+    assert!(rest.contains("nothing to compare"), "{rest}");
 }
 
 #[test]
