@@ -51,7 +51,12 @@ pub(super) fn finding(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertSt
                 Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
                     unfit(&context.signature_algorithm_id, &context.public_key_algorithm_id, sent)
                 }
-                Webpki::NameConstraintViolation => constrained(sent, roots),
+                Webpki::NameConstraintViolation => {
+                    constrained(sent, roots).or_else(|| beside_the_leafs(sent))
+                }
+                Webpki::SignatureAlgorithmMismatch => sent.first(two_algorithms),
+                Webpki::ExtensionValueInvalid => sent.first(twice),
+                Webpki::EndEntityUsedAsCa => no_authority(sent),
                 _ => None,
             };
             match found {
@@ -84,6 +89,9 @@ fn rule_of(error: &webpki::Error) -> String {
         Webpki::UnsupportedSignatureAlgorithmContext(_)
         | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             "it is signed with an algorithm that is not accepted here"
+        }
+        Webpki::MalformedNameConstraint | Webpki::InvalidNetworkMaskConstraint => {
+            "the name constraints of a CA above it, or of the anchor, cannot be read"
         }
         Webpki::InvalidCertValidity => "it ends before it begins",
         Webpki::MaximumSignatureChecksExceeded
@@ -157,6 +165,44 @@ fn not_for(expected: &ServerName<'_>, sent: &Sent<'_>) -> Finding {
 
 fn version(certificate: &X509Certificate<'_>) -> Option<String> {
     unlike_version_3(certificate.version())
+}
+
+fn two_algorithms(certificate: &X509Certificate<'_>) -> Option<String> {
+    let (inner, outer) = (&certificate.tbs_certificate.signature, &certificate.signature_algorithm);
+    (inner != outer).then(|| {
+        let (inner, outer) = (named(&inner.algorithm), named(&outer.algorithm));
+        format!("it says inside that it is signed with {inner}, and outside with {outer}")
+    })
+}
+
+/// RFC 5280 §4.2: no extension comes twice.
+fn twice(certificate: &X509Certificate<'_>) -> Option<String> {
+    let all = certificate.extensions();
+    let is_again = |at: usize| all[..at].iter().any(|one| one.oid == all[at].oid);
+    let at = (0..all.len()).find(|at| is_again(*at))?;
+    Some(format!("it has the extension {} twice", named(&all[at].oid)))
+}
+
+/// A certificate that has issued another and is no CA's.
+fn no_authority(sent: &Sent<'_>) -> Option<(u8, String)> {
+    let path: Vec<_> = sent.path().collect();
+    let depth = path.iter().skip(1).position(|one| one.as_ref().is_some_and(|one| !one.is_ca()))?;
+    let what = "it is not a CA's (basicConstraints), and may have issued nothing";
+    Some((u8::try_from(depth + 1).ok()?, what.to_owned()))
+}
+
+/// Names outside of constraints may be an intermediate's own, where one has any.
+fn beside_the_leafs(sent: &Sent<'_>) -> Option<(u8, String)> {
+    let has_names =
+        |one: &X509Certificate<'_>| one.subject_alternative_name().ok().flatten().is_some();
+    let path: Vec<_> = sent.path().collect();
+    let depth = path.iter().skip(1).position(|one| one.as_ref().is_some_and(has_names))?;
+    let also = &sent.at(u8::try_from(depth + 1).ok()?)?.subject;
+    let what = format!(
+        "a name in it, or in the certificate of {also} above it, is outside what a CA may issue for (name \
+         constraints)"
+    );
+    Some((0, what))
 }
 
 fn unlike_version_3(version: X509Version) -> Option<String> {

@@ -5,19 +5,15 @@
 //! that a list of 100 MiB costs a worker no more than a short one. `revocation` asks.
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{self, Digest};
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::ASN1Time;
-use x509_parser::signature_algorithm::SignatureAlgorithm;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
+use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
 use super::identity::sha256;
+use super::signature::Signature;
 use super::standing::{CertificateKey, SerialKeys};
-use crate::core::trust::KeyKind;
-use crate::tls::leaf::key_kind;
 
 /// A list, without the DER that it was read from.
 #[derive(Debug)]
@@ -54,22 +50,12 @@ pub(super) struct Scope {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PointName(u8, Box<[u8]>);
 
-/// What the signature stands for.
-enum Signature {
-    /// Algorithms that sign a digest.
-    OfDigest { hash: Hash, pss: bool, digest: Digest, signature: Box<[u8]> },
-    /// Ed25519 signs the list itself.
-    OfWhole { signed: Box<[u8]>, signature: Box<[u8]> },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hash {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
 impl RevocationList {
+    /// Whether it is the issuer's word of `now`: begun, and not past its next update.
+    pub(super) fn is_current(&self, now: u64) -> bool {
+        self.this_update <= now + CLOCKS_APART && now <= self.next_update
+    }
+
     /// Reads a list in DER.
     ///
     /// # Errors
@@ -161,98 +147,6 @@ pub(super) fn point_names(names: &[GeneralName<'_>]) -> Vec<PointName> {
         _ => None,
     });
     names.collect()
-}
-
-impl Signature {
-    fn of(algorithm: &AlgorithmIdentifier<'_>, signed: &[u8], signature: &[u8]) -> Option<Self> {
-        let (hash, pss) = match SignatureAlgorithm::try_from(algorithm).ok()? {
-            SignatureAlgorithm::ED25519 => {
-                return Some(Self::OfWhole { signed: signed.into(), signature: signature.into() });
-            }
-            SignatureAlgorithm::RSASSA_PSS(parameters) => {
-                (Hash::named(&parameters.hash_algorithm_oid().to_id_string())?, true)
-            }
-            SignatureAlgorithm::RSA | SignatureAlgorithm::ECDSA => {
-                (Hash::named(&algorithm.algorithm.to_id_string())?, false)
-            }
-            _ => return None,
-        };
-        let digest = digest::digest(hash.algorithm(), signed);
-        Some(Self::OfDigest { hash, pss, digest, signature: signature.into() })
-    }
-
-    /// `None`: the key is of a kind that this algorithm does not go with.
-    fn is_of(&self, spki: &[u8]) -> Option<bool> {
-        let (_, key) = SubjectPublicKeyInfo::from_der(spki).ok()?;
-        let bytes = key.subject_public_key.data.as_ref();
-        match self {
-            Self::OfWhole { signed, signature } => {
-                if key_kind(&key) != KeyKind::Ed25519 {
-                    return None;
-                }
-                let key = UnparsedPublicKey::new(&signature::ED25519, bytes);
-                Some(key.verify(signed, signature).is_ok())
-            }
-            Self::OfDigest { hash, pss, digest, signature } => {
-                let algorithm = verification(key_kind(&key), *hash, *pss)?;
-                let key = UnparsedPublicKey::new(algorithm, bytes);
-                Some(key.verify_digest(digest, signature).is_ok())
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Signature {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Signature")
-    }
-}
-
-fn verification(key: KeyKind, hash: Hash, pss: bool) -> Option<&'static dyn VerificationAlgorithm> {
-    Some(match (key, hash, pss) {
-        (KeyKind::EcdsaP256, Hash::Sha256, false) => &signature::ECDSA_P256_SHA256_ASN1,
-        (KeyKind::EcdsaP256, Hash::Sha384, false) => &signature::ECDSA_P256_SHA384_ASN1,
-        (KeyKind::EcdsaP256, Hash::Sha512, false) => &signature::ECDSA_P256_SHA512_ASN1,
-        (KeyKind::EcdsaP384, Hash::Sha256, false) => &signature::ECDSA_P384_SHA256_ASN1,
-        (KeyKind::EcdsaP384, Hash::Sha384, false) => &signature::ECDSA_P384_SHA384_ASN1,
-        (KeyKind::EcdsaP384, Hash::Sha512, false) => &signature::ECDSA_P384_SHA512_ASN1,
-        (KeyKind::EcdsaP521, Hash::Sha256, false) => &signature::ECDSA_P521_SHA256_ASN1,
-        (KeyKind::EcdsaP521, Hash::Sha384, false) => &signature::ECDSA_P521_SHA384_ASN1,
-        (KeyKind::EcdsaP521, Hash::Sha512, false) => &signature::ECDSA_P521_SHA512_ASN1,
-        (KeyKind::Rsa(_), Hash::Sha256, false) => &signature::RSA_PKCS1_2048_8192_SHA256,
-        (KeyKind::Rsa(_), Hash::Sha384, false) => &signature::RSA_PKCS1_2048_8192_SHA384,
-        (KeyKind::Rsa(_), Hash::Sha512, false) => &signature::RSA_PKCS1_2048_8192_SHA512,
-        (KeyKind::Rsa(_), Hash::Sha256, true) => &signature::RSA_PSS_2048_8192_SHA256,
-        (KeyKind::Rsa(_), Hash::Sha384, true) => &signature::RSA_PSS_2048_8192_SHA384,
-        (KeyKind::Rsa(_), Hash::Sha512, true) => &signature::RSA_PSS_2048_8192_SHA512,
-        _ => return None,
-    })
-}
-
-impl Hash {
-    /// By the identifier of a hash, or of a signature algorithm that uses it (RFC 4055, RFC 5758).
-    fn named(identifier: &str) -> Option<Self> {
-        Some(match identifier {
-            "2.16.840.1.101.3.4.2.1" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => {
-                Self::Sha256
-            }
-            "2.16.840.1.101.3.4.2.2" | "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => {
-                Self::Sha384
-            }
-            "2.16.840.1.101.3.4.2.3" | "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => {
-                Self::Sha512
-            }
-            _ => return None,
-        })
-    }
-
-    fn algorithm(self) -> &'static digest::Algorithm {
-        match self {
-            Self::Sha256 => &digest::SHA256,
-            Self::Sha384 => &digest::SHA384,
-            Self::Sha512 => &digest::SHA512,
-        }
-    }
 }
 
 /// What webpki does not show of a list that it has found sound: x509-parser would read every entry
@@ -387,6 +281,8 @@ const URI: u8 = 6;
 const DIRECTORY: u8 = 4;
 
 const SIGNERS_MAX: usize = 8;
+/// Seconds by which a CA's clock may be ahead of this machine's.
+const CLOCKS_APART: u64 = 300;
 
 #[cfg(test)]
 mod tests {
@@ -475,6 +371,21 @@ mod tests {
                 assert!(!list.is_signed_by(&authority.spki), "byte {at}");
             }
             assert!(RevocationList::parse(&good[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_current_from_its_beginning_to_its_next_update() {
+        let list = RevocationList::parse(&list(&p256(), &[], None)).unwrap();
+        let (begin, end) = (list.this_update, list.next_update);
+        for (now, is_current) in [
+            (begin - CLOCKS_APART - 1, false),
+            (begin - CLOCKS_APART, true),
+            (begin, true),
+            (end, true),
+            (end + 1, false),
+        ] {
+            assert_eq!(list.is_current(now), is_current, "{now} of {begin} to {end}");
         }
     }
 

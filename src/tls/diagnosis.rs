@@ -82,6 +82,16 @@ pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now:
             );
             broken_by(0, &what).rule("anchors")
         }
+        Fault::MayNotSign { uses } => {
+            let uses: Vec<_> = uses.iter().map(|one| (*one).to_owned()).collect();
+            let what = format!(
+                "its key may be used for {}, and not to sign: its key usage lacks digitalSignature",
+                listed(&uses, "nothing")
+            );
+            let alert = CertificateError::InvalidPurpose;
+            Finding::new(Reason::CertificatePurpose, alert, what)
+                .hint("have it issued with digitalSignature; one for encryption is no credential")
+        }
         Fault::MayNotIssue { depth } => broken_by(*depth, MAY_NOT_ISSUE),
         Fault::Policies { depth } => broken_by(*depth, NO_POLICY),
         Fault::Revocation(fault) => revocation(*fault, trust, now),
@@ -147,15 +157,7 @@ fn path(error: &webpki::Error, sent: &Sent<'_>, trust: &TrustStore, now: u64) ->
         }
         Webpki::UnknownIssuer => unknown_issuer(sent, roots),
         Webpki::InvalidSignatureForPublicKey => {
-            let unverified = unverified(sent, trust);
-            unverified.unwrap_or_else(|| match has_namesake(sent, roots) {
-                true => unknown_issuer(sent, roots),
-                false => Finding::new(
-                    Reason::CertificateSignature,
-                    CertificateError::BadEncoding,
-                    "a signature in the chain is wrong",
-                ),
-            })
+            unverified(sent, trust).unwrap_or_else(|| wrong_signature(sent, trust))
         }
         other => breach::finding(other, sent, roots),
     }
@@ -240,10 +242,40 @@ fn unknown_issuer(sent: &Sent<'_>, roots: &RootCertStore) -> Finding {
     ))
 }
 
-/// Whether an anchor has the name of the CA above this chain. Where a signature is wrong then, it is
-/// as good as always another CA of the same name: a bad signature to webpki, an unknown CA to people.
-fn has_namesake(sent: &Sent<'_>, roots: &RootCertStore) -> bool {
-    sent.top_issuer().is_some_and(|top| anchor_names(roots).iter().any(|anchor| anchor == top))
+/// Which signature is not by the key that it should be by. The uppermost is looked at first: whoever has
+/// no CA's signature has no more than that one verified again for the sake of words.
+fn wrong_signature(sent: &Sent<'_>, trust: &TrustStore) -> Finding {
+    let wrong = |what: String| {
+        Finding::new(Reason::CertificateSignature, CertificateError::BadEncoding, what)
+    };
+    let top = sent.top_issuer().unwrap_or_default();
+    let mut namesakes = trust.anchors().iter().filter(|one| one.identity.subject == top).peekable();
+    if namesakes.peek().is_some() {
+        let is_misissued = sent.misissued(&anchor_names(&trust.roots)).is_some();
+        let mut tried = namesakes.take(ANCHORS_TRIED_MAX);
+        // As good as always another CA of the same name: a bad signature to webpki, an unknown CA to people.
+        if is_misissued || !tried.any(|anchor| sent.is_top_signed_by(anchor.spki())) {
+            return unknown_issuer(sent, &trust.roots);
+        }
+    }
+    if let Some(name) = sent.name_of_several() {
+        return wrong(format!("several certificates of {name} were sent, and no path over them holds"))
+            .hint(
+                "send only those that lead from the leaf to the anchor; a CA's certificate for its own new \
+                 key counts as one more CA where path length or name constraints are limited",
+            );
+    }
+    match sent.misread_link() {
+        Some((depth, issuer)) => wrong(format!(
+            "its signature is wrong: it is not by the key of {issuer}, whose certificate was sent with it"
+        ))
+        .depth(depth)
+        .hint(
+            "the certificate was altered, or was signed by another key than that of the issuer's \
+             certificate in the peer's chain file: have it issued anew, or put the right one there",
+        ),
+        None => wrong("a signature in the chain is wrong".to_owned()),
+    }
 }
 
 fn anchor_names(roots: &RootCertStore) -> Vec<String> {
@@ -266,10 +298,21 @@ fn revocation(fault: RevocationFault, trust: &TrustStore, now: u64) -> Finding {
             Finding::new(Reason::CertificateRevoked, CertificateError::Revoked, what).rule("crls")
         }
         RevocationFaultKind::Stale => {
+            let begins = list.map_or(0, |list| list.this_update.saturating_sub(now));
             let since = list.map_or(0, |list| now.saturating_sub(list.next_update));
-            let what = format!("the revocation list{of} is out of date since {}", span(since));
-            Finding::new(Reason::RevocationStale, unspecified("stale list"), what)
-                .rule("revocation.stale")
+            let what = match begins {
+                0 => format!("the revocation list{of} is out of date since {}", span(since)),
+                begins => format!("the revocation list{of} begins only in {}", span(begins)),
+            };
+            let finding = Finding::new(Reason::RevocationStale, unspecified("stale list"), what)
+                .rule("revocation.stale");
+            if begins > 0 {
+                finding.hint(
+                    "check this machine's clock and the CA's; the list in force belongs into crls",
+                )
+            } else {
+                finding
+            }
         }
         RevocationFaultKind::Unknown
         | RevocationFaultKind::Foreign
@@ -355,6 +398,8 @@ const RSA_LENGTHS: &str = "signatures are verified by RSA keys of 2048 to 8192 b
 const LONGER_KEY: &str =
     "have the CA renewed with a key of 2048 bits or more, and issue the certificate anew";
 const ANCHORS_NAMED_MAX: usize = 3;
+/// Of one name. A CA that changes its key has two.
+const ANCHORS_TRIED_MAX: usize = 3;
 const LISTED_MAX: usize = 6;
 
 /// What is wrong with a signature that was to prove possession of the key.

@@ -251,9 +251,8 @@ impl Stage {
             Fault::Path(Webpki::CertExpired { .. } | Webpki::CertNotValidYet { .. }) => {
                 Self::Validity
             }
-            Fault::Path(Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension) => {
-                Self::Purpose
-            }
+            Fault::Path(Webpki::RequiredEkuNotFoundContext(_) | Webpki::EmptyEkuExtension)
+            | Fault::MayNotSign { .. } => Self::Purpose,
             Fault::Path(_)
             | Fault::Unvouched
             | Fault::TooLongForAnchor { .. }

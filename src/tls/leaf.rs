@@ -39,6 +39,27 @@ impl<'a> Leaf<'a> {
         key_kind(self.parsed.public_key())
     }
 
+    /// What the key may be used for, where signing is not among it: then it proves nobody's identity in a
+    /// handshake (RFC 5246 §7.4.6, RFC 8446 §4.4.2.2). Extended key usage says nothing about that:
+    /// a certificate must be good by both (RFC 5280 §4.2.1.12).
+    pub(super) fn uses_without_signing(&self) -> Option<Vec<&'static str>> {
+        let usage = match self.parsed.key_usage() {
+            Ok(None) => return None,
+            Ok(Some(usage)) => usage.value,
+            Err(_) => return Some(Vec::new()),
+        };
+        let uses = [
+            (usage.non_repudiation(), "nonRepudiation"),
+            (usage.key_encipherment(), "keyEncipherment"),
+            (usage.data_encipherment(), "dataEncipherment"),
+            (usage.key_agreement(), "keyAgreement"),
+            (usage.key_cert_sign(), "keyCertSign"),
+            (usage.crl_sign(), "cRLSign"),
+        ];
+        let uses = uses.into_iter().filter_map(|(may, name)| may.then_some(name));
+        (!usage.digital_signature()).then(|| uses.collect())
+    }
+
     pub(super) fn facts(&self) -> LeafFacts<'_> {
         LeafFacts {
             names: self.names(),

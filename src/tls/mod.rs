@@ -40,6 +40,7 @@ mod sent;
 mod served;
 mod sessions;
 mod shown;
+mod signature;
 mod signature_algorithms;
 mod standing;
 mod staple;

@@ -1,5 +1,5 @@
 //! Verifying one presented chain by one trust: webpki builds and checks the path, this file bounds the
-//! work and asks what webpki does not: depth, key usage of CAs, policies, revocation, and the rules
+//! work and asks what webpki does not: depth, key usage, policies, revocation, and the rules
 //! about the leaf.
 //!
 //! Remembers nothing and words nothing: `chain_memo` and `diagnosis` do. `verifier` and `explain` ask.
@@ -53,6 +53,10 @@ pub(super) enum Fault {
     /// More CAs stand between it and the anchor than the anchor allows.
     TooLongForAnchor {
         max: u32,
+    },
+    /// The leaf may be used for other things than signing.
+    MayNotSign {
+        uses: Vec<&'static str>,
     },
     /// A CA above the leaf may not sign certificates.
     MayNotIssue {
@@ -131,6 +135,9 @@ pub(super) fn watched(
             Some(fault) if error == STAND_IN => fault,
             _ => Fault::Path(error),
         })?;
+    if let Some(uses) = leaf.uses_without_signing() {
+        return Err(Fault::MayNotSign { uses });
+    }
     if let Purpose::Server(name) = purpose {
         end_entity.verify_is_valid_for_subject_name(name).map_err(Fault::Path)?;
     }

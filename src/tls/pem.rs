@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::chain_order;
 use super::crl::RevocationList;
 use super::identity::{identify, span};
-use super::leaf::serial;
+use super::leaf::{Leaf, serial};
 use super::served::Served;
 use super::staple::{Staple, Status};
 use crate::config::error::{Location, Problem};
@@ -103,14 +103,7 @@ pub(super) fn certified_key(
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-            if let Some((number, issued)) = chain_order::displaced(&certified.cert) {
-                let path = files.chain.path.display();
-                let message = format!(
-                    "{path} is in the wrong order: certificate {number} has issued certificate {issued} \
-                     and does not come right behind it"
-                );
-                findings.warning(&files.chain.at, message, ORDER_HELP);
-            }
+            warn_of_chain(&files.chain, &certified.cert, findings);
             Some(Arc::new(Served::new(certified, staple)))
         }
         Err(_) => {
@@ -550,6 +543,25 @@ pub(super) fn check_mode(file: &FileRef, findings: &mut Findings) {
         let path = file.path.display();
         let message = format!("the private key {path} has mode {mode:04o}: everyone may read it");
         findings.warning(&file.at, message, "chmod 0600");
+    }
+}
+
+/// What peers may refuse a chain for.
+fn warn_of_chain(file: &FileRef, chain: &[CertificateDer<'_>], findings: &mut Findings) {
+    let path = file.path.display();
+    if let Some((number, issued)) = chain_order::displaced(chain) {
+        let message = format!(
+            "{path} is in the wrong order: certificate {number} has issued certificate {issued} and does \
+             not come right behind it"
+        );
+        findings.warning(&file.at, message, ORDER_HELP);
+    }
+    let uses = chain.first().and_then(|leaf| Leaf::parse(leaf)?.uses_without_signing());
+    if uses.is_some() {
+        let message = format!(
+            "the key usage of the certificate in {path} lacks digitalSignature: there are peers that refuse it"
+        );
+        findings.warning(&file.at, message, "have it issued with digitalSignature");
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) enum RevocationFaultKind {
     Foreign,
     /// The issuer's certificate does not say that it may sign lists.
     MayNotSign,
-    /// Every list that covers it is past its next update.
+    /// Every list that covers it is past its next update, or begins in the future.
     Stale,
 }
 
@@ -161,7 +161,7 @@ impl Revocation {
                 Uncertain::Accept => Ok(None),
             };
         };
-        let is_stale = covering.iter().all(|at| self.lists[*at].next_update < now);
+        let is_stale = !covering.iter().any(|at| self.lists[*at].is_current(now));
         if is_stale && self.settings.stale == Uncertain::Refuse {
             return Err((RevocationFaultKind::Stale, Some(*newest)));
         }
@@ -175,7 +175,7 @@ impl Revocation {
         self.revoked(path).is_none()
             && path[..self.checked(path.len())].iter().all(|key| {
                 let lists = self.by_issuer.get(&key.issuer).map(Vec::as_slice).unwrap_or_default();
-                let is_stale = || lists.iter().any(|at| self.lists[*at].next_update < now);
+                let is_stale = || !lists.iter().all(|at| self.lists[*at].is_current(now));
                 (unknown == Uncertain::Accept || !lists.is_empty())
                     && (stale == Uncertain::Accept || !is_stale())
             })

@@ -10,6 +10,7 @@ use x509_parser::prelude::FromDer;
 
 use super::identity::identify;
 use super::path::{CHAIN_CERTIFICATES_MAX, Chain};
+use super::signature::Signature;
 use crate::core::identity::Identity;
 
 /// What a peer sent.
@@ -77,6 +78,31 @@ impl<'a> Sent<'a> {
         above.or(self.leaf.as_ref()).map(|one| one.issuer.as_str())
     }
 
+    /// Whether the uppermost certificate on the way is signed by the key of `spki`, in DER.
+    pub(super) fn is_top_signed_by(&self, spki: &[u8]) -> bool {
+        let top = self.path().last().flatten();
+        top.is_some_and(|top| is_signed_by(&top, spki))
+    }
+
+    /// The uppermost certificate on the way that is not signed by the key of the one above it, and whose
+    /// that is.
+    pub(super) fn misread_link(&self) -> Option<(u8, &str)> {
+        let path: Vec<_> = self.path().collect();
+        path.windows(2).enumerate().rev().find_map(|(depth, link)| {
+            let [Some(below), Some(above)] = link else { return None };
+            let depth = u8::try_from(depth).ok()?;
+            let issuer = self.at(depth)?.issuer.as_str();
+            (!is_signed_by(below, above.public_key().raw)).then_some((depth, issuer))
+        })
+    }
+
+    /// A name that several of the certificates beside the leaf have.
+    pub(super) fn name_of_several(&self) -> Option<&str> {
+        let names = || self.others.iter().map(|(one, _)| one.subject.as_str());
+        let mut numbered = names().enumerate();
+        numbered.find_map(|(at, name)| names().skip(at + 1).any(|one| one == name).then_some(name))
+    }
+
     /// The first certificate of which what was sent for its issuer's has another key than the one that
     /// it names (RFC 5280 §4.2.1.1), and the issuer. `anchors` may be its issuer, too.
     pub(super) fn misissued(&self, anchors: &[String]) -> Option<(u8, &str)> {
@@ -107,6 +133,13 @@ impl<'a> Sent<'a> {
         let all = std::iter::once(self.leaf_der).chain(self.others.iter().map(|(_, der)| *der));
         all.map(|der| X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed))
     }
+}
+
+fn is_signed_by(certificate: &X509Certificate<'_>, spki: &[u8]) -> bool {
+    let signed = certificate.tbs_certificate.as_ref();
+    let signature = &certificate.signature_value.data;
+    Signature::of(&certificate.signature_algorithm, signed, signature)
+        .is_some_and(|signature| signature.is_of(spki) == Some(true))
 }
 
 fn authority_key<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a [u8]> {

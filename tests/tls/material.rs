@@ -173,6 +173,27 @@ fn a_chain_file_in_the_wrong_order_is_called_so() {
 }
 
 #[test]
+fn a_pair_whose_key_usage_lacks_digital_signature_is_warned_of() {
+    use rcgen::KeyUsagePurpose::{DigitalSignature, KeyEncipherment};
+    let authority = Authority::new("CA");
+    for (usages, is_told) in
+        [(&[][..], false), (&[DigitalSignature], false), (&[KeyEncipherment], true)]
+    {
+        let mut leaf = crate::chains::params(NAME);
+        leaf.key_usages = usages.to_vec();
+        let leaf = crate::chains::below(&crate::chains::root(), leaf);
+        let mut world = World::new();
+        world.chain("a", &authority.server(&[NAME]), ClientAuth::None);
+        let pair = &mut world.plan.downstream_tls[0].certificates[0];
+        pair.chain = file(&authority.write("usages", "crt", &leaf.pem()));
+        pair.key = file(&authority.write("usages", "key", &leaf.key().serialize_pem()));
+        let material = Material::load(&world.plan, &world.stek, 1, unix_now, None).unwrap();
+        let told = material.warnings().iter().any(|one| one.message.contains("digitalSignature"));
+        assert_eq!(told, is_told, "{usages:?}: {:?}", material.warnings());
+    }
+}
+
+#[test]
 fn a_chain_without_an_intermediate_that_the_configuration_knows_is_warned_of_and_no_other() {
     let root = Authority::new("Root");
     let middle = root.intermediate("Middle");

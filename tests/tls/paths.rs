@@ -7,8 +7,8 @@ use portcullis::config::plan::{ClientAuth, Uncertain};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis_kit::{Authority, ClientSpec};
 use rcgen::{
-    BasicConstraints, CertifiedIssuer, CrlDistributionPoint, CustomExtension, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertifiedIssuer, CrlDistributionPoint, CustomExtension,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 
 use crate::chains::{ALL, Ca, Shown, below, ca_params, list, list_from, params, root};
@@ -37,6 +37,122 @@ fn a_ca_whose_key_usage_lacks_key_cert_sign_vouches_for_nobody() {
                 assert_eq!(reason, Reason::CertificateInvalid, "{detail}");
                 assert!(detail.contains("CN=Middle") && detail.contains("keyCertSign"), "{detail}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_leaf_whose_key_usage_lacks_digital_signature_proves_nobody() {
+    use KeyUsagePurpose::{CrlSign, DigitalSignature, KeyAgreement, KeyEncipherment};
+    for (usages, uses) in [
+        (&[][..], None),
+        (&[DigitalSignature], None),
+        (&[KeyEncipherment, DigitalSignature], None),
+        (&[KeyEncipherment], Some("keyEncipherment")),
+        (&[KeyAgreement, CrlSign], Some("keyAgreement, cRLSign")),
+    ] {
+        for purposes in [&[][..], &[ExtendedKeyUsagePurpose::ClientAuth]] {
+            let root = root();
+            let mut leaf = params("alice");
+            leaf.key_usages = usages.to_vec();
+            leaf.extended_key_usages = purposes.to_vec();
+            let leaf = below(&root, leaf);
+            let shown = Shown {
+                root: &root,
+                path: &[&leaf],
+                lists: Vec::new(),
+                unknown: Uncertain::Refuse,
+            };
+            match (shown.refusal(), uses) {
+                (None, None) => {}
+                (Some((Reason::CertificatePurpose, detail)), Some(uses)) => {
+                    assert!(detail.contains(&format!("used for {uses}, and not")), "{detail}");
+                }
+                (met, _) => panic!("{usages:?}: {met:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_signature_is_told_of_the_certificate_that_has_it() {
+    let root = root();
+    let middle = below(&root, ca_params("Middle", &ALL));
+    let renewed = below(&root, ca_params("Middle", &ALL));
+    let leaf = below(&middle, params("alice"));
+    // Of the same names and by the keys of others.
+    let other_root = crate::chains::root();
+    let other_middle = below(&other_root, ca_params("Middle", &ALL));
+    let other_leaf = below(&other_middle, params("alice"));
+    for (path, reason, whose, words) in [
+        (&[&leaf, &middle][..], None, "", ""),
+        (
+            &[&other_leaf, &middle],
+            Some(Reason::CertificateSignature),
+            "CN=alice",
+            "not by the key of CN=Middle",
+        ),
+        (
+            &[&leaf, &other_middle],
+            Some(Reason::UnknownIssuer),
+            "CN=alice",
+            "an anchor is called CN=Root too",
+        ),
+        (
+            &[&other_leaf, &middle, &renewed],
+            Some(Reason::CertificateSignature),
+            "CN=alice",
+            "several certificates of CN=Middle",
+        ),
+    ] {
+        let lists = Vec::new();
+        let met = Shown { root: &root, path, lists, unknown: Uncertain::Refuse }.refusal();
+        match (met, reason) {
+            (None, None) => {}
+            (Some((met, detail)), Some(reason)) => {
+                assert_eq!(met, reason, "{detail}");
+                assert!(detail.contains(whose) && detail.contains(words), "{detail}");
+            }
+            (met, reason) => panic!("{met:?}, {reason:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_intermediate_that_breaks_a_rule_is_the_one_that_is_named() {
+    let extension = || {
+        // An unknown one, not critical.
+        CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 1], vec![5, 0])
+    };
+    // Key usage, once more: digitalSignature.
+    let again = CustomExtension::from_oid_content(&[2, 5, 29, 15], vec![3, 2, 7, 0x80]);
+    for (custom, is_ca, words) in [
+        (vec![extension()], IsCa::Ca(BasicConstraints::Unconstrained), None),
+        (
+            vec![again],
+            IsCa::Ca(BasicConstraints::Unconstrained),
+            Some("extension keyUsage (2.5.29.15) twice"),
+        ),
+        (vec![extension()], IsCa::NoCa, Some("it is not a CA's (basicConstraints)")),
+    ] {
+        let root = root();
+        let mut middle = ca_params("Middle", &ALL);
+        (middle.custom_extensions, middle.is_ca) = (custom, is_ca);
+        let middle = below(&root, middle);
+        let leaf = below(&middle, params("alice"));
+        let shown = Shown {
+            root: &root,
+            path: &[&leaf, &middle],
+            lists: Vec::new(),
+            unknown: Uncertain::Refuse,
+        };
+        match (shown.refusal(), words) {
+            (None, None) => {}
+            (Some((Reason::CertificateInvalid, detail)), Some(words)) => {
+                assert!(detail.starts_with("certificate CN=Middle"), "{detail}");
+                assert!(detail.contains(words), "{detail}");
+            }
+            (met, words) => panic!("{words:?}: {met:?}"),
         }
     }
 }
@@ -83,7 +199,12 @@ fn an_anchor_that_is_no_cas_stands_for_itself_alone() {
                 // webpki takes no CA's certificate for a client's: this one is good for nothing.
                 match is_ca {
                     IsCa::Ca(_) => assert!(warns(&root), "{what}"),
-                    _ => assert_eq!(met(&root, &[&root]), None, "{what}: itself"),
+                    _ => {
+                        let refused = met(&root, &[&root]).map(|(reason, _)| reason);
+                        let proves = usages.is_empty() || *usages == proves;
+                        let expected = (!proves).then_some(Reason::CertificatePurpose);
+                        assert_eq!(refused, expected, "{what}: itself");
+                    }
                 }
             }
         }
@@ -250,6 +371,22 @@ fn a_newer_list_of_an_anchor_takes_the_place_of_an_older_one_once_it_has_begun()
         let shown = Shown { root: &root, path: &[&leaf], lists, unknown: Uncertain::Refuse };
         let refusal = shown.refusal();
         assert_eq!(refusal.as_ref().map(|(reason, _)| *reason), expected, "{year}: {refusal:?}");
+    }
+}
+
+#[test]
+fn a_list_that_has_not_begun_is_not_current_and_still_revokes() {
+    for (revoked, expected) in
+        [(&[][..], Reason::RevocationStale), (&[7], Reason::CertificateRevoked)]
+    {
+        let root = root();
+        let leaf = below(&root, params("alice"));
+        let lists = vec![list_from(3000, &root, None, revoked)];
+        let shown = Shown { root: &root, path: &[&leaf], lists, unknown: Uncertain::Accept };
+        let (reason, detail) = shown.refusal().unwrap();
+        assert_eq!(reason, expected, "{detail}");
+        let is_told = detail.contains("CN=Root begins only in");
+        assert_eq!(is_told, reason == Reason::RevocationStale, "{detail}");
     }
 }
 

@@ -133,7 +133,7 @@ pub struct Revocation {
     pub check: RevocationCheck,
     /// When no list covers a certificate.
     pub unknown: Uncertain,
-    /// When the list that covers a certificate is past its next update.
+    /// When the list that covers a certificate is past its next update, or has not begun.
     pub stale: Uncertain,
 }
 

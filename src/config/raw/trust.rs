@@ -68,7 +68,7 @@ tables! {
         check: String,
         /// When no list covers a certificate: "refuse" or "accept". Default: "refuse".
         unknown: String,
-        /// When the list that covers a certificate is past its next update: "refuse" or "accept".
+        /// When the list that covers a certificate is past its next update, or has not begun: "refuse" or "accept".
         /// Default: "refuse".
         stale: String,
     }
