@@ -14,8 +14,10 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 use x509_parser::x509::{AlgorithmIdentifier, X509Version};
 
 use super::diagnosis::{Finding, listed, unspecified};
+use super::leaf::key_kind;
 use super::sent::Sent;
 use crate::core::refusal::Reason;
+use crate::core::trust::KeyKind;
 
 /// What `error` says about the chain; without a certificate that it fits, about the leaf.
 pub(super) fn finding(error: &webpki::Error, sent: &Sent<'_>, roots: &RootCertStore) -> Finding {
@@ -305,15 +307,36 @@ fn constrained(sent: &Sent<'_>, roots: &RootCertStore) -> Option<(u8, String)> {
             );
             return Some((u8::try_from(depth).ok()?, what));
         }
-        let own = certificate
-            .extensions()
-            .iter()
-            .find(|one| matches!(one.parsed_extension(), ParsedExtension::NameConstraints(_)));
-        // The content of the extension's SEQUENCE, as an anchor has it.
-        let own = own.and_then(|one| Any::from_der(one.value).ok());
-        bases.extend(own.iter().flat_map(|(_, all)| bases_of(all.data)));
+        bases.extend(own_bases(certificate));
     }
     None
+}
+
+/// What a certificate's name constraints are about.
+fn own_bases(certificate: &X509Certificate<'_>) -> Vec<u32> {
+    let own = certificate
+        .extensions()
+        .iter()
+        .find(|one| matches!(one.parsed_extension(), ParsedExtension::NameConstraints(_)));
+    // The content of the extension's SEQUENCE, as an anchor has it.
+    let own = own.and_then(|one| Any::from_der(one.value).ok());
+    own.map(|(_, all)| bases_of(all.data)).unwrap_or_default()
+}
+
+/// Why an anchor, whatever it signs, vouches for nobody.
+pub(super) fn in_vain(anchor: &X509Certificate<'_>) -> Option<String> {
+    if own_bases(anchor).contains(&DIRECTORY_NAME) {
+        return Some(
+            "has name constraints about directory names, which are not compared here".to_owned(),
+        );
+    }
+    let algorithm = &anchor.public_key().algorithm;
+    let is_strange = UNVERIFIED.contains(&algorithm.algorithm.to_id_string().as_str());
+    (is_strange && key_kind(anchor.public_key()) == KeyKind::Other).then(|| {
+        let curve = algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+        let what = named(curve.as_ref().unwrap_or(&algorithm.algorithm));
+        format!("has a key by which nothing is verified, {what}")
+    })
 }
 
 /// The tags of the GeneralNames that name constraints are about (RFC 5280 §4.2.1.10).
@@ -353,6 +376,9 @@ const UNCOMPARED: [(u32, &str); 5] = [
     (0, "other names"),
     (8, "registered ids"),
 ];
+/// Keys of these kinds, unless `KeyKind` knows their curve: EC, DSA, RSA for RSASSA-PSS only, Ed448.
+const UNVERIFIED: [&str; 4] =
+    ["1.2.840.10045.2.1", "1.2.840.10040.4.1", "1.2.840.113549.1.1.10", "1.3.101.113"];
 /// Of these every certificate has one: its subject.
 const DIRECTORY_NAME: u32 = 4;
 
@@ -372,6 +398,7 @@ const CA_AS_LEAF_HINT: &str = "issue a certificate below this CA, or have a self
 #[cfg(test)]
 mod tests {
     use portcullis_kit::{Authority, ClientSpec};
+    use rustls_pki_types::pem::PemObject;
 
     use super::*;
     use crate::tls::path::Chain;
@@ -420,6 +447,18 @@ mod tests {
         let (depth, what) = unfit(signature, secp256k1, &sent).unwrap();
         assert_eq!(depth, 1, "{what}");
         assert!(what.contains("id-ecPublicKey (1.2.840.10045.2.1), 1.3.132.0.10,"), "{what}");
+    }
+
+    #[test]
+    fn an_anchor_on_a_curve_that_is_not_known_is_in_vain() {
+        let pem = include_bytes!("../../tests/data/secp256k1-ca.pem");
+        let der = rustls_pki_types::CertificateDer::from_pem_slice(pem).unwrap();
+        let (_, strange) = X509Certificate::from_der(&der).unwrap();
+        let why = in_vain(&strange).unwrap();
+        assert!(why.contains("nothing is verified, 1.3.132.0.10"), "{why}");
+        let authority = Authority::new("Root");
+        let (_, usual) = X509Certificate::from_der(authority.certificate()).unwrap();
+        assert_eq!(in_vain(&usual), None);
     }
 
     #[test]

@@ -320,6 +320,10 @@ fn doubts(certificate: &X509Certificate<'_>) -> Vec<(String, &'static str)> {
             help,
         ));
     }
+    if let Some(why) = breach::in_vain(certificate) {
+        let help = "take a CA with an RSA key, or an EC key on P-256, P-384 or P-521, and without such constraints";
+        doubts.push((format!("{why}: it vouches for nobody"), help));
+    }
     let why = match office.is_authority {
         true => None,
         false if office.is_called_authority => {

@@ -7,8 +7,8 @@ use portcullis::config::plan::{ClientAuth, Uncertain};
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis_kit::{Authority, ClientSpec};
 use rcgen::{
-    BasicConstraints, CertifiedIssuer, CrlDistributionPoint, CustomExtension,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertifiedIssuer, CrlDistributionPoint, CustomExtension, DistinguishedName,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
 };
 
 use crate::chains::{ALL, Ca, Shown, below, ca_params, list, list_from, params, root};
@@ -278,6 +278,32 @@ fn an_anchor_that_demands_what_is_not_understood_vouches_with_a_warning() {
         let what = "vouches, although it has the critical extension 1.3.6.1.4.1.1, which";
         assert!(said.iter().all(|one| one.contains(what)), "{said:?}");
         assert_eq!(shown().refusal(), None);
+    }
+}
+
+#[test]
+fn an_anchor_that_can_vouch_for_nobody_is_warned_of() {
+    for (kind, names, words) in [
+        (&rcgen::PKCS_ECDSA_P256_SHA256, vec![], None),
+        (&rcgen::PKCS_ED25519, vec![GeneralSubtree::DnsName("a.test".to_owned())], None),
+        (
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            vec![GeneralSubtree::DirectoryName(DistinguishedName::new())],
+            Some("name constraints about directory names"),
+        ),
+    ] {
+        let mut of_root = ca_params("Root", &ALL);
+        let is_constrained = !names.is_empty();
+        let constraints =
+            NameConstraints { permitted_subtrees: names, excluded_subtrees: Vec::new() };
+        of_root.name_constraints = is_constrained.then_some(constraints);
+        let root = CertifiedIssuer::self_signed(of_root, KeyPair::generate_for(kind).unwrap());
+        let root = root.unwrap();
+        let leaf = below(&root, params("alice"));
+        let lists = Vec::new();
+        let said = Shown { root: &root, path: &[&leaf], lists, unknown: Uncertain::Refuse }.said();
+        assert_eq!(said.len(), words.iter().len(), "{said:?}");
+        assert!(words.is_none_or(|words| said[0].contains(words)), "{said:?}");
     }
 }
 
