@@ -3,10 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like the test: by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod support;
+
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,91 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
-fn load() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_portcullis-load"))
-}
-
-/// A PKI with one tenant.
-struct Pki(tempfile::TempDir);
-
-impl Pki {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("pki");
-        let made = load().args(["pki", "--clients", "2", "--out"]).arg(&out).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        Self(dir)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, peer: &Peer, arguments: &[&str]) -> Output {
-        let mut command = load();
-        command.args(arguments).args(["--target", &peer.address]);
-        command.arg("--client-cert").arg(self.file("pki/t0.test/clients/client-0000.crt"));
-        command.arg("--ca").arg(self.file("pki/server-ca.crt"));
-        command.args(["--sni", "t0.test"]).output().unwrap()
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(&std::fs::read_to_string(self.file(name)).unwrap()).unwrap()
-    }
-}
-
-/// `upstream` with mutual TLS in a process of its own.
-struct Peer {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-    address: String,
-}
-
-impl Peer {
-    fn start(pki: &Pki, mode: &str) -> Self {
-        Self::start_with(pki, mode, &[])
-    }
-
-    fn start_with(pki: &Pki, mode: &str, flags: &[&str]) -> Self {
-        let mut child = load()
-            .args(["upstream", "--mode", mode])
-            .args(flags)
-            .arg("--cert")
-            .arg(pki.file("pki/t0.test/server.crt"))
-            .arg("--key")
-            .arg(pki.file("pki/t0.test/server.key"))
-            .arg("--client-ca")
-            .arg(pki.file("pki/t0.test/client-ca.crt"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("ready ").unwrap().to_owned();
-        Self { child, lines, address }
-    }
-
-    /// Ends it and returns what it counted.
-    fn counts(mut self) -> Value {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        serde_json::from_str(rest.trim()).unwrap()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use support::{Peer, Pki, load, path};
 
 #[test]
 fn both_ends_count_the_same() {
@@ -121,7 +38,7 @@ fn both_ends_count_the_same() {
             "--out",
             path(&out),
             "--server-pid",
-            &peer.child.id().to_string(),
+            &peer.pid().to_string(),
         ],
     );
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
@@ -340,20 +257,6 @@ fn a_sink_gives_its_receipt_for_an_end_without_close_notify_too() {
 }
 
 #[test]
-fn idle_connections_beyond_a_base_are_measured() {
-    let pki = Pki::new();
-    let peer = Peer::start(&pki, "echo");
-    let out = pki.file("base.json");
-    let pid = peer.child.id().to_string();
-    let hold = ["hold", "--base", "20", "--conns", "30", "--idle", "0s", "--server-pid", &pid];
-    let ran = pki.run(&peer, &[&hold[..], &["--out", path(&out)]].concat());
-    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    let result = pki.json("base.json");
-    assert_eq!((&result["held"], &result["survived"]), (&50.into(), &50.into()));
-    assert!(result["server_bytes_per_connection"].is_number(), "{result}");
-}
-
-#[test]
 fn both_ends_can_be_held_to_a_suite_and_a_group() {
     let pki = Pki::new();
     let suites = ["--cipher-suites", "TLS_CHACHA20_POLY1305_SHA256", "--groups", "secp256r1"];
@@ -403,7 +306,7 @@ fn held_connections_survive_and_come_back() {
             "--out",
             path(&out),
             "--server-pid",
-            &peer.child.id().to_string(),
+            &peer.pid().to_string(),
         ],
     );
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
@@ -619,119 +522,6 @@ fn a_sweep_runs_every_cell_and_two_targets_are_measured_in_turn() {
         assert_eq!(result["counts"]["attempted"].as_u64(), Some(attempted));
     }
     assert_eq!(peer.counts()["broken"], 0);
-}
-
-#[test]
-fn clients_of_their_own_keep_their_own_tickets() {
-    let pki = Pki::new();
-    let peer = Peer::start(&pki, "echo");
-    let out = pki.file("own.json");
-    for version in ["1.3", "1.2"] {
-        let ran = pki.run(
-            &peer,
-            &[
-                "run",
-                "--quiet",
-                "--conns",
-                "2",
-                "--warmup",
-                "300ms",
-                "--duration",
-                "700ms",
-                "--tickets",
-                "per-client",
-                "--clients",
-                "4",
-                "--resume",
-                "1",
-                "--tls",
-                version,
-                "--after",
-                "echo:2",
-                "--close",
-                "rst",
-                "--out",
-                path(&out),
-            ],
-        );
-        assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-        let result = pki.json("own.json");
-        assert_eq!(result["counts"]["errors"], 0, "{}", result["errors"]);
-        let got = result["resumed"]["got"].as_f64().unwrap();
-        assert!(got > 0.8, "TLS {version}: {got} resumed");
-    }
-}
-
-#[test]
-fn a_server_is_verified_where_that_is_asked() {
-    let (pki, stranger) = (Pki::new(), Pki::new());
-    let peer = Peer::start(&pki, "echo");
-    let own = pki.file("pki/pki.json");
-    let own_ca = pki.file("pki/server-ca.crt");
-    let other_ca = stranger.file("pki/server-ca.crt");
-    let run = |more: &[&str]| {
-        let short = ["run", "--quiet", "--conns", "1", "--warmup", "0s", "--duration", "200ms"];
-        load()
-            .args(short)
-            .args(["--target", &peer.address, "--tenants-from", path(&own)])
-            .args(more)
-            .output()
-            .unwrap()
-    };
-    for (flags, exit, word) in [
-        (&["--verify-server", "on"][..], 0, ""),
-        (&["--verify-server", "on", "--ca", path(&own_ca)], 0, ""),
-        (&["--ca", path(&other_ca)], 1, "invalid peer certificate"),
-        (&["--verify-server", "on", "--ca", path(&other_ca)], 1, "invalid peer certificate"),
-        (&["--verify-server", "off", "--ca", path(&other_ca)], 0, ""),
-        (&["--verify-server", "on", "--cheap-client"], 1, "--cheap-client"),
-    ] {
-        let ran = run(flags);
-        assert_eq!(ran.status.code(), Some(exit), "{flags:?}: {ran:?}");
-        let said = String::from_utf8(ran.stderr).unwrap() + &String::from_utf8(ran.stdout).unwrap();
-        assert!(said.contains(word), "{flags:?}: {said}");
-    }
-    let without = load()
-        .args(["stream", "--target", &peer.address, "--verify-server", "on"])
-        .output()
-        .unwrap();
-    assert_eq!(without.status.code(), Some(1), "{without:?}");
-    assert!(String::from_utf8_lossy(&without.stderr).contains("--ca PEM"), "{without:?}");
-}
-
-#[test]
-fn what_is_ended_early_tells_what_it_knows() {
-    let pki = Pki::new();
-    let peer = Peer::start(&pki, "echo");
-    // Each is interrupted once it says that it is under way.
-    let end_early = |arguments: &[&str], under_way: &str| {
-        let mut child = load()
-            .args(arguments)
-            .args(["--target", &peer.address, "--sni", "t0.test", "--client-cert"])
-            .arg(pki.file("pki/t0.test/clients/client-0000.crt"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let found = said.by_ref().any(|line| line.unwrap().contains(under_way));
-        assert!(found, "{arguments:?} never said {under_way:?}");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        let rest: Vec<String> = said.map(Result::unwrap).collect();
-        let output = child.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), rest.join("\n"))
-    };
-    let hold = ["hold", "--conns", "3", "--idle", "600s", "--reconnect-storm"];
-    let (exit, told, rest) = end_early(&hold, "3 connections stand");
-    assert_eq!(exit, Some(0), "{told} {rest}");
-    assert!(told.contains("3 survived") && !told.contains("storm"), "{told}");
-
-    let each = ["--warmup", "0s", "--duration", "4s", "--conns", "1", "--rounds", "100"];
-    let ab = [&["ab", "--against", &peer.address][..], &each].concat();
-    let (exit, told, rest) = end_early(&ab, "round 1 A");
-    assert_eq!(exit, Some(1), "{told} {rest}");
-    assert!(rest.contains("nothing to compare"), "{rest}");
 }
 
 #[test]
