@@ -125,6 +125,10 @@ impl<E: Engine> Handshake<E> {
             match step {
                 Step::Again => {}
                 Step::Established => break Outcome::Done,
+                Step::Blocked if self.is_passed_over(&input[consumed..shown]) => {
+                    consumed = shown;
+                    (self.shown, self.records) = (0, 0);
+                }
                 Step::Blocked => match self.show_more(input.len() - consumed, &input[shown..]) {
                     Ok(true) => {}
                     Ok(false) => break Outcome::NeedMore,
@@ -224,6 +228,19 @@ impl<E: Engine> Handshake<E> {
             Step::Established if common.is_handshaking() => (Step::Blocked, discard),
             step => (step, discard),
         }
+    }
+
+    /// Whether what rustls has been shown is a record of early data that it refused and cannot open (RFC 8446
+    /// §4.2.10): it passes over such, but keeps them in front of it, tries them again with each that comes
+    /// and counts them each time. What does not open aws-lc leaves as zeros before its tag, where a piece of
+    /// a message would have its inner type; and without early data it would be an error.
+    fn is_passed_over(&self, shown: &[u8]) -> bool {
+        let Some((header, payload)) = shown.split_at_checked(RECORD_HEADER) else { return false };
+        E::PEER == Peer::Client
+            && self.is_sealing
+            && self.records == 1
+            && header[0] == CONTENT_APPLICATION_DATA
+            && payload.iter().take(payload.len().saturating_sub(TAG)).all(|byte| *byte == 0)
     }
 
     /// Adds the next whole record to what rustls is shown; `false` when there is none.
@@ -424,6 +441,8 @@ const CONTENT_APPLICATION_DATA: u8 = 23;
 const ILLEGAL_PARAMETER: u8 = 47;
 
 const RECORD_HEADER: usize = 5;
+/// Of every cipher suite of TLS 1.3.
+const TAG: usize = 16;
 
 /// 2^14 + 2048, TLS 1.2's limit (RFC 5246 §6.2.3); rustls applies 1.3's.
 const PAYLOAD_MAX: usize = 16_384 + 2_048;

@@ -1,10 +1,11 @@
 //! Resumption: what a ticket is good for, for how long, and where it is worth nothing.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portcullis::config::plan::ClientAuth;
+use portcullis::config::plan::{CipherSuite, ClientAuth, TlsVersion};
 use portcullis::core::refusal::Reason;
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::DownstreamTerms;
@@ -289,6 +290,61 @@ fn no_ticket_invites_early_data() {
     willing.max_early_data_size = 1024;
     assert!(plain_handshake(&Arc::new(willing), &config).is_some());
     assert!(client(&config, NAME).early_data().is_some());
+}
+
+/// A client comes with a ticket for early data of whoever had the name before (RFC 8446 §4.2.10).
+#[test]
+fn early_data_for_another_server_is_passed_over() {
+    let Tenants { servers, server, first, alice, .. } = tenants();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut former = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(server.chain_der.clone(), server.key_der.clone_key())
+        .unwrap();
+    former.max_early_data_size = 1 << 20;
+    let former = Arc::new(former);
+    let cases = [
+        (1, 1, true),
+        (42, 17, true),
+        (3, 1_500, true),
+        (1, 16_384, true),
+        (12, 4_096, true),
+        (5, 16_384, false),
+    ];
+    for suite in [
+        CipherSuite::Tls13Aes128GcmSha256,
+        CipherSuite::Tls13Aes256GcmSha384,
+        CipherSuite::Tls13Chacha20Poly1305Sha256,
+    ] {
+        let mut world = World::new();
+        let trust = world.trust(&first);
+        let chain = world.chain("a", &server, ClientAuth::Require(trust));
+        let crypto = &mut world.plan.downstream_tls[0].crypto;
+        (crypto.versions, crypto.cipher_suites) = (vec![TlsVersion::Tls13], vec![suite]);
+        let terms = world.terms(chain);
+        for ((records, bytes, is_let_in), piece) in
+            cases.into_iter().flat_map(|case| [(case, usize::MAX), (case, 700)])
+        {
+            let version = &rustls::version::TLS13;
+            let mut config = client_config(servers.roots(), version, Some(&alice));
+            config.enable_early_data = true;
+            let config = Arc::new(config);
+            assert!(plain_handshake(&former, &config).is_some());
+            let mut client = client(&config, NAME);
+            client.set_buffer_limit(None);
+            for _ in 0..records {
+                client.early_data().unwrap().write_all(&vec![7; bytes]).unwrap();
+            }
+            let met = drive(begin(&terms, hello(NAME)), &mut client, piece);
+            let refusal = met.err().map(|(refusal, _)| refusal);
+            let case = format!("{suite:?}, {records} of {bytes} in pieces of {piece}");
+            assert_eq!(refusal.is_none(), is_let_in, "{case}: {refusal:?}");
+            assert!(refusal.is_none_or(|one| one.alert == Some(20)), "{case}: bad_record_mac");
+            assert!(!client.is_early_data_accepted(), "{case}");
+        }
+    }
 }
 
 #[test]
