@@ -121,7 +121,10 @@ fn what_is_ended_early_tells_what_it_knows() {
     let (exit, told, rest) = end_early(&ab, "round 1 A");
     assert_eq!(exit, Some(1), "{told} {rest}");
     assert!(rest.contains("nothing to compare"), "{rest}");
-    assert_eq!(peer.counts()["broken"], 0);
+    assert!(
+        peer.counts()["accepted"].as_u64().unwrap() > 3,
+        "the three that stood, and those of ab"
+    );
 }
 
 #[test]
