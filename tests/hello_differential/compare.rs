@@ -122,8 +122,9 @@ fn is_stricter(reason: RejectReason) -> bool {
         // rustls reads an IP address as no name and lets a trailing dot stand; we route by names.
         RejectReason::InvalidName(_) => true,
         RejectReason::Malformed(fault) => match fault {
-            // rustls takes 3.x records and allows them 2 KiB over the limit of plain text.
-            RecordVersion | RecordTooLong { .. } => true,
+            RecordVersion => false,
+            // rustls allows records 2 KiB over the limit of plain text.
+            RecordTooLong { .. } => true,
             // Judged later by rustls, once it picks a version or looks at the keys.
             LegacyVersion { .. } | BinderCount { .. } => true,
             // It skips what follows a name of another type.

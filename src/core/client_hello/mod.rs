@@ -169,12 +169,10 @@ fn record_len(input: &[u8], at: usize) -> Result<usize, Stop> {
         _ if first => return Err(Stop::Reject(not_tls())),
         [kind, ..] => return Err(Malformed::OtherRecord { kind: *kind }.into()),
     }
-    // Clients that once spoke SSL 3.0 put 03 00 here, others 03 01, and servers must take what
-    // they can (RFC 5246 appendix E.1).
+    // Clients that once spoke SSL 3.0 put 03 00 here, others 03 01, and servers must take any 03 XX (RFC
+    // 5246 appendix E.1, RFC 8446 §5.1).
     match header {
-        [_, 3, 0..=3, ..] | [_, 3] | [_] | [] => {}
-        // A version to come, or a hello that was tampered with: TLS all the same.
-        [_, 3, ..] => return Err(Malformed::RecordVersion.into()),
+        [_, 3, ..] | [_] | [] => {}
         _ if first => return Err(Stop::Reject(not_tls())),
         _ => return Err(Malformed::RecordVersion.into()),
     }

@@ -18,7 +18,8 @@ pub(super) const PSK_IDENTITIES_MAX: usize = 32;
 pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]>), Malformed> {
     let mut reader = Reader::new(body, "client_hello");
     let legacy_version = reader.u16()?;
-    if !(0x0301..=0x03ff).contains(&legacy_version) {
+    // Newer ones than any that there is are answered with what the server has (RFC 5246 appendix E.1).
+    if legacy_version < TLS10 {
         return Err(Malformed::LegacyVersion { version: legacy_version });
     }
     let random = reader.array()?;
@@ -357,6 +358,8 @@ impl Seen {
 
 // ExtensionType, in the IANA registry's numbers.
 pub(super) const SERVER_NAME: u16 = 0;
+const TLS10: u16 = 0x0301;
+
 const STATUS_REQUEST: u16 = 5;
 const SUPPORTED_GROUPS: u16 = 10;
 const EC_POINT_FORMATS: u16 = 11;

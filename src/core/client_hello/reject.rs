@@ -27,7 +27,7 @@ pub enum RejectReason {
 pub enum Malformed {
     #[error("a TLS record of type {kind} before the hello ended, expected 22 (handshake)")]
     OtherRecord { kind: u8 },
-    #[error("a TLS record with a version other than 3.0 to 3.3 before the hello ended")]
+    #[error("a TLS record of a version that is not 3.x before the hello ended")]
     RecordVersion,
     #[error("a handshake record without payload")]
     EmptyRecord,
@@ -43,7 +43,7 @@ pub enum Malformed {
     Long { field: &'static str, bytes: usize },
     #[error("{field} is empty")]
     Empty { field: &'static str },
-    #[error("legacy_version is 0x{version:04x}, older than TLS 1.0 or not TLS")]
+    #[error("legacy_version is 0x{version:04x}, older than TLS 1.0")]
     LegacyVersion { version: u16 },
     #[error("legacy_compression_methods lack null")]
     NoNullCompression,

@@ -319,6 +319,24 @@ fn a_hello_of_exactly_the_cap_is_taken() {
     assert_eq!(rejected(&over), RejectReason::TooLarge { claimed: HELLO_BYTES_MAX + 1 });
 }
 
+/// RFC 5246 appendix E.1, RFC 8446 §4.2.1 and §5.1: versions that do not exist yet are no fault.
+#[test]
+fn any_newer_version_is_taken_in_the_hello_and_before_it() {
+    for version in [0x0301, 0x0303, 0x0304, 0x03ff, 0x0400, 0x0603, 0xfefd, 0xffff] {
+        let mut sample = Sample::new();
+        sample.legacy_version = version;
+        for minor in [0, 1, 3, 4, 254] {
+            let mut wire = records(&sample.message(), 100);
+            let mut at = 0;
+            while at < wire.len() {
+                wire[at + 2] = minor;
+                at += 5 + usize::from(u16::from_be_bytes([wire[at + 3], wire[at + 4]]));
+            }
+            assert_eq!(accepted(&wire), accepted(&sample.wire()), "{version:04x} {minor}");
+        }
+    }
+}
+
 #[test]
 fn record_headers_are_judged_as_they_come() {
     use Malformed::*;
@@ -331,11 +349,10 @@ fn record_headers_are_judged_as_they_come() {
     assert_eq!(behind(&[21]), OtherRecord { kind: 21 });
     assert_eq!(behind(&[20, 3, 3, 0, 1, 1]), OtherRecord { kind: 20 });
     assert_eq!(behind(&[22, 2]), RecordVersion);
-    assert_eq!(behind(&[22, 3, 4]), RecordVersion);
+    assert_eq!(behind(&[22, 4]), RecordVersion);
     assert_eq!(behind(&[22, 3, 3, 0, 0]), EmptyRecord);
     assert_eq!(behind(&[22, 3, 3, 0x40, 1]), RecordTooLong { bytes: 16385 });
     for (wire, fault, alert) in [
-        (vec![22, 3, 4], RecordVersion, 70),
         (vec![22, 3, 1, 0, 0], EmptyRecord, 10),
         (vec![22, 3, 1, 0xff, 0xff], RecordTooLong { bytes: 65535 }, 22),
         (vec![22, 3, 1, 0, 9, 2], NotClientHello { kind: 2 }, 10),
@@ -450,7 +467,6 @@ fn fields_that_can_hold_one_thing_only_are_strict() {
     let suites = "cipher_suites";
     assert_eq!(fault(|s| s.legacy_version = 0x0300), (LegacyVersion { version: 0x300 }, 70));
     assert_eq!(fault(|s| s.legacy_version = 0x0002), (LegacyVersion { version: 2 }, 70));
-    assert_eq!(fault(|s| s.legacy_version = 0xfefd), (LegacyVersion { version: 0xfefd }, 70));
     let long = Long { field: "legacy_session_id", bytes: 1 };
     assert_eq!(fault(|s| s.session_id.push(0)), (long, 50));
     assert_eq!(fault(|s| s.suites.clear()), (Empty { field: suites }, 50));
