@@ -9,7 +9,7 @@ use portcullis::core::client_hello::Newest;
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts};
 use portcullis::tls::handshake::Outcome;
-use portcullis::tls::{Material, StekKeys};
+use portcullis::tls::{Material, OfferedGroups, StekKeys};
 use portcullis_kit::{Authority, ClientSpec, ClientTls, Identity, Validity};
 use rustls::ClientConnection;
 
@@ -67,6 +67,7 @@ impl Edge {
             sni: Some(NAME),
             prefers_chacha20: false,
             newest: Newest::Tls13,
+            groups: OfferedGroups::default(),
         });
         let mut held = Vec::new();
         for _ in 0..20 {

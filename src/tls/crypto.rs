@@ -1,6 +1,7 @@
 //! A `CryptoPolicy` as rustls' provider, and the names of what was negotiated.
 //!
-//! The cryptography is aws-lc's; this file only chooses and orders.
+//! The cryptography is aws-lc's; this file only chooses and orders. Which group a client gets is chosen in
+//! `key_exchange`.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use super::downstream::Offers;
+use super::key_exchange::choosable;
 use super::signature_algorithms;
 use crate::config::plan::{CipherSuite, CryptoPolicy, Group, TlsVersion};
 
@@ -27,7 +29,7 @@ pub(super) fn provider(policy: &CryptoPolicy, order: SuiteOrder) -> Arc<CryptoPr
     if order == SuiteOrder::ChachaFirst {
         cipher_suites.sort_by_key(|suite| !is_chacha(suite));
     }
-    let kx_groups = policy.groups.iter().copied().map(group).collect();
+    let kx_groups = policy.groups.iter().copied().map(choosable).collect();
     Arc::new(CryptoProvider {
         cipher_suites,
         kx_groups,
@@ -117,7 +119,8 @@ fn suite(suite: CipherSuite) -> SupportedCipherSuite {
     }
 }
 
-fn group(group: Group) -> &'static dyn SupportedKxGroup {
+/// As aws-lc has it.
+pub(super) fn group(group: Group) -> &'static dyn SupportedKxGroup {
     match group {
         Group::X25519MlKem768 => kx_group::X25519MLKEM768,
         Group::X25519 => kx_group::X25519,

@@ -14,13 +14,14 @@ use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::identify;
+use super::key_exchange::OfferedGroups;
 use super::leaves;
 use super::offered;
 use super::shown::Shown;
 use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
 use super::wire::Wire;
-use crate::config::plan::Filter;
+use crate::config::plan::{Filter, Group, TlsVersion};
 use crate::core::client_hello::Newest;
 use crate::core::identity::Identity;
 use crate::core::refusal::{Evidence, Reason, Refusal};
@@ -38,6 +39,8 @@ pub struct DownstreamTerms {
     pub(super) requires_certificate: bool,
     pub(super) filters: Vec<Filter>,
     pub(super) offers: Offers,
+    /// The most preferred first.
+    pub(super) groups: Box<[Group]>,
     /// Where the certificate for a client's name comes from; `None`: `config` has them all.
     pub(super) directory: Option<Arc<CertificateDir>>,
 }
@@ -61,6 +64,8 @@ pub struct HelloFacts<'a> {
     pub prefers_chacha20: bool,
     /// What rustls refuses it for may be told better by this.
     pub newest: Newest,
+    /// Of these the client gets the one that the chain likes best.
+    pub groups: OfferedGroups,
 }
 
 /// A handshake with a client, not yet done.
@@ -143,6 +148,7 @@ impl DownstreamTerms {
             expected_name: Some(expected),
             certificate,
             newest: Some(hello.newest),
+            group: hello.groups.choose(&self.groups, self.version(hello.newest)),
             ..HandshakeContext::default()
         };
         let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
@@ -168,6 +174,20 @@ impl DownstreamTerms {
         match denials.into_iter().find(enforced) {
             Some((_, refusal)) => Err(refusal),
             None => Ok(()),
+        }
+    }
+
+    /// That of a handshake with a client, if there is one to be had.
+    fn version(&self, newest: Newest) -> TlsVersion {
+        match newest {
+            Newest::Tls13 | Newest::Tls13WithoutGroups if self.offers.has_tls13 => {
+                TlsVersion::Tls13
+            }
+            Newest::Tls13
+            | Newest::Tls13WithoutGroups
+            | Newest::Older
+            | Newest::Tls12
+            | Newest::FellBack => TlsVersion::Tls12,
         }
     }
 

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use super::certificate_dir::Answer;
 use super::shown::Shown;
 use super::standing::Standing;
+use crate::config::plan::Group;
 use crate::core::client_hello::Newest;
 use crate::core::refusal::Refusal;
 
@@ -19,6 +20,8 @@ pub(super) struct HandshakeContext {
     pub expected_name: Option<ExpectedName>,
     /// The version of the client's hello; `None` on the upstream side.
     pub newest: Option<Newest>,
+    /// The key-exchange group that the client is to get; `None`: whichever rustls takes.
+    pub group: Option<Group>,
     /// What was found for the client's name in a `certificate_dir`.
     pub certificate: Option<Answer>,
     /// The first thing that a callback found wrong; rustls' own error is coarser.

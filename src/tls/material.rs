@@ -294,6 +294,7 @@ impl Loader<'_> {
             requires_certificate: matches!(terms.client_auth, ClientAuth::Require(_)),
             filters: chain.filters.clone(),
             offers: crypto::offers(&terms.crypto, &terms.alpn),
+            groups: terms.crypto.groups.as_slice().into(),
             directory: files.directory.clone(),
         }))
     }

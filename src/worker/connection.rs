@@ -259,6 +259,7 @@ impl Connection {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
             newest: self.notes.newest,
+            groups: self.notes.groups,
         });
         shake.certificate().await;
         let driven = tokio::select! {

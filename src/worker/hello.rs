@@ -9,6 +9,7 @@ use crate::core::client_hello::{ClientHello, Newest, Peek, peek};
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
 use crate::core::session::Event;
+use crate::tls::OfferedGroups;
 
 /// A TLS record begins with its type (RFC 8446 §5.1): what begins with a handshake record is TLS and
 /// is never taken for plain text, however broken the rest is.
@@ -23,6 +24,7 @@ pub(super) struct HelloNotes {
     pub(super) server_name: Option<Arc<str>>,
     pub(super) prefers_chacha20: bool,
     pub(super) newest: Newest,
+    pub(super) groups: OfferedGroups,
     /// It shows a ticket of ours, or one that it takes for ours.
     pub(super) offers_resumption: bool,
 }
@@ -84,6 +86,7 @@ impl Connection {
                     server_name: hello.server_name().map(Into::into),
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
+                    groups: OfferedGroups::of(&hello),
                     offers_resumption: hello.offers_resumption(),
                 };
                 Some(self.choose_tls(entrance, &hello))

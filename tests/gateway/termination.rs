@@ -225,6 +225,34 @@ fn versions_groups_and_alpn_are_negotiated_as_configured() {
 }
 
 #[test]
+fn the_first_of_the_chain_s_groups_that_a_share_came_for_is_taken() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let terms = "client_auth = \"none\"\ngroups = [\"secp384r1\", \"x25519\", \"x25519mlkem768\"]";
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"open\"\ncluster = \"app\"")
+        .downstream("open", &[&pki.server], terms)
+        .cluster("app", &[echoes.address()], "")
+        .start();
+    let edge = gateway.addr("edge");
+    let all = [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP384R1];
+    let client = || ClientTls::trusting(&pki.ca).groups(&all);
+    // It sends shares for its first two.
+    for (client, group, named) in [
+        (client(), NamedGroup::X25519, "x25519"),
+        (client().only_tls12(), NamedGroup::secp384r1, "secp384r1"),
+    ] {
+        let mut stream = connect_tls(edge, NAME, &client.build()).unwrap();
+        echo(&mut stream);
+        assert_eq!(stream.conn.negotiated_key_exchange_group().unwrap().name(), group);
+        assert_ne!(stream.conn.handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+        finish(stream);
+        gateway.wait_access(PATIENCE, |line| line["tls"]["group"] == named);
+    }
+    gateway.settled();
+}
+
+#[test]
 fn of_two_certificates_the_client_gets_one_that_it_can_verify() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
     let rsa = pki.ca.server_with(&[NAME], KeyKind::Rsa2048, Validity::Current);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis::config::plan::ClientAuth;
-use portcullis::core::client_hello::Newest;
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::{DownstreamTerms, HelloFacts};
@@ -173,7 +172,7 @@ fn a_client_without_sni_is_refused() {
     let mut config = client_config(directory.authority.roots(), &rustls::version::TLS13, None);
     config.enable_sni = false;
     let mut peer = client(&Arc::new(config), "a.test");
-    let hello = HelloFacts { sni: None, prefers_chacha20: false, newest: Newest::Tls13 };
+    let hello = HelloFacts { sni: None, ..hello(NAME) };
     let server = begin(directory.terms(&material), hello);
     let (refusal, _) = drive(server, &mut peer, usize::MAX).err().unwrap();
     assert_eq!((refusal.reason, refusal.alert), (Reason::NoCertificateForName, Some(112)));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use portcullis::config::plan::{ClientAuth, Group, TlsVersion};
-use portcullis::core::client_hello::Newest;
 use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::downstream::HelloFacts;
 use portcullis::tls::handshake::{Outcome, Version};
@@ -96,7 +95,7 @@ fn client_that_prefers_chacha20_gets_it() {
         (&rustls::version::TLS12, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
     ] {
         let mut peer = client(&Arc::new(client_config(servers.roots(), version, None)), NAME);
-        let hello = HelloFacts { sni: Some(NAME), prefers_chacha20: true, newest: Newest::Tls13 };
+        let hello = HelloFacts { prefers_chacha20: true, ..hello(NAME) };
         let done = drive(terms.start(hello), &mut peer, usize::MAX).map_err(|error| error.0);
         assert_eq!(done.unwrap().facts.negotiated.suite, suite);
     }

@@ -7,10 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use portcullis::config::error::Location;
 use portcullis::config::plan::*;
-use portcullis::core::client_hello::Newest;
+use portcullis::core::client_hello::{HelloBuffer, Newest, Peek, peek};
 use portcullis::core::refusal::Refusal;
 use portcullis::core::route::{ChainId, Match};
 use portcullis::core::trust::{LeafPolicy, Mode};
+use portcullis::tls::OfferedGroups;
 use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts, ServerHandshake};
 use portcullis::tls::handshake::Outcome;
 use portcullis::tls::material::Material;
@@ -242,7 +243,12 @@ pub(crate) fn client(config: &Arc<ClientConfig>, name: &str) -> ClientConnection
 }
 
 pub(crate) fn hello(sni: &str) -> HelloFacts<'_> {
-    HelloFacts { sni: Some(sni), prefers_chacha20: false, newest: Newest::Tls13 }
+    HelloFacts {
+        sni: Some(sni),
+        prefers_chacha20: false,
+        newest: Newest::Tls13,
+        groups: OfferedGroups::default(),
+    }
 }
 
 /// All that the client has to send.
@@ -298,6 +304,19 @@ pub(crate) fn begin(terms: &Arc<DownstreamTerms>, hello: HelloFacts<'_>) -> Serv
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(server.certificate());
     server
+}
+
+/// A handshake for the client that sends `bytes` first, for whatever it says there.
+pub(crate) fn begin_for(terms: &Arc<DownstreamTerms>, bytes: &[u8]) -> ServerHandshake {
+    let mut joined = HelloBuffer::new();
+    let Peek::Hello(hello) = peek(bytes, &mut joined) else { panic!("no hello: {bytes:?}") };
+    let facts = HelloFacts {
+        sni: Some(NAME),
+        prefers_chacha20: hello.prefers_chacha20(),
+        newest: hello.newest(),
+        groups: OfferedGroups::of(&hello),
+    };
+    begin(terms, facts)
 }
 
 /// As `handshake`, the client's bytes arriving in pieces of `piece` bytes.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use portcullis::config::plan::{ClientAuth, Group, TlsVersion};
-use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::refusal::{Reason, Refusal};
-use portcullis::tls::downstream::{DownstreamTerms, HelloFacts, ServerHandshake};
+use portcullis::tls::downstream::{DownstreamTerms, ServerHandshake};
 use portcullis::tls::handshake::Outcome;
 use portcullis::tls::wire::{CONTROL_BYTES_MAX, OUT_BYTES_MIN, Scratch, Stop, Wire, transfer};
 use portcullis_kit::{Authority, monotonic_now};
@@ -39,10 +38,7 @@ impl Site {
 
     /// A handshake for the client that sends `hello`, as the worker begins it.
     fn begin(&self, hello: &[u8]) -> ServerHandshake {
-        let mut joined = HelloBuffer::new();
-        let Peek::Hello(hello) = peek(hello, &mut joined) else { panic!("no hello: {hello:?}") };
-        let newest = hello.newest();
-        begin(&self.terms, HelloFacts { sni: Some(NAME), prefers_chacha20: false, newest })
+        begin_for(&self.terms, hello)
     }
 }
 

@@ -13,7 +13,8 @@ use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
 use crate::tls::{
-    Explanation, HelloFacts, Step, SupposeError, SupposedClient, Verdict, Version, identify,
+    Explanation, HelloFacts, OfferedGroups, Step, SupposeError, SupposedClient, Verdict, Version,
+    identify,
 };
 use crate::worker::Snapshot;
 
@@ -179,6 +180,7 @@ impl<'a> Question<'a, '_> {
                     sni: hello.server_name(),
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
+                    groups: OfferedGroups::of(&hello),
                 };
                 let mut explanation = terms.explain(&supposed, facts, client.now);
                 explanation.steps.insert(0, route);

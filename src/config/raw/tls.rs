@@ -34,7 +34,8 @@ tables! {
         /// IANA names, most preferred first. Default: the suites of TLS 1.3 and the ECDHE suites of
         /// TLS 1.2, AES-128-GCM first.
         cipher_suites: List<String>,
-        /// Key exchange, most preferred first. Default:
+        /// Key exchange, most preferred first: a client gets the first that it sent a key share for,
+        /// without one the first that it lists. Default:
         /// ["x25519mlkem768", "x25519", "secp256r1", "secp384r1"].
         groups: List<String>,
         /// "tickets" or "off". Default: "tickets".
