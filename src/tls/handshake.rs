@@ -75,6 +75,8 @@ pub(super) struct Handshake<E> {
     shown: usize,
     /// Records in there: pieces of one message.
     records: usize,
+    /// Records of early data that were refused and dropped.
+    passed_over: usize,
     /// The input is no sequence of records: rustls gets all of it and says what is wrong.
     is_broken: bool,
     /// What goes out is under keys that only rustls has: an alert of our own is out of the question.
@@ -99,6 +101,7 @@ impl<E: Engine> Handshake<E> {
             context,
             shown: 0,
             records: 0,
+            passed_over: 0,
             is_broken: false,
             is_sealing: false,
             second_hello: SecondHello::default(),
@@ -128,6 +131,7 @@ impl<E: Engine> Handshake<E> {
                 Step::Blocked if self.is_passed_over(&input[consumed..shown]) => {
                     consumed = shown;
                     (self.shown, self.records) = (0, 0);
+                    self.passed_over += 1;
                 }
                 Step::Blocked => match self.show_more(input.len() - consumed, &input[shown..]) {
                     Ok(true) => {}
@@ -239,6 +243,7 @@ impl<E: Engine> Handshake<E> {
         E::PEER == Peer::Client
             && self.is_sealing
             && self.records == 1
+            && self.passed_over < RECORDS_MAX
             && header[0] == CONTENT_APPLICATION_DATA
             && payload.iter().take(payload.len().saturating_sub(TAG)).all(|byte| *byte == 0)
     }
