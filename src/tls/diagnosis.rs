@@ -265,7 +265,7 @@ fn wrong_signature(sent: &Sent<'_>, trust: &TrustStore) -> Finding {
                  key counts as one more CA where path length or name constraints are limited",
             );
     }
-    match sent.misread_link() {
+    match sent.broken_link() {
         Some((depth, issuer)) => wrong(format!(
             "its signature is wrong: it is not by the key of {issuer}, whose certificate was sent with it"
         ))

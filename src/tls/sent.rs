@@ -86,7 +86,7 @@ impl<'a> Sent<'a> {
 
     /// The uppermost certificate on the way that is not signed by the key of the one above it, and whose
     /// that is.
-    pub(super) fn misread_link(&self) -> Option<(u8, &str)> {
+    pub(super) fn broken_link(&self) -> Option<(u8, &str)> {
         let path: Vec<_> = self.path().collect();
         path.windows(2).enumerate().rev().find_map(|(depth, link)| {
             let [Some(below), Some(above)] = link else { return None };
