@@ -75,14 +75,35 @@ fn every_wanted_difference_exists_and_makes_us_the_stricter_one() {
     assert!(matches!(only_theirs(&long), RejectReason::TooLarge { .. }));
     let scattered = hello(&[sni(b"a"), schemes()], 1);
     assert_eq!(only_theirs(&scattered), RejectReason::TooManyRecords);
+    let mut version = hello(&[sni(b"a"), schemes()], 40);
+    // Of the second record.
+    version[5 + 40 + 1..][..2].copy_from_slice(&[0xfe, 0xff]);
+    assert_eq!(only_theirs(&version), RejectReason::Malformed(Malformed::RecordVersion));
     let mut version = hello(&[sni(b"a"), schemes()], 1000);
-    version[2] = 4;
-    assert_eq!(compare(&version), Agreed::Hello);
+    version[9..11].copy_from_slice(&[3, 0]);
+    let fault = Malformed::LegacyVersion { version: 0x0300 };
+    assert_eq!(only_theirs(&version), RejectReason::Malformed(fault));
     let renegotiation = hello(&[sni(b"a"), schemes(), (0xff01, vec![1, 7])], 1000);
     let fault = Malformed::Renegotiation { bytes: 1 };
     assert_eq!(only_theirs(&renegotiation), RejectReason::Malformed(fault));
     // Without signature_algorithms only rustls refuses, and not for its form.
     assert_eq!(compare(&hello(&[sni(b"a")], 1000)), Agreed::Hello);
+}
+
+/// RFC 5246 appendix E.1, RFC 8446 §4.2.1 and §5.1.
+// threat 6
+#[test]
+fn versions_to_come_are_taken_by_both() {
+    for high in [[3, 3], [3, 4], [3, 0xff], [4, 1], [6, 3], [0xfe, 0xfe]] {
+        for minor in [0, 3, 4, 0x99, 0xff] {
+            for extensions in [vec![schemes()], vec![schemes(), (43, vec![2, 3, 4])]] {
+                let mut wire = hello(&extensions, 1000);
+                wire[2] = minor;
+                wire[9..11].copy_from_slice(&high);
+                assert_eq!(compare(&wire), Agreed::Hello, "{high:?}, record 3.{minor}");
+            }
+        }
+    }
 }
 
 /// Extension bodies that are right, nearly right, or noise.

@@ -140,9 +140,10 @@ impl Fault {
             Self::Other(Error::InvalidMessage(InvalidMessage::MessageTooLarge)) => {
                 Some(AlertDescription::RecordOverflow.into())
             }
-            Self::Other(Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload)) => {
-                Some(AlertDescription::UnexpectedMessage.into())
-            }
+            // The type of a record (RFC 5246 §6, RFC 8446 §5).
+            Self::Other(Error::InvalidMessage(
+                InvalidMessage::InvalidEmptyPayload | InvalidMessage::InvalidContentType,
+            )) => Some(AlertDescription::UnexpectedMessage.into()),
             Self::Finished | Self::Other(_) => better_alert(reason, is_tls13),
         }
     }
@@ -159,6 +160,12 @@ impl Fault {
         };
         match (why, newest) {
             (Why::KeyShareExtensionRequired, _) => lacks("key_share"),
+            (Why::UncompressedEcPointsRequired, _) => {
+                // RFC 8422 §5.1.2.
+                let detail = "ec_point_formats of the client's hello lack uncompressed";
+                let alert = AlertDescription::IllegalParameter.into();
+                Some(Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert))
+            }
             (Why::NoKxGroupsInCommon, Newest::Tls13WithoutGroups) => lacks("supported_groups"),
             (
                 Why::SignatureAlgorithmsExtensionRequired,
@@ -183,6 +190,14 @@ impl Fault {
 /// The record of a fatal alert before anything is sealed (RFC 8446 §5.1 and §6).
 pub fn unsealed_alert(alert: u8) -> [u8; 7] {
     [CONTENT_ALERT, 3, 3, 0, 2, FATAL, alert]
+}
+
+/// A close_notify before anything is sealed.
+pub(super) const UNSEALED_CLOSE: [u8; 7] = [CONTENT_ALERT, 3, 3, 0, 2, WARNING, 0];
+
+/// Whether a close_notify that nothing seals stands at the front of `records`: a sealed one is longer.
+pub(super) fn is_unsealed_close(records: &[u8]) -> bool {
+    matches!(records, [CONTENT_ALERT, 3, _, 0, 2, WARNING | FATAL, 0, ..])
 }
 
 /// The alert that rustls sends for `error`, or that it should send. `None` when it sends none.
@@ -280,9 +295,7 @@ fn incompatible(why: &PeerIncompatible) -> Reason {
         | Why::NoCertificateRequestSignatureSchemesInCommon => Reason::CipherMismatch,
         Why::NoKxGroupsInCommon
         | Why::KeyShareExtensionRequired
-        | Why::NamedGroupsExtensionRequired
-        | Why::NoEcPointFormatsInCommon
-        | Why::UncompressedEcPointsRequired => Reason::GroupMismatch,
+        | Why::NamedGroupsExtensionRequired => Reason::GroupMismatch,
         Why::ServerDoesNotSupportTls12Or13
         | Why::ServerTlsVersionIsDisabledByOurConfig
         | Why::SupportedVersionsExtensionRequired
@@ -324,7 +337,7 @@ pub(super) fn words(error: &Error) -> String {
             Reason::VersionMismatch => "no TLS version in common".to_owned(),
             Reason::GroupMismatch => "no key-exchange group in common".to_owned(),
             Reason::CipherMismatch if *why == PeerIncompatible::NoCipherSuitesInCommon => {
-                "no cipher suite in common".to_owned()
+                NO_SUITE.to_owned()
             }
             Reason::CipherMismatch => "no signature scheme in common".to_owned(),
             _ => format!("the peer is incompatible: {why:?}"),
@@ -334,7 +347,11 @@ pub(super) fn words(error: &Error) -> String {
     }
 }
 
+/// What a refusal says whose client and chain have no suite for the certificate that was chosen.
+pub(super) const NO_SUITE: &str = "no cipher suite in common";
+
 const CONTENT_ALERT: u8 = 21;
+const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
 const WITHOUT_TLS: &str = "take `tls` out of the cluster, or name a port of the service that speaks TLS in `endpoints`; \

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use rustls::{CertificateError, DistinguishedName, Error, OtherError, RootCertStore};
+use rustls::{
+    CertificateError, DistinguishedName, Error, OtherError, PeerMisbehaved, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
@@ -18,6 +21,7 @@ use super::path::{
 };
 use super::revocation::{RevocationFault, RevocationFaultKind};
 use super::sent::Sent;
+use super::shown::scheme_text;
 use super::trust::TrustStore;
 use crate::core::identity::Identity;
 use crate::core::refusal::{Evidence, Reason, Refusal};
@@ -402,22 +406,45 @@ const ANCHORS_NAMED_MAX: usize = 3;
 const ANCHORS_TRIED_MAX: usize = 3;
 const LISTED_MAX: usize = 6;
 
-/// What is wrong with a signature that was to prove possession of the key.
-pub(super) fn proof_failed(certificate: &CertificateDer<'_>) -> Refusal {
+/// What is wrong with a signature by `scheme` that was to prove possession of the key.
+pub(super) fn proof_failed(
+    certificate: &CertificateDer<'_>,
+    scheme: SignatureScheme,
+    error: &Error,
+) -> Refusal {
     let leaf = identify(certificate);
     let who = leaf.as_ref().map_or_else(|| "the certificate".to_owned(), Identity::sentence);
     let unverified =
         Leaf::parse(certificate).map(|leaf| leaf.key()).filter(|key| !key.is_verified());
-    let detail = match unverified {
-        None => format!("{who}: the peer could not prove that it holds the private key"),
-        Some(kind) => format!("{who}: its key is {kind}, and {RSA_LENGTHS}"),
+    let scheme = scheme_text(scheme);
+    let unasked = PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme;
+    let (what, hint) = match (unverified, error) {
+        // RFC 5246 §7.4.8, RFC 8446 §4.4.3.
+        (_, Error::PeerMisbehaved(why)) if *why == unasked => {
+            let what = format!("the peer proves its key by {scheme}, which it was not asked for");
+            (what, Some(UNASKED.to_owned()))
+        }
+        (Some(kind), _) => (format!("its key is {kind}, and {RSA_LENGTHS}"), None),
+        (
+            None,
+            Error::InvalidCertificate(
+                CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            ),
+        ) => {
+            (format!("the peer proves its key by {scheme}, which is for another kind of key"), None)
+        }
+        (None, _) => ("the peer could not prove that it holds the private key".to_owned(), None),
     };
-    let evidence = Evidence { leaf, depth: 0, at_depth: None, rule: None, hint: None };
+    let detail = format!("{who}: {what}");
+    let evidence = Evidence { leaf, depth: 0, at_depth: None, rule: None, hint };
     Refusal {
         evidence: Some(Box::new(evidence)),
         ..Refusal::new(Reason::CertificateSignature, detail)
     }
 }
+
+const UNASKED: &str = "the peer's library signs by what the request does not list: update it, or have it keep to \
+                       the request; whether key and certificate belong together was not looked at";
 
 #[cfg(test)]
 mod tests {
@@ -430,9 +457,32 @@ mod tests {
         let certificates = include_bytes!("../../tests/data/rsa-1024.pem");
         let mut certificates = CertificateDer::pem_slice_iter(certificates).map(Result::unwrap);
         let (short, alice) = (certificates.next().unwrap(), certificates.next().unwrap());
-        let refusal = proof_failed(&short);
+        let scheme = SignatureScheme::RSA_PSS_SHA256;
+        let wrong = Error::InvalidCertificate(CertificateError::BadSignature);
+        let refusal = proof_failed(&short, scheme, &wrong);
         assert!(refusal.detail.contains("its key is rsa-1024, and signatures"), "{refusal}");
-        let refusal = proof_failed(&alice);
+        let refusal = proof_failed(&alice, scheme, &wrong);
         assert!(refusal.detail.contains("could not prove"), "{refusal}");
+    }
+
+    #[test]
+    fn a_proof_by_what_was_not_asked_for_says_nothing_of_the_key() {
+        let certificates = include_bytes!("../../tests/data/rsa-1024.pem");
+        let mut certificates = CertificateDer::pem_slice_iter(certificates).map(Result::unwrap);
+        let alice = certificates.nth(1).unwrap();
+        let unasked = PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into();
+        for (scheme, name) in [(0x0201, "rsa_pkcs1_sha1"), (0xfefe, "0xfefe")] {
+            let refusal = proof_failed(&alice, scheme.into(), &unasked);
+            let what = format!("by {name}, which it was not asked for");
+            assert!(refusal.detail.contains(&what), "{refusal}");
+            assert!(refusal.hint().contains("was not looked at"), "{}", refusal.hint());
+        }
+        let other = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: Vec::new(),
+            public_key_algorithm_id: Vec::new(),
+        };
+        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        let refusal = proof_failed(&alice, scheme, &Error::InvalidCertificate(other));
+        assert!(refusal.detail.contains("for another kind of key"), "{refusal}");
     }
 }

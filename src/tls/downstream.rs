@@ -219,7 +219,7 @@ impl Offers {
             Reason::AlpnMismatch => ("ALPN protocols", &self.alpn),
             _ => return,
         };
-        offered::tell(refusal, input, &self.suites);
+        offered::tell(refusal, input, self);
         refusal.detail = format!("{}; the {what} of this chain are {ours}", refusal.detail);
     }
 }

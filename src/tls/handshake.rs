@@ -81,6 +81,8 @@ pub(super) struct Handshake<E> {
     is_broken: bool,
     /// What goes out is under keys that only rustls has: an alert of our own is out of the question.
     is_sealing: bool,
+    /// The peer has sent a change_cipher_spec: in TLS 1.2 what comes after it is sealed.
+    is_opening: bool,
     second_hello: SecondHello,
 }
 
@@ -104,6 +106,7 @@ impl<E: Engine> Handshake<E> {
             passed_over: 0,
             is_broken: false,
             is_sealing: false,
+            is_opening: false,
             second_hello: SecondHello::default(),
         }
     }
@@ -133,6 +136,12 @@ impl<E: Engine> Handshake<E> {
                     (self.shown, self.records) = (0, 0);
                     self.passed_over += 1;
                 }
+                Step::Blocked if self.is_left(&input[shown..]) => {
+                    if E::PEER == Peer::Client && !self.is_sealing {
+                        out.extend_from_slice(&alert::UNSEALED_CLOSE);
+                    }
+                    break Outcome::Failed(closed::<E>());
+                }
                 Step::Blocked => match self.show_more(input.len() - consumed, &input[shown..]) {
                     Ok(true) => {}
                     Ok(false) => break Outcome::NeedMore,
@@ -148,14 +157,7 @@ impl<E: Engine> Handshake<E> {
                     let refusal = plain.map_or(refusal, |found| Refusal { alert: None, ..found });
                     break Outcome::Failed(refusal);
                 }
-                Step::Closed => {
-                    let detail = "the peer closed in the middle of the handshake";
-                    let refusal = match E::PEER {
-                        Peer::Client => Refusal::new(Reason::ClientClosed, detail),
-                        Peer::Upstream => Refusal::new(Reason::UpstreamTls, detail),
-                    };
-                    break Outcome::Failed(refusal);
-                }
+                Step::Closed => break Outcome::Failed(closed::<E>()),
             }
         };
         Advance { consumed, outcome }
@@ -248,6 +250,15 @@ impl<E: Engine> Handshake<E> {
             && payload.iter().take(payload.len().saturating_sub(TAG)).all(|byte| *byte == 0)
     }
 
+    /// Whether the record that comes next is a close_notify, which rustls takes for a warning before TLS 1.2
+    /// seals: its peer would wait for an answer (RFC 5246 §7.2.1) until the handshake's time is up.
+    fn is_left(&self, rest: &[u8]) -> bool {
+        let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        // Behind a piece of a message it is out of place.
+        let is_in_place = self.shown == 0 && !self.is_opening && !self.is_broken && !is_tls13;
+        is_in_place && alert::is_unsealed_close(rest)
+    }
+
     /// Adds the next whole record to what rustls is shown; `false` when there is none.
     fn show_more(&mut self, held: usize, rest: &[u8]) -> Result<bool, Refusal> {
         match self.second_hello.look(rest) {
@@ -264,6 +275,7 @@ impl<E: Engine> Handshake<E> {
                 rest.len()
             }
         };
+        self.is_opening |= more > 0 && rest.first() == Some(&CONTENT_CHANGE_CIPHER_SPEC);
         self.shown += more;
         self.records += usize::from(more > 0);
         let detail = if more == 0 && held > INPUT_BYTES_MAX {
@@ -370,6 +382,15 @@ impl<E> fmt::Debug for Handshake<E> {
     }
 }
 
+/// What a close_notify comes to.
+fn closed<E: Engine>() -> Refusal {
+    let reason = match E::PEER {
+        Peer::Client => Reason::ClientClosed,
+        Peer::Upstream => Reason::UpstreamTls,
+    };
+    Refusal::new(reason, "the peer closed in the middle of the handshake, with close_notify")
+}
+
 /// What one call into rustls came to.
 enum Step {
     Again,
@@ -449,8 +470,9 @@ const RECORD_HEADER: usize = 5;
 /// Of every cipher suite of TLS 1.3.
 const TAG: usize = 16;
 
-/// 2^14 + 2048, TLS 1.2's limit (RFC 5246 §6.2.3); rustls applies 1.3's.
-const PAYLOAD_MAX: usize = 16_384 + 2_048;
+/// TLS 1.2's limit (RFC 5246 §6.2.3) but for its last byte, which rustls does not read; rustls applies
+/// 1.3's.
+const PAYLOAD_MAX: usize = 16_384 + 2_047;
 
 /// The client's certificate flight; rustls allows 64 KiB for one message.
 const INPUT_BYTES_MAX: usize = 64 * 1024;

@@ -66,7 +66,18 @@ fn signature_name(algorithm: &Oid<'_>) -> Option<&'static str> {
     names.into_iter().find(|(oid, _)| oid == algorithm).map(|(_, name)| name)
 }
 
-/// IANA's registry "TLS SignatureScheme".
+/// Its name for people, or its number.
+pub(super) fn scheme_text(scheme: SignatureScheme) -> String {
+    let name = match scheme {
+        // Nobody signs by these any more; some say that they would (RFC 9155).
+        SignatureScheme::RSA_PKCS1_SHA1 => Some("rsa_pkcs1_sha1"),
+        SignatureScheme::ECDSA_SHA1_Legacy => Some("ecdsa_sha1"),
+        scheme => scheme_name(scheme),
+    };
+    name.map_or_else(|| format!("{:#06x}", u16::from(scheme)), ToOwned::to_owned)
+}
+
+/// IANA's registry "TLS SignatureScheme", as far as it is spoken here.
 pub(super) fn scheme_name(scheme: SignatureScheme) -> Option<&'static str> {
     Some(match scheme {
         SignatureScheme::ECDSA_NISTP256_SHA256 => "ecdsa_secp256r1_sha256",

@@ -214,7 +214,7 @@ fn tls12_signature(
     signed: &DigitallySignedStruct,
 ) -> Result<HandshakeSignatureValid, Error> {
     rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-        .inspect_err(|_| note_failed_proof(certificate))
+        .inspect_err(|error| note_failed_proof(certificate, signed.scheme, error))
 }
 
 fn tls13_signature(
@@ -224,10 +224,10 @@ fn tls13_signature(
     signed: &DigitallySignedStruct,
 ) -> Result<HandshakeSignatureValid, Error> {
     rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-        .inspect_err(|_| note_failed_proof(certificate))
+        .inspect_err(|error| note_failed_proof(certificate, signed.scheme, error))
 }
 
-fn note_failed_proof(certificate: &CertificateDer<'_>) {
-    let refusal = diagnosis::proof_failed(certificate);
+fn note_failed_proof(certificate: &CertificateDer<'_>, scheme: SignatureScheme, error: &Error) {
+    let refusal = diagnosis::proof_failed(certificate, scheme, error);
     handshake_context::with(|context| context.fail(refusal));
 }

@@ -122,10 +122,11 @@ fn is_stricter(reason: RejectReason) -> bool {
         // rustls reads an IP address as no name and lets a trailing dot stand; we route by names.
         RejectReason::InvalidName(_) => true,
         RejectReason::Malformed(fault) => match fault {
-            RecordVersion => false,
-            // rustls allows records 2 KiB over the limit of plain text.
-            RecordTooLong { .. } => true,
-            // Judged later by rustls, once it picks a version or looks at the keys.
+            // rustls knows the numbers of SSL 2.0 and DTLS for a record's version and takes them, and it
+            // allows records 2 KiB over the limit of plain text.
+            RecordVersion | RecordTooLong { .. } => true,
+            // Judged later by rustls, once it picks a version or looks at the keys; SSL 3.0 not at all
+            // beside supported_versions (RFC 8446 appendix D.5).
             LegacyVersion { .. } | BinderCount { .. } => true,
             // It skips what follows a name of another type.
             NameType { .. } | SeveralNames => true,

@@ -8,7 +8,12 @@ use portcullis::tls::downstream::HelloFacts;
 use portcullis::tls::handshake::{Outcome, Version};
 use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind};
 use proptest::prelude::*;
-use rustls::{AlertDescription, Error, SupportedProtocolVersion};
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{
+    AlertDescription, Error, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
+};
 
 use crate::support::*;
 
@@ -446,7 +451,7 @@ fn client_without_the_key_of_its_certificate_is_refused() {
     let other = clients.client(&ClientSpec::new("other"));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = provider.key_provider.load_private_key(other.key_der.clone_key()).unwrap();
-    let mismatched = rustls::sign::CertifiedKey::new(alice.chain_der.clone(), key);
+    let mismatched = CertifiedKey::new(alice.chain_der.clone(), key);
     for version in VERSIONS {
         let mut config = client_config(servers.roots(), version, None);
         config.client_auth_cert_resolver =
@@ -468,7 +473,7 @@ fn chain_that_is_too_long_is_refused_before_it_is_parsed() {
     let trust = world.trust(&clients);
     let chain = world.chain("orders", &server, ClientAuth::Require(trust));
     let terms = world.terms(chain);
-    let filler = |length: usize| rustls::pki_types::CertificateDer::from(vec![0x30; length]);
+    let filler = |length: usize| CertificateDer::from(vec![0x30; length]);
     for (extra, length, detail) in
         [(10, 100, "11 certificates, more than 10"), (3, 11_000, "bytes of certificates")]
     {
@@ -478,7 +483,7 @@ fn chain_that_is_too_long_is_refused_before_it_is_parsed() {
             let provider = rustls::crypto::aws_lc_rs::default_provider();
             let key = provider.key_provider.load_private_key(alice.key_der.clone_key()).unwrap();
             let mut config = client_config(servers.roots(), version, None);
-            let long = rustls::sign::CertifiedKey::new(sent.clone(), key);
+            let long = CertifiedKey::new(sent.clone(), key);
             config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(long));
             let mut peer = client(&Arc::new(config), NAME);
             let (refusal, _) = refused(handshake(&terms, &mut peer, NAME));
@@ -498,13 +503,13 @@ fn message_in_a_thousand_pieces_is_refused() {
     let chain = world.chain("orders", &server, ClientAuth::Require(trust));
     let terms = world.terms(chain);
     let mut sent = alice.chain_der.clone();
-    sent.push(rustls::pki_types::CertificateDer::from(vec![0x30; 30_000]));
+    sent.push(CertificateDer::from(vec![0x30; 30_000]));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = provider.key_provider.load_private_key(alice.key_der.clone_key()).unwrap();
     let mut config = client_config(servers.roots(), &rustls::version::TLS12, None);
     config.max_fragment_size = Some(32);
     config.client_auth_cert_resolver =
-        Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(sent, key)));
+        Arc::new(rustls::sign::SingleCertAndKey::from(CertifiedKey::new(sent, key)));
     let mut peer = client(&Arc::new(config), NAME);
     let (refusal, _) = refused(handshake(&terms, &mut peer, NAME));
     assert_eq!(refusal.reason, Reason::ProtocolViolation);
@@ -570,5 +575,62 @@ fn refused(result: Result<Established, (Refusal, Option<Error>)>) -> (Refusal, O
     match result {
         Ok(done) => panic!("the client got in: {:?}", done.facts),
         Err(refused) => refused,
+    }
+}
+
+/// Proves its key by SHA-1, whatever it is asked for.
+#[derive(Debug)]
+struct Unasked(Vec<CertificateDer<'static>>);
+
+#[derive(Debug)]
+struct BySha1;
+
+impl ResolvesClientCert for Unasked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::new(CertifiedKey::new(self.0.clone(), Arc::new(BySha1))))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl SigningKey for BySha1 {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(BySha1))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for BySha1 {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(vec![7; 64])
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_SHA1_Legacy
+    }
+}
+
+#[test]
+fn a_client_that_proves_its_key_by_what_was_not_asked_for_is_told_so() {
+    let Pki { servers, clients, server, alice } = pki();
+    for version in VERSIONS {
+        let mut world = World::new();
+        let trust = world.trust(&clients);
+        let chain = world.chain("orders", &server, ClientAuth::Require(trust));
+        let terms = world.terms(chain);
+        let mut config = client_config(servers.roots(), version, Some(&alice));
+        config.client_auth_cert_resolver = Arc::new(Unasked(alice.chain_der.clone()));
+        let (refusal, seen) =
+            refused(handshake(&terms, &mut client(&Arc::new(config), NAME), NAME));
+        assert_eq!(refusal.reason, Reason::CertificateSignature, "{refusal:?}");
+        assert!(refusal.detail.contains("by ecdsa_sha1, which it was not asked for"), "{refusal}");
+        assert!(refusal.hint().contains("was not looked at"), "{}", refusal.hint());
+        assert_eq!(seen, Some(Error::AlertReceived(AlertDescription::IllegalParameter)));
+        assert_eq!(refusal.alert, Some(47));
     }
 }

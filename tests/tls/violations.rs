@@ -9,7 +9,7 @@ use portcullis::core::refusal::{Reason, Refusal};
 use portcullis::tls::downstream::{DownstreamTerms, ServerHandshake};
 use portcullis::tls::handshake::Outcome;
 use portcullis::tls::wire::{CONTROL_BYTES_MAX, OUT_BYTES_MIN, Scratch, Stop, Wire, transfer};
-use portcullis_kit::{Authority, monotonic_now};
+use portcullis_kit::{Authority, KeyKind, monotonic_now};
 use rustls::{ClientConnection, ConnectionTrafficSecrets, SupportedProtocolVersion};
 
 use crate::support::*;
@@ -133,10 +133,13 @@ fn who_breaks_the_rules_before_anything_is_sealed_is_told_so() {
     let site = Site::new(|_| {});
     let certificate = [11, 0, 0, 60, 0, 0, 57];
     let (piece, data) = (record(22, &certificate), record(23, b"data"));
-    let cases: [(&[&[u8]], u8); 5] = [
+    let cases: [(&[&[u8]], u8); 8] = [
         (&[&piece, &data], 10),
         (&[&record(22, &[])], 10),
         (&[&[22, 3, 3, 0xff, 0xff]], 22),
+        (&[&[22, 3, 3, 0x48, 0]], 22),
+        (&[&record(24, &[1, 0, 0])], 10),
+        (&[&record(99, &[1])], 10),
         (&[&record(22, &[11, 0xff, 0xff, 0xff, 0])], 50),
         (&[&record(22, &[16, 0, 0, 0])], 50),
     ];
@@ -149,6 +152,112 @@ fn who_breaks_the_rules_before_anything_is_sealed_is_told_so() {
         assert_eq!(refusal.reason, Reason::ProtocolViolation, "{refusal:?}");
         assert_eq!((refusal.alert, &out[..]), (Some(code), &alert(code)[..]), "{refusal:?}");
     }
+}
+
+/// RFC 5246 §7.2.1: it is answered, and nobody waits for the time of the handshake to be up.
+#[test]
+fn who_closes_in_a_handshake_of_tls_1_2_is_answered() {
+    let site = Site::new(|_| {});
+    let begun = || {
+        let hello = sent_by(&mut site.client(TLS12));
+        let mut server = site.begin(&hello);
+        let (mut held, mut out) = (hello, Vec::new());
+        assert!(matches!(server.advance(&mut held, &mut out).outcome, Outcome::NeedMore));
+        server
+    };
+    let (refusal, out) = refused(&mut begun(), &record(21, &[1, 0]));
+    assert_eq!((refusal.reason, refusal.alert), (Reason::ClientClosed, None), "{refusal:?}");
+    assert!(refusal.detail.contains("close_notify"), "{refusal:?}");
+    assert_eq!(out, [21, 3, 3, 0, 2, 1, 0]);
+    // Another warning, user_canceled, ends nothing; what comes after it does.
+    let mut server = begun();
+    let (mut held, mut out) = (record(21, &[1, 90]), Vec::new());
+    assert!(matches!(server.advance(&mut held, &mut out).outcome, Outcome::NeedMore));
+    assert_eq!(refused(&mut server, &record(21, &[1, 0])).0.reason, Reason::ClientClosed);
+    // Within a message it breaks the rules, and behind a change_cipher_spec it should be sealed.
+    let piece = record(22, &[11, 0, 0, 60, 0, 0, 57]);
+    let (refusal, out) = refused(&mut begun(), &[piece, record(21, &[1, 0])].concat());
+    assert_eq!(refusal.reason, Reason::ProtocolViolation, "{refusal:?}");
+    assert_eq!(out, alert(10));
+}
+
+/// A hello of TLS 1.2 for `NAME` with these suites and, behind its name, these extensions.
+fn made(suites: &[u8], extensions: &[(u16, &[u8])]) -> Vec<u8> {
+    let vec16 = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let name = vec16(&[&[0], &vec16(NAME.as_bytes())[..]].concat());
+    let all = [&[(0, &name[..])], extensions].concat();
+    let list = all.iter().flat_map(|(kind, body)| [&kind.to_be_bytes()[..], &vec16(body)].concat());
+    let list = vec16(&list.collect::<Vec<u8>>());
+    let body = [&[3, 3][..], &[7; 32], &[0], &vec16(suites), &[1, 0], &list].concat();
+    record(22, &[&[1, 0][..], &vec16(&body)].concat())
+}
+
+type Extension = (u16, &'static [u8]);
+const SIGNED: Extension = (13, &[0, 2, 4, 3]);
+const X25519: Extension = (10, &[0, 2, 0, 29]);
+const HYBRID: Extension = (10, &[0, 2, 0x11, 0xec]);
+
+fn speaks_only(version: TlsVersion) -> Site {
+    Site::new(|world| world.plan.downstream_tls[0].crypto.versions = vec![version])
+}
+
+/// Who sends this is told this alert, and the log this reason, in words and a hint that have these.
+#[track_caller]
+fn is_told(
+    site: &Site,
+    (suites, extensions): (&[u8], &[Extension]),
+    (reason, code): (Reason, u8),
+    detail: &str,
+    hint: &str,
+) {
+    let hello = made(suites, extensions);
+    let (refusal, out) = refused(&mut site.begin(&hello), &hello);
+    assert_eq!((refusal.reason, refusal.alert), (reason, Some(code)), "{refusal:?}");
+    assert!(refusal.detail.contains(detail), "{detail}: {refusal:?}");
+    assert!(refusal.hint().contains(hint), "{hint}: {}", refusal.hint());
+    assert_eq!(out, alert(code), "{refusal:?}");
+}
+
+/// The log names what does not fit, and the hint is something that helps.
+#[test]
+fn who_shares_no_group_with_the_chain_is_told_why() {
+    let (both, tls12) = (Site::new(|_| {}), speaks_only(TlsVersion::Tls12));
+    let mismatch = (Reason::GroupMismatch, 40);
+    let is_told = |site, extensions: &[Extension], ending, detail, hint| {
+        is_told(site, (&[0xc0, 0x2b], extensions), ending, detail, hint);
+    };
+    let words = "ec_point_formats of the client's hello lack uncompressed";
+    let violation = (Reason::ProtocolViolation, 47);
+    is_told(&both, &[SIGNED, X25519, (11, &[1, 1])], violation, words, "broke the TLS protocol");
+    let words = "x25519mlkem768 exists in TLS 1.3 only, and the client offers 1.2";
+    is_told(&both, &[SIGNED, HYBRID], mismatch, words, "share x25519");
+    let speaks_both = (43, &[4, 3, 4, 3, 3][..]);
+    let words = "and this chain takes 1.2 alone";
+    is_told(&tls12, &[SIGNED, HYBRID, speaks_both], mismatch, words, "share x25519");
+    is_told(&both, &[SIGNED], mismatch, "names no key-exchange groups", "no supported_groups");
+}
+
+/// As above.
+#[test]
+fn who_shares_no_suite_or_signature_with_the_chain_is_told_why() {
+    let (both, tls13) = (Site::new(|_| {}), speaks_only(TlsVersion::Tls13));
+    let rsa = both.servers.server_with(&[NAME], KeyKind::Rsa2048, Default::default());
+    let pairs = Site::new(|world| world.plan.downstream_tls[0].certificates.push(files(&rsa)));
+    let is_told = |site, sent: (&[u8], &[Extension]), detail, hint| {
+        is_told(site, sent, (Reason::CipherMismatch, 40), detail, hint);
+    };
+    let words = "no cipher suite in common that exists before TLS 1.3, and the client offers 1.2";
+    is_told(&both, (&[0x13, 1], &[SIGNED, X25519]), words, "suites of 1.3 only");
+    let words = "no cipher suite in common that exists in TLS 1.3";
+    let extensions = [SIGNED, X25519, (43, &[2, 3, 4][..])];
+    is_told(&tls13, (&[0xc0, 0x2b], &extensions), words, "suites of 1.2 only");
+    let all: &[u8] = &[0xc0, 0x2b, 0xc0, 0x2f, 0x13, 1];
+    let sha1: Extension = (13, &[0, 4, 2, 1, 2, 3]);
+    let words = "takes signatures by rsa_pkcs1_sha1, ecdsa_sha1";
+    is_told(&pairs, (all, &[sha1, X25519]), words, "none of the signatures that are made here");
+    let p384: Extension = (13, &[0, 4, 2, 3, 5, 3]);
+    let words = "takes signatures by ecdsa_sha1, ecdsa_secp384r1_sha384";
+    is_told(&pairs, (all, &[p384, X25519]), words, "with an ECDSA key on P-384");
 }
 
 #[test]
@@ -365,7 +474,7 @@ fn renegotiation_is_refused_and_the_session_goes_on() {
 fn a_violation_after_a_handshake_of_tls_1_2_is_answered_with_its_alert() {
     let site = Site::new(|_| {});
     type Sent = fn(&mut Rogue) -> Vec<u8>;
-    let cases: [(Sent, u8, Reason, &str); 12] = [
+    let cases: [(Sent, u8, Reason, &str); 14] = [
         (|r| r.seal(22, &HELLO[..20]), 10, Reason::ProtocolViolation, "without a whole message"),
         (|r| r.seal(22, &[]), 10, Reason::ProtocolViolation, "without a whole message"),
         (
@@ -385,6 +494,9 @@ fn a_violation_after_a_handshake_of_tls_1_2_is_answered_with_its_alert() {
         (|r| r.seal(24, &[1, 0, 0]), 10, Reason::ProtocolViolation, "a record of type 24"),
         (|_| vec![23, 2, 0, 0, 1], 50, Reason::ProtocolViolation, "version 0x0200"),
         (|_| vec![23, 3, 3, 0xff, 0xff], 22, Reason::ProtocolViolation, "65535 bytes"),
+        // 2^14 + 2048, which RFC 5246 §6.2.3 allows and no cipher here needs.
+        (|_| vec![23, 3, 3, 0x48, 0], 22, Reason::ProtocolViolation, "18432 bytes"),
+        (|r| r.seal(23, &[0; 18_407]), 22, Reason::ProtocolViolation, "excess record size"),
         (|r| r.seal(23, &[0; 16_385]), 22, Reason::ProtocolViolation, "excess record size"),
         (|r| r.seal(21, &[7, 40]), 47, Reason::ClientAlert, "handshake_failure"),
         (|_| record(23, &[0; 40]), 20, Reason::ClientRecord, "decrypt"),

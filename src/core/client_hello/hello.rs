@@ -69,7 +69,7 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The highest version of clients before TLS 1.3; later ones send 0x0303 here and their own in
-    /// `supported_versions`.
+    /// `supported_versions`, beside which this one says nothing. Never below 0x0301.
     pub fn legacy_version(&self) -> u16 {
         self.legacy_version
     }
@@ -83,10 +83,15 @@ impl<'a> ClientHello<'a> {
     }
 
     pub fn newest(&self) -> Newest {
+        // RFC 8446 §4.2.1.
+        let offers_tls12 = match self.supported_versions.0.is_empty() {
+            true => self.legacy_version >= TLS12,
+            false => self.supported_versions.contains(TLS12),
+        };
         match self.offers_tls13() {
             true if self.supported_groups.0.is_empty() => Newest::Tls13WithoutGroups,
             true => Newest::Tls13,
-            false if self.legacy_version < TLS12 => Newest::Older,
+            false if !offers_tls12 => Newest::Older,
             false if self.cipher_suites.contains(FALLBACK) => Newest::FellBack,
             false => Newest::Tls12,
         }

@@ -169,8 +169,8 @@ fn record_len(input: &[u8], at: usize) -> Result<usize, Stop> {
         _ if first => return Err(Stop::Reject(not_tls())),
         [kind, ..] => return Err(Malformed::OtherRecord { kind: *kind }.into()),
     }
-    // Clients that once spoke SSL 3.0 put 03 00 here, others 03 01, and servers must take any 03 XX (RFC
-    // 5246 appendix E.1, RFC 8446 §5.1).
+    // Clients that once spoke SSL 3.0 put 03 00 here, others 03 01 or their own highest version, and
+    // servers must take any 03 XX (RFC 5246 appendix E.1, RFC 8446 §5.1).
     match header {
         [_, 3, ..] | [_] | [] => {}
         _ if first => return Err(Stop::Reject(not_tls())),

@@ -18,8 +18,10 @@ pub(super) const PSK_IDENTITIES_MAX: usize = 32;
 pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]>), Malformed> {
     let mut reader = Reader::new(body, "client_hello");
     let legacy_version = reader.u16()?;
-    // Newer ones than any that there is are answered with what the server has (RFC 5246 appendix E.1).
-    if legacy_version < TLS10 {
+    // What is above TLS 1.2 is answered with the highest version that exists here (RFC 5246 appendix E.1,
+    // RFC 8446 §4.2.1). SSL 3.0 and older end the handshake, whatever supported_versions says
+    // (RFC 8446 appendix D.5).
+    if legacy_version <= SSL30 {
         return Err(Malformed::LegacyVersion { version: legacy_version });
     }
     let random = reader.array()?;
@@ -356,10 +358,10 @@ impl Seen {
     }
 }
 
+const SSL30: u16 = 0x0300;
+
 // ExtensionType, in the IANA registry's numbers.
 pub(super) const SERVER_NAME: u16 = 0;
-const TLS10: u16 = 0x0301;
-
 const STATUS_REQUEST: u16 = 5;
 const SUPPORTED_GROUPS: u16 = 10;
 const EC_POINT_FORMATS: u16 = 11;

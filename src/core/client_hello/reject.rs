@@ -27,7 +27,7 @@ pub enum RejectReason {
 pub enum Malformed {
     #[error("a TLS record of type {kind} before the hello ended, expected 22 (handshake)")]
     OtherRecord { kind: u8 },
-    #[error("a TLS record of a version that is not 3.x before the hello ended")]
+    #[error("a TLS record with a version other than 3.x before the hello ended")]
     RecordVersion,
     #[error("a handshake record without payload")]
     EmptyRecord,

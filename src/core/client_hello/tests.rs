@@ -319,24 +319,6 @@ fn a_hello_of_exactly_the_cap_is_taken() {
     assert_eq!(rejected(&over), RejectReason::TooLarge { claimed: HELLO_BYTES_MAX + 1 });
 }
 
-/// RFC 5246 appendix E.1, RFC 8446 §4.2.1 and §5.1: versions that do not exist yet are no fault.
-#[test]
-fn any_newer_version_is_taken_in_the_hello_and_before_it() {
-    for version in [0x0301, 0x0303, 0x0304, 0x03ff, 0x0400, 0x0603, 0xfefd, 0xffff] {
-        let mut sample = Sample::new();
-        sample.legacy_version = version;
-        for minor in [0, 1, 3, 4, 254] {
-            let mut wire = records(&sample.message(), 100);
-            let mut at = 0;
-            while at < wire.len() {
-                wire[at + 2] = minor;
-                at += 5 + usize::from(u16::from_be_bytes([wire[at + 3], wire[at + 4]]));
-            }
-            assert_eq!(accepted(&wire), accepted(&sample.wire()), "{version:04x} {minor}");
-        }
-    }
-}
-
 #[test]
 fn record_headers_are_judged_as_they_come() {
     use Malformed::*;
@@ -353,6 +335,7 @@ fn record_headers_are_judged_as_they_come() {
     assert_eq!(behind(&[22, 3, 3, 0, 0]), EmptyRecord);
     assert_eq!(behind(&[22, 3, 3, 0x40, 1]), RecordTooLong { bytes: 16385 });
     for (wire, fault, alert) in [
+        ([&first[..], &[22, 0xfe]].concat(), RecordVersion, 70),
         (vec![22, 3, 1, 0, 0], EmptyRecord, 10),
         (vec![22, 3, 1, 0xff, 0xff], RecordTooLong { bytes: 65535 }, 22),
         (vec![22, 3, 1, 0, 9, 2], NotClientHello { kind: 2 }, 10),
@@ -369,10 +352,46 @@ fn record_headers_are_judged_as_they_come() {
         assert_eq!(reason, RejectReason::Malformed(fault));
         assert_eq!((reason.alert(), reason.code()), (Some(alert), "hello_malformed"));
     }
-    for minor in 0..=3 {
-        let mut wire = record(&message);
+    // RFC 5246 appendix E.1: any 03 XX, in each of its records.
+    for minor in [0, 1, 2, 3, 4, 0x99, 255] {
+        let mut wire = [first.clone(), record(&message[10..])].concat();
         wire[2] = minor;
+        wire[first.len() + 2] = minor;
         accepted(&wire);
+    }
+}
+
+/// RFC 5246 appendix E.1, RFC 8446 §4.2.1 and appendix D.5.
+#[test]
+fn a_legacy_version_above_ours_is_taken_and_one_of_ssl_never() {
+    let with = |version: u16, supported: Option<&[u8]>| {
+        let mut sample = Sample { legacy_version: version, ..Sample::new() };
+        sample.extensions.pop();
+        supported.into_iter().fold(sample, |sample, list| sample.with(43, vec8(list))).wire()
+    };
+    let newest = |wire: &[u8]| {
+        let mut joined = HelloBuffer::new();
+        let Peek::Hello(hello) = peek(wire, &mut joined) else { panic!("{wire:?}") };
+        hello.newest()
+    };
+    for version in [0x0303, 0x0304, 0x03ff, 0x0400, 0x0401, 0x0603, 0xfefd, 0xfefe, 0xffff] {
+        assert_eq!(newest(&with(version, None)), Newest::Tls12, "{version:#06x}");
+    }
+    for version in [0x0301, 0x0302] {
+        assert_eq!(newest(&with(version, None)), Newest::Older, "{version:#06x}");
+    }
+    // Beside supported_versions it says nothing.
+    for version in [0x0301, 0x0303, 0x0401] {
+        assert_eq!(newest(&with(version, Some(&[3, 3]))), Newest::Tls12, "{version:#06x}");
+        assert_eq!(newest(&with(version, Some(&[3, 2]))), Newest::Older, "{version:#06x}");
+        let both = newest(&with(version, Some(&[3, 4, 3, 3])));
+        assert_eq!(both, Newest::Tls13WithoutGroups, "{version:#06x}");
+    }
+    for version in [0, 0x0002, 0x0300] {
+        for supported in [None, Some(&[3, 4][..])] {
+            let fault = Malformed::LegacyVersion { version };
+            assert_eq!(rejected(&with(version, supported)), RejectReason::Malformed(fault));
+        }
     }
 }
 
