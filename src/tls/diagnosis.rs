@@ -263,7 +263,9 @@ fn wrong_signature(sent: &Sent<'_>, trust: &TrustStore) -> Finding {
         }
     }
     if let Some(name) = sent.name_of_several() {
-        return wrong(format!("several certificates of {name} were sent, and no path over them holds"))
+        // A signature is wrong on one way, and what ended the others is not told.
+        let what = format!("several certificates of {name} were sent, and no path over them holds");
+        return broken_by(0, &what)
             .hint(
                 "send only those that lead from the leaf to the anchor; a CA's certificate for its own new \
                  key counts as one more CA where path length or name constraints are limited",

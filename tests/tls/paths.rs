@@ -100,7 +100,7 @@ fn a_wrong_signature_is_told_of_the_certificate_that_has_it() {
         ),
         (
             &[&other_leaf, &middle, &renewed],
-            Some(Reason::CertificateSignature),
+            Some(Reason::CertificateInvalid),
             "CN=alice",
             "several certificates of CN=Middle",
         ),
