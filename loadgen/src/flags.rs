@@ -189,7 +189,7 @@ impl LoadFlags {
             bail!("--threads is between 1 and 1024");
         }
         if self.cheap_client && self.server.verify_server == Some(VerifyServer::On) {
-            bail!("--cheap-client verifies no server: leave out it or --verify-server on");
+            bail!("--cheap-client verifies no server: leave out one of the two");
         }
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout are above zero");
@@ -212,7 +212,7 @@ impl LoadFlags {
                 groups: self.groups.clone(),
                 cipher_suites: self.cipher_suites.clone(),
                 alpn: self.alpn.clone(),
-                roots: self.server.roots(&self.tenants_server_cas()?)?,
+                roots: self.server.roots(|| self.tenants_server_cas())?,
                 cheap: self.cheap_client,
             },
             script: Script { confirm: self.confirm.into(), after: self.after },

@@ -100,7 +100,7 @@ impl PeerFlags {
             groups: self.groups.clone(),
             cipher_suites: self.cipher_suites.clone(),
             alpn: self.alpn.clone(),
-            roots: self.server.roots(&[])?,
+            roots: self.server.roots(|| Ok(Vec::new()))?,
             cheap: false,
         };
         let version = match self.tls.as_str() {

@@ -28,16 +28,6 @@ pub trait Watch {
     }
 }
 
-/// Nobody looks.
-#[derive(Debug, Clone, Copy)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn tick(&mut self, _tick: &Tick, _phase: Phase) -> bool {
-        true
-    }
-}
-
 /// The part of a run that a second belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {

@@ -35,23 +35,26 @@ pub enum VerifyServer {
 }
 
 impl ServerTrustFlags {
-    /// The CAs to verify the server against: those of `--ca`, else those in `of_tenants`; `None` if it is
-    /// not verified.
+    /// The CAs to verify the server against: those of `--ca`, else those in the files that `of_tenants`
+    /// names; `None` if it is not verified.
     ///
     /// # Errors
     /// It is to be verified and there is no CA; a file that cannot be read or holds something else.
-    pub fn roots(&self, of_tenants: &[PathBuf]) -> Result<Option<Arc<RootCertStore>>> {
+    pub fn roots(
+        &self,
+        of_tenants: impl FnOnce() -> Result<Vec<PathBuf>>,
+    ) -> Result<Option<Arc<RootCertStore>>> {
         let files = match (self.verify_server, &self.ca) {
             (Some(VerifyServer::Off), _) | (None, None) => return Ok(None),
-            (_, Some(ca)) => std::slice::from_ref(ca),
-            (Some(VerifyServer::On), None) => of_tenants,
+            (_, Some(ca)) => vec![ca.clone()],
+            (Some(VerifyServer::On), None) => of_tenants()?,
         };
         if files.is_empty() {
             bail!("--verify-server on: say with --ca PEM which CAs may vouch for the server");
         }
         let mut roots = RootCertStore::empty();
         for file in files {
-            add(&mut roots, file)?;
+            add(&mut roots, &file)?;
         }
         Ok(Some(Arc::new(roots)))
     }

@@ -15,9 +15,11 @@ use portcullis_load::clients::{Expect, Name, Order, Population, Sharing, server_
 use portcullis_load::identity::Identity;
 use portcullis_load::outcome::Failure;
 use portcullis_load::plan::{Close, Loop, Phases, RunPlan};
+use portcullis_load::run::{Phase, Watch};
 use portcullis_load::session::{After, Confirm, Script, Stamps};
 use portcullis_load::source::Source;
 use portcullis_load::tally::{Kind, Measure, Origin, Tally};
+use portcullis_load::tick::Tick;
 use portcullis_load::tls_client::{TlsTerms, Version};
 use portcullis_load::weights::Weighted;
 use portcullis_load::worker::{Prepared, Worker};
@@ -43,6 +45,15 @@ fn record(tally: &mut Tally, base: Instant, intended: Duration, started: Duratio
 fn quantile(tally: &Tally, origin: Origin, quantile: f64) -> Duration {
     let histogram = tally.latencies.of(Measure::Confirmed, Kind::Full, origin).unwrap();
     Duration::from_micros(histogram.value_at_quantile(quantile))
+}
+
+/// Nobody looks.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn tick(&mut self, _tick: &Tick, _phase: Phase) -> bool {
+        true
+    }
 }
 
 #[test]
@@ -160,7 +171,7 @@ fn a_run_whose_threads_cannot_be_prepared_ends() {
     let mut plan = plan(server.local_addr().unwrap(), Duration::ZERO);
     plan.threads = 3;
     plan.terms.groups = "no-such-group".to_owned();
-    let error = run::run(&Arc::new(plan), None, &mut run::Unwatched).unwrap_err();
+    let error = run::run(&Arc::new(plan), None, &mut Unwatched).unwrap_err();
     assert!(error.to_string().contains("no-such-group"), "{error}");
 }
 

@@ -266,6 +266,19 @@ fn resumption_that_is_off_sends_no_ticket() {
     }
 }
 
+/// A server that takes early data.
+fn willing(server: &Identity) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(server.chain_der.clone(), server.key_der.clone_key())
+        .unwrap();
+    config.max_early_data_size = 1 << 20;
+    Arc::new(config)
+}
+
 // threat 22
 #[test]
 fn no_ticket_invites_early_data() {
@@ -280,15 +293,7 @@ fn no_ticket_invites_early_data() {
     assert!(!resumed(&world.terms(chain), &config));
     assert!(client(&config, NAME).early_data().is_none());
     // The control: a server that takes early data does invite it.
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut willing = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(server.chain_der.clone(), server.key_der.clone_key())
-        .unwrap();
-    willing.max_early_data_size = 1024;
-    assert!(plain_handshake(&Arc::new(willing), &config).is_some());
+    assert!(plain_handshake(&willing(&server), &config).is_some());
     assert!(client(&config, NAME).early_data().is_some());
 }
 
@@ -296,15 +301,7 @@ fn no_ticket_invites_early_data() {
 #[test]
 fn early_data_for_another_server_is_passed_over() {
     let Tenants { servers, server, first, alice, .. } = tenants();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut former = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(server.chain_der.clone(), server.key_der.clone_key())
-        .unwrap();
-    former.max_early_data_size = 1 << 20;
-    let former = Arc::new(former);
+    let former = willing(&server);
     let cases = [
         (1, 1, true),
         (42, 17, true),
