@@ -11,9 +11,27 @@ use std::time::{Duration, Instant};
 pub struct Discovery {
     /// In order, and each once.
     addresses: Vec<IpAddr>,
-    /// When they were last confirmed.
-    good_at: Instant,
+    /// When those of each family were last confirmed.
+    good_at: [Instant; 2],
     failures: u32,
+    silent: Option<Family>,
+}
+
+/// What a name is asked for, and answered, apart: A (RFC 1035 section 3.4.1) and AAAA (RFC 3596).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// What a name server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub addresses: Vec<IpAddr>,
+    /// How long they hold.
+    pub ttl: Duration,
+    /// Of this family nobody said whether there are any.
+    pub silent: Option<Family>,
 }
 
 /// What an answer, or the lack of one, leads to.
@@ -28,24 +46,32 @@ pub struct Step {
 impl Discovery {
     /// With what was known of the name before, as if it were confirmed now.
     pub fn new(addresses: Vec<IpAddr>, now: Instant) -> Self {
-        Self { addresses: usable(addresses), good_at: now, failures: 0 }
+        Self { addresses: usable(addresses), good_at: [now; 2], failures: 0, silent: None }
     }
 
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
 
-    /// The name has these addresses for so long. None at all is a failure: a service that has moved has
-    /// addresses elsewhere, and one that is nowhere loses nothing by a dial to where it was.
-    pub fn answered(&mut self, addresses: Vec<IpAddr>, ttl: Duration, now: Instant) -> Step {
-        let addresses = usable(addresses);
+    /// No address at all is a failure: a service that has moved has addresses elsewhere, and one that is
+    /// nowhere loses nothing by a dial to where it was. Those of a family that nobody speaks of hold as
+    /// where nobody answers.
+    pub fn answered(&mut self, answer: Answer, now: Instant) -> Step {
+        let Answer { addresses, ttl, silent } = answer;
+        let mut addresses = usable(addresses);
         if addresses.is_empty() {
             return self.failed(now);
         }
-        self.good_at = now;
         self.failures = 0;
-        let has_changed = addresses != self.addresses;
-        self.addresses = addresses;
+        self.silent = silent;
+        for family in Family::BOTH {
+            if silent == Some(family) {
+                addresses.extend(self.held(family, now));
+            } else {
+                self.good_at[family as usize] = now;
+            }
+        }
+        let has_changed = self.replace(usable(addresses));
         Step { has_changed, pause: ttl.clamp(TTL_MIN, TTL_MAX) }
     }
 
@@ -53,17 +79,51 @@ impl Discovery {
     pub fn failed(&mut self, now: Instant) -> Step {
         let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
-        let is_over = now.saturating_duration_since(self.good_at) >= AGE_MAX;
-        let has_changed = is_over && !self.addresses.is_empty();
-        if has_changed {
-            self.addresses.clear();
-        }
-        Step { has_changed, pause }
+        let held = Family::BOTH.iter().flat_map(|family| self.held(*family, now)).collect();
+        Step { has_changed: self.replace(held), pause }
+    }
+
+    /// Of a family that nobody has spoken of now.
+    fn held(&self, family: Family, now: Instant) -> Vec<IpAddr> {
+        let age = now.saturating_duration_since(self.good_at[family as usize]);
+        let is_good = age < AGE_MAX;
+        self.addresses.iter().copied().filter(|address| is_good && family.has(*address)).collect()
+    }
+
+    /// True if they are others.
+    fn replace(&mut self, addresses: Vec<IpAddr>) -> bool {
+        let has_changed = addresses != self.addresses;
+        self.addresses = addresses;
+        has_changed
+    }
+
+    /// The family that the last answer lacked.
+    pub fn silent(&self) -> Option<Family> {
+        self.silent
     }
 
     /// True before the second failure in a row.
     pub fn is_news(&self) -> bool {
         self.failures <= 1
+    }
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+
+    /// As in a message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
     }
 }
 
@@ -115,13 +175,17 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn whole(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
+        Answer { addresses, ttl, silent: None }
+    }
+
     // threat 39
     #[test]
     fn an_answer_holds_for_its_ttl_within_bounds() {
         let now = start();
         for (ttl, pause) in [(0, 1), (1, 1), (30, 30), (300, 300), (86_400, 300)] {
             let mut name = Discovery::new(Vec::new(), now);
-            let step = name.answered(ips(&[1]), seconds(ttl), now);
+            let step = name.answered(whole(ips(&[1]), seconds(ttl)), now);
             assert_eq!(step, Step { has_changed: true, pause: seconds(pause) });
         }
     }
@@ -130,8 +194,8 @@ mod tests {
     fn the_order_of_an_answer_is_no_change() {
         let now = start();
         let mut name = Discovery::new(ips(&[1, 2]), now);
-        assert!(!name.answered(ips(&[2, 1, 2]), seconds(5), now).has_changed);
-        assert!(name.answered(ips(&[2]), seconds(5), now).has_changed);
+        assert!(!name.answered(whole(ips(&[2, 1, 2]), seconds(5)), now).has_changed);
+        assert!(name.answered(whole(ips(&[2]), seconds(5)), now).has_changed);
         assert_eq!(name.addresses(), ips(&[2]));
     }
 
@@ -145,7 +209,7 @@ mod tests {
         assert_eq!(name.addresses(), &many[..ADDRESSES_MAX]);
         for _ in 0..4 {
             many.rotate_left(100);
-            assert!(!name.answered(usable(many.clone()), seconds(5), now).has_changed);
+            assert!(!name.answered(whole(usable(many.clone()), seconds(5)), now).has_changed);
         }
     }
 
@@ -157,9 +221,9 @@ mod tests {
         let nobodies =
             ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::ffff:0.0.0.0"];
         let nobodies: Vec<IpAddr> = nobodies.map(|ip| ip.parse().unwrap()).into();
-        assert!(!name.answered(nobodies.clone(), seconds(5), now).has_changed);
+        assert!(!name.answered(whole(nobodies.clone(), seconds(5)), now).has_changed);
         assert_eq!((name.addresses(), name.is_news()), (&ips(&[1])[..], true));
-        name.answered([nobodies, ips(&[2])].concat(), seconds(5), now);
+        name.answered(whole([nobodies, ips(&[2])].concat(), seconds(5)), now);
         assert_eq!(name.addresses(), ips(&[2]));
     }
 
@@ -168,7 +232,7 @@ mod tests {
     fn the_last_good_addresses_hold_for_a_day_of_failures_and_no_longer() {
         let now = start();
         let mut name = Discovery::new(Vec::new(), now);
-        name.answered(ips(&[1, 2]), seconds(5), now);
+        name.answered(whole(ips(&[1, 2]), seconds(5)), now);
         let mut at = now;
         let mut pauses = Vec::new();
         loop {
@@ -176,7 +240,7 @@ mod tests {
                 name.failed(at)
             } else {
                 // An empty answer is none.
-                name.answered(Vec::new(), seconds(5), at)
+                name.answered(whole(Vec::new(), seconds(5)), at)
             };
             if step.has_changed {
                 break;
@@ -189,8 +253,32 @@ mod tests {
         assert!(name.addresses().is_empty());
         assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
         assert!(!name.failed(at).has_changed, "told once");
-        assert!(name.answered(ips(&[3]), seconds(5), at).has_changed);
+        assert!(name.answered(whole(ips(&[3]), seconds(5)), at).has_changed);
         assert_eq!(name.failed(at).pause, seconds(1), "pauses begin anew");
+    }
+
+    // threat 39
+    #[test]
+    fn addresses_of_a_family_that_nobody_speaks_of_hold_for_a_day() {
+        let now = start();
+        let six: IpAddr = "fd00::6".parse().unwrap();
+        let both = [ips(&[1]), vec![six]].concat();
+        let mut name = Discovery::new(Vec::new(), now);
+        name.answered(whole(both.clone(), TTL_MIN), now);
+        let without_six =
+            |last| Answer { silent: Some(Family::V6), ..whole(ips(&[last]), TTL_MIN) };
+        let step = name.answered(without_six(1), now + AGE_MAX / 2);
+        assert_eq!(step, Step { has_changed: false, pause: TTL_MIN });
+        assert_eq!((name.addresses(), name.silent()), (&both[..], Some(Family::V6)));
+        // What is said of the other counts, and is good from then on.
+        assert!(name.answered(without_six(2), now + AGE_MAX - TTL_MIN).has_changed);
+        assert_eq!(name.addresses(), [ips(&[2]), vec![six]].concat());
+        assert!(name.failed(now + AGE_MAX).has_changed, "nobody has confirmed it for a day");
+        assert_eq!(name.addresses(), ips(&[2]));
+        // A whole answer without one is an answer.
+        name.answered(whole(both, TTL_MIN), now + AGE_MAX);
+        assert!(name.answered(whole(ips(&[1]), TTL_MIN), now + AGE_MAX).has_changed);
+        assert_eq!((name.addresses(), name.silent()), (&ips(&[1])[..], None));
     }
 
     proptest! {
@@ -200,7 +288,7 @@ mod tests {
         ) {
             let now = start();
             let mut name = Discovery::new(Vec::new(), now);
-            let step = name.answered(answer.iter().map(|ip| IpAddr::from(*ip)).collect(), TTL_MIN, now);
+            let step = name.answered(whole(answer.iter().map(|ip| IpAddr::from(*ip)).collect(), TTL_MIN), now);
             prop_assert_eq!(step.has_changed, !answer.is_empty());
             prop_assert!(name.addresses().len() <= ADDRESSES_MAX);
             prop_assert!(name.addresses().is_sorted_by(|one, other| one < other));

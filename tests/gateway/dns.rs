@@ -123,6 +123,57 @@ fn the_last_good_addresses_are_kept_while_nobody_answers() {
     gateway.settled();
 }
 
+/// Those that the gateway knows of.
+fn endpoints(gateway: &Gateway) -> Vec<String> {
+    let metrics = gateway.metrics();
+    let mut all = metrics.labels("portcullis_endpoint_active", "endpoint");
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+#[test] // threat 39
+fn a_family_that_nobody_speaks_of_keeps_its_addresses() {
+    let (pki, dns, upstream) = (Pki::new(), StubDns::start(), Servers::start());
+    let port = upstream.port;
+    let (v4, v6) = (format!("127.0.0.1:{port}"), format!("[fd00::6]:{port}"));
+    let six: IpAddr = "fd00::6".parse().unwrap();
+    dns.set("db.test", at(1, 0));
+    dns.set_v6("db.test", DnsAnswer::Addresses(vec![six], 0));
+    let gateway = config(&pki, &dns, "db.test", port, "").start();
+    assert_eq!(endpoints(&gateway), [v4.clone(), v6.clone()]);
+    dns.set_v6("db.test", DnsAnswer::SERVFAIL);
+    let line = gateway.wait_log(&["does not say what addresses of this family", "family=IPv6"]);
+    assert!(line.contains("name=db.test") && line.contains("kept=1"), "{line}");
+    // What is said of the other family counts.
+    dns.set("db.test", at(2, 0));
+    gateway.wait_log(&["the name has other addresses", "127.0.0.2"]);
+    assert_eq!(endpoints(&gateway), [format!("127.0.0.2:{port}"), v6]);
+    dns.set("db.test", at(1, 0));
+    gateway.wait_log(&["the name has other addresses", "127.0.0.1"]);
+    // That there are none is an answer.
+    dns.set_v6("db.test", DnsAnswer::NOTHING);
+    eventually(PATIENCE, "an end of the address that is gone", || {
+        (endpoints(&gateway) == [v4.clone()]).then_some(())
+    });
+    assert_eq!(upstream_of_next(&pki, &gateway), v4);
+    gateway.settled();
+}
+
+#[test] // threat 39
+fn a_name_is_found_although_nobody_speaks_of_the_other_family() {
+    let (pki, dns, upstream) = (Pki::new(), StubDns::start(), Servers::start());
+    let port = upstream.port;
+    dns.set("db.test", at(1, 60));
+    dns.set_v6("db.test", DnsAnswer::Silence);
+    let gateway = config(&pki, &dns, "db.test", port, "").start();
+    // Not in time for the start: it is waited for what nobody says.
+    let only = [format!("127.0.0.1:{port}")];
+    eventually(PATIENCE, "the address", || (endpoints(&gateway) == only).then_some(()));
+    assert_eq!(upstream_of_next(&pki, &gateway), only[0]);
+    gateway.settled();
+}
+
 #[test] // threat 39
 fn a_start_without_dns_serves_what_has_no_name_and_the_rest_when_it_is_found() {
     let (pki, dns, upstream) = (Pki::new(), StubDns::start(), Servers::start());

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -14,11 +14,12 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::task::JoinSet;
 
 use super::{Task, tell_all};
 use crate::config::plan::{Cluster, HostPort, Plan};
-use crate::core::discovery::{Discovery, TTL_MIN, usable};
+use crate::core::discovery::{Answer, Discovery, Family, TTL_MIN};
 use crate::core::maglev;
 use crate::sys::clock;
 use crate::worker::{Directory, Peer, Snapshot};
@@ -66,8 +67,8 @@ impl Resolver {
         Ok(Self(builder.build().map_err(text)?))
     }
 
-    /// The addresses of a name, and how long they hold.
-    async fn ask(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
+    /// What addresses a name has, where `known` are those that it had.
+    async fn ask(&self, host: &str, known: &[IpAddr]) -> Result<Answer, String> {
         let asked = tokio::time::timeout(LOOKUP_PATIENCE, self.0.lookup_ip(host)).await;
         let found = match asked {
             Ok(Ok(found)) => found,
@@ -77,7 +78,39 @@ impl Resolver {
         let records = found.as_lookup().answers();
         let ttl = records.iter().map(|record| record.ttl).min();
         let ttl = ttl.map_or(TTL_MIN, |seconds| Duration::from_secs(seconds.into()));
-        Ok((usable(found.iter().collect()), ttl))
+        let mut answer = Answer { addresses: found.iter().collect(), ttl, silent: None };
+        let is_missing = |family: &Family| {
+            let has = |addresses: &[IpAddr]| addresses.iter().any(|it| family.has(*it));
+            has(known) && !has(&answer.addresses)
+        };
+        if let Some(family) = Family::BOTH.into_iter().find(is_missing) {
+            // The other family's answer is one, whatever came of this one's.
+            match self.ask_again(found.query().name(), family).await {
+                Ok(addresses) => answer.addresses.extend(addresses),
+                Err(error) => {
+                    tracing::debug!(name = %host, %error, "no answer about {}", family.name());
+                    answer.silent = Some(family);
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The addresses of one family; none if the name has none.
+    async fn ask_again(&self, name: &Name, family: Family) -> Result<Vec<IpAddr>, NetError> {
+        let kind = match family {
+            Family::V4 => RecordType::A,
+            Family::V6 => RecordType::AAAA,
+        };
+        let asked = self.0.lookup(name.clone(), kind);
+        match tokio::time::timeout(LOOKUP_PATIENCE, asked).await {
+            Ok(Ok(found)) => {
+                Ok(found.answers().iter().filter_map(|record| record.data.ip_addr()).collect())
+            }
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok(Vec::new()),
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(NetError::Timeout),
+        }
     }
 }
 
@@ -95,9 +128,17 @@ pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
     }
     let Some(resolver) = resolver(&snapshot.plan) else { return };
     let mut asking = JoinSet::new();
-    for host in new.iter().flat_map(|(cluster, _)| cluster.hosts()) {
-        let (resolver, host) = (resolver.clone(), host.clone());
-        asking.spawn(async move { (resolver.ask(&host.host).await, host) });
+    for (cluster, directory) in &new {
+        let endpoints = directory.endpoints();
+        for host in cluster.hosts() {
+            let (resolver, host, known) = (resolver.clone(), host.clone(), endpoints.of_host(host));
+            asking.spawn(async move {
+                let mut discovery = Discovery::new(known, clock::now());
+                let answer = resolver.ask(&host.host, discovery.addresses()).await;
+                let answer = answer.map(|answer| discovery.answered(answer, clock::now()));
+                (answer.map(|_step| discovery), host)
+            });
+        }
     }
     let mut late: HashSet<_> = new.iter().flat_map(|(cluster, _)| cluster.hosts()).collect();
     let mut found = HashMap::new();
@@ -105,8 +146,8 @@ pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
         while let Some(asked) = asking.join_next().await {
             let Ok((answer, host)) = asked else { continue };
             late.remove(&host);
-            if let Ok((addresses, _)) = answer {
-                found.insert(host, addresses);
+            if let Ok(discovery) = answer {
+                found.insert(host, discovery.addresses().to_vec());
             }
         }
     };
@@ -170,7 +211,8 @@ impl Naming {
 impl Names {
     async fn follow(&self, host: HostPort) {
         loop {
-            let answer = self.resolver.ask(&host.host).await;
+            let known = self.known().get(&host).map(|it| it.addresses().to_vec());
+            let answer = self.resolver.ask(&host.host, &known.unwrap_or_default()).await;
             let pause = self.take(&host, answer);
             let random = maglev::hash(format!("{} {:?}", host.host, clock::wall()).as_bytes());
             // Never before the time is over: up to an eighth later.
@@ -179,14 +221,31 @@ impl Names {
         }
     }
 
+    fn known(&self) -> MutexGuard<'_, HashMap<HostPort, Discovery>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Goes by an answer; returns when to ask again.
-    fn take(&self, host: &HostPort, answer: Result<(Vec<IpAddr>, Duration), String>) -> Duration {
+    fn take(&self, host: &HostPort, answer: Result<Answer, String>) -> Duration {
         let (cluster, name) = (&self.cluster.name, &host.host);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         let Some(discovery) = known.get_mut(host) else { return TTL_MIN };
         let now = clock::now();
         let step = match answer {
-            Ok((addresses, ttl)) => discovery.answered(addresses, ttl, now),
+            Ok(answer) => {
+                let before = discovery.silent();
+                let step = discovery.answered(answer, now);
+                if let Some(family) = discovery.silent().filter(|_| before.is_none()) {
+                    let kept = discovery.addresses().iter().filter(|it| family.has(**it)).count();
+                    let family = family.name();
+                    tracing::warn!(
+                        %cluster, %name, %family, kept,
+                        "the name server does not say what addresses of this family the name has: \
+                         look there; those that it had are kept for a day"
+                    );
+                }
+                step
+            }
             Err(cause) => {
                 let step = discovery.failed(now);
                 let kept = discovery.addresses().len();
@@ -240,8 +299,9 @@ fn server(address: &SocketAddr) -> NameServerConfig {
 
 /// For an answer of one of `runtime.resolvers`; the system's configuration has its own.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
-/// For a look-up in all.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(15);
+/// For a look-up in all: a name server that says nothing of one family is waited for thrice, for five
+/// seconds each by resolv.conf(5), and an answer about the other lies there meanwhile.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,8 @@ pub struct StubDns {
 #[derive(Debug, Default)]
 struct State {
     answers: HashMap<String, DnsAnswer>,
+    /// To whoever asks for AAAA, instead of the others.
+    v6: HashMap<String, DnsAnswer>,
     asked: HashMap<String, u64>,
     is_over: bool,
 }
@@ -60,6 +62,11 @@ impl StubDns {
     /// From here on `name` is answered so.
     pub fn set(&self, name: &str, answer: DnsAnswer) {
         lock(&self.state).answers.insert(name.to_owned(), answer);
+    }
+
+    /// From here on whoever asks for an IPv6 address of `name` is answered so.
+    pub fn set_v6(&self, name: &str, answer: DnsAnswer) {
+        lock(&self.state).v6.insert(name.to_owned(), answer);
     }
 
     /// How often somebody has asked for the name, of whatever kind.
@@ -102,7 +109,8 @@ fn answer(question: &Message, state: &Mutex<State>) -> Option<Message> {
     let (id, operation) = (question.metadata.id, question.metadata.op_code);
     let mut message = Message::response(id, operation);
     message.add_query(query.clone());
-    match state.answers.get(&name).unwrap_or(&DnsAnswer::NXDOMAIN) {
+    let of_v6 = state.v6.get(&name).filter(|_| query.query_type == RecordType::AAAA);
+    match of_v6.or_else(|| state.answers.get(&name)).unwrap_or(&DnsAnswer::NXDOMAIN) {
         DnsAnswer::Silence => return None,
         DnsAnswer::Code(code) => message.metadata.response_code = ResponseCode::from(0, low(*code)),
         DnsAnswer::Addresses(addresses, ttl) => {

@@ -32,6 +32,13 @@ impl Metrics {
         values.map(|value| value.expect("a whole number")).collect()
     }
 
+    /// What the samples called `name` have for the label `key`, one a line.
+    pub fn labels(&self, name: &str, key: &str) -> Vec<&str> {
+        let key = format!("{key}=\"");
+        let names = self.family(name).map(|(of, _)| of);
+        names.filter_map(|of| of.split_once(&key)?.1.split('"').next()).collect()
+    }
+
     /// The one sample called `name`.
     ///
     /// # Panics
@@ -108,6 +115,7 @@ mod tests {
         let metrics = Metrics::parse(page);
         assert_eq!(metrics.sum("a_total", &[]), 5);
         assert_eq!(metrics.sum("a_total", &[("l", "1"), ("m", "x")]), 2);
+        assert_eq!(metrics.labels("a_total", "l"), ["1", "2"]);
         assert_eq!(metrics.sum("c_total", &[]), 0);
         assert_eq!(metrics.each("a_total"), [2, 3]);
         assert!((metrics.number("b") - 0.5).abs() < f64::EPSILON);
