@@ -14,10 +14,11 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to listen. Where that fails, signals end the process as ever.
+    /// Listens once it returns. Where that fails, signals end the process as ever.
     #[must_use]
     pub fn listen() -> Self {
         let (tell, wanted) = watch::channel(false);
+        let (ready, listens) = std::sync::mpsc::channel::<()>();
         let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let Ok(runtime) = crate::peer::runtime() else { return };
             runtime.block_on(async {
@@ -26,6 +27,7 @@ impl Interrupt {
                 else {
                     return;
                 };
+                drop(ready);
                 loop {
                     tokio::select! {
                         _ = interrupt.recv() => {}
@@ -37,6 +39,8 @@ impl Interrupt {
                 }
             });
         });
+        // An error either way: nothing is sent, and the sender is dropped.
+        let _ = listens.recv();
         Self { wanted }
     }
 

@@ -116,6 +116,16 @@ fn what_is_ended_early_tells_what_it_knows() {
     assert_eq!(exit, Some(0), "{told} {rest}");
     assert!(told.contains("3 survived") && !told.contains("storm"), "{told}");
 
+    let stream = ["stream", "--direction", "ping-pong", "--bytes", "1024g", "--streams", "2"];
+    let (exit, told, rest) = end_early(&stream, "2 connections to");
+    assert_eq!(exit, Some(0), "{told} {rest}");
+    assert!(told.contains("0 broken, 2 unfinished"), "{told}");
+
+    let attack = ["attack", "half-open", "-n", "3", "--patience", "600s"];
+    let (exit, told, rest) = end_early(&attack, "HalfOpen against");
+    assert_eq!(exit, Some(0), "{told} {rest}");
+    assert!(told.contains("unfinished 3"), "{told}");
+
     let each = ["--warmup", "0s", "--duration", "4s", "--conns", "1", "--rounds", "100"];
     let ab = [&["ab", "--against", &peer.address][..], &each].concat();
     let (exit, told, rest) = end_early(&ab, "round 1 A");

@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::exit::Exit;
+use crate::interrupt::Interrupt;
 use crate::peer::{Peer, PeerFlags, runtime};
 use crate::process::ProcessSample;
 use crate::quantity::{self, float, show_bytes, show_micros};
@@ -101,6 +102,8 @@ enum End {
     StillOpen,
     /// It never came as far as the attack: not connected, or no handshake.
     NotBegun,
+    /// It was under way when the user ended the attack.
+    Unfinished,
 }
 
 impl End {
@@ -123,6 +126,7 @@ impl End {
             Self::Served => "served".to_owned(),
             Self::StillOpen => "still open".to_owned(),
             Self::NotBegun => "not begun".to_owned(),
+            Self::Unfinished => "unfinished".to_owned(),
         }
     }
 }
@@ -191,6 +195,8 @@ impl Attack {
             _ => None,
         };
         let ammunition = Rc::new(Ammunition { flags: self.clone(), ticket_hello });
+        let interrupt = Interrupt::listen();
+        output::note(format_args!("{:?} against {}; Ctrl-C ends it", self.name, peer.target));
         let mut running = tokio::task::JoinSet::new();
         let mut result = AttackResult {
             schema: "attack/1".to_owned(),
@@ -210,7 +216,15 @@ impl Attack {
                 });
                 started += 1;
             }
-            let Some(done) = running.join_next().await else { break };
+            let done = tokio::select! {
+                done = running.join_next() => done,
+                () = interrupt.wanted() => {
+                    output::note("ended early by the user");
+                    result.ends.insert(End::Unfinished.describe(), running.len() as u64);
+                    None
+                }
+            };
+            let Some(done) = done else { break };
             if let Ok((end, span)) = done {
                 *result.ends.entry(end.describe()).or_default() += 1;
                 lasted.saturating_record(quantity::micros(span).max(1));
