@@ -92,7 +92,9 @@ pub enum DialError {
 pub struct Dialled {
     /// Writable once it is through (or failed).
     pub socket: OwnedFd,
-    /// So many of the first bytes are gone. More than none says that it is through.
+    /// It is through.
+    pub is_through: bool,
+    /// So many of the first bytes are gone.
     pub sent: usize,
 }
 
@@ -145,17 +147,25 @@ pub fn dial(
             _ => return Err(DialError::Other(error)),
         },
     }
+    // Over loopback the other end has answered by now.
+    let is_local = address.ip().is_loopback();
     let mut sent = 0;
     if let Opening::Bytes(first) = opening
-        && address.ip().is_loopback()
+        && is_local
     {
-        sent = match rustix::net::send(&socket, first, SendFlags::NOSIGNAL) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN) => 0,
-            Err(error) => return Err(DialError::Other(error.into())),
-        };
+        sent = send(&socket, first).map_err(DialError::Other)?;
     }
-    Ok(Dialled { socket: socket.into(), sent })
+    // An unconnected socket has no peer (getpeername(2)).
+    let is_through = sent > 0 || is_local && rustix::net::getpeername(&socket).is_ok();
+    Ok(Dialled { socket: socket.into(), is_through, sent })
+}
+
+/// Sends what the socket takes of `bytes` now, whether or not it is known to be ready.
+pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => Ok(0),
+        sent => Ok(sent?),
+    }
 }
 
 /// Sends the acknowledgement that `Opening::Soon` holds back, for no bytes have come to carry it.
@@ -248,7 +258,10 @@ mod tests {
         let address = free.local_addr().unwrap();
         drop(free);
         let error = match dial(address, None, Opening::Nothing) {
-            Ok(dialled) => take_error(&dialled.socket).unwrap_err(),
+            Ok(dialled) => {
+                assert!(!dialled.is_through);
+                take_error(&dialled.socket).unwrap_err()
+            }
             Err(error) => panic!("{error}"),
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -261,7 +274,8 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let dialled =
             dial(listener.local_addr().unwrap(), None, Opening::Bytes(b"first ")).unwrap();
-        assert_eq!(dialled.sent, 6, "it is through");
+        assert!(dialled.is_through);
+        assert_eq!(dialled.sent, 6);
         take_error(&dialled.socket).unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
         accepted.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -276,7 +290,11 @@ mod tests {
     fn a_dial_with_bytes_soon_is_known_to_its_peer_by_them_or_once_it_is_acknowledged() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let dial = || dial(address, None, Opening::Soon).unwrap().socket;
+        let dial = || {
+            let dialled = dial(address, None, Opening::Soon).unwrap();
+            assert!(dialled.is_through);
+            dialled.socket
+        };
         let is_known = || match listener.accept() {
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -288,7 +306,7 @@ mod tests {
         acknowledge(&silent).unwrap();
         assert!(is_known());
         let talking = dial();
-        assert_eq!(rustix::net::send(&talking, b"first", SendFlags::NOSIGNAL), Ok(5));
+        assert_eq!(send(&talking, b"first").unwrap(), 5);
         assert!(is_known());
     }
 

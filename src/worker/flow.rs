@@ -231,7 +231,12 @@ impl Leg {
         next: Next,
         cx: &mut Context<'_>,
     ) -> io::Result<usize> {
-        self.holds_acknowledgement = false;
+        let mut bytes = bytes;
+        let is_first = std::mem::take(&mut self.holds_acknowledgement);
+        if is_first && matches!(next, Next::Unknown) {
+            // The runtime may have yet to hear from the kernel that there is room.
+            bytes = &bytes[socket::send(&self.stream, bytes)?..];
+        }
         let left = match next {
             _ if !self.unsent.is_empty() => bytes.len(),
             Next::Unknown => stream::poll_send(&mut self.stream, bytes, cx)?,

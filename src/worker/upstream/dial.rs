@@ -20,14 +20,14 @@ pub(super) async fn connect(
     opening: Opening<'_>,
 ) -> Result<Socket, Refusal> {
     let failed = |error: std::io::Error| failure(&error, address);
-    let Dialled { socket, sent } = begin(address, sources, opening)?;
-    let mut stream = if sent == 0 {
+    let Dialled { socket, is_through, sent } = begin(address, sources, opening)?;
+    let mut stream = if is_through {
+        Socket::new(io, socket).map_err(failed)?
+    } else {
         let mut stream = Socket::connecting(io, socket).map_err(failed)?;
         poll_fn(|cx| stream.poll_ready(Way::Send, cx)).await.map_err(failed)?;
         socket::take_error(&stream).map_err(failed)?;
         stream
-    } else {
-        Socket::new(io, socket).map_err(failed)?
     };
     if let Opening::Bytes(first) = opening {
         stream::send_all(&mut stream, &first[sent..]).await.map_err(failed)?;
