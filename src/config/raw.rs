@@ -153,7 +153,8 @@ tables! {
     RawDrain {
         /// How long new connections are still taken. Default: "0s".
         grace: Duration,
-        /// How long the closing of sessions is spread over, after `grace`. Default: "10s".
+        /// How long the closing of idle sessions is spread over, after `grace`; one that waits for an answer
+        /// has half of the time left until the deadline for it. Default: "10s".
         spread: Duration,
         /// When whatever is left is reset, counted from the signal. Default: "30s".
         deadline: Duration,

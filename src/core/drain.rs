@@ -84,6 +84,14 @@ impl Drain {
 }
 
 impl SessionDrain {
+    /// When an idle session is closed. One whose client spoke last may wait for an answer, and nobody
+    /// knows how long a query takes: it has half of the time that its turn leaves until the deadline. Only
+    /// half, for who polls for ever is to go in its turn as well, and not at the deadline with all others.
+    pub fn turn(&self, awaits_answer: bool) -> Instant {
+        let left = self.reset_at.saturating_duration_since(self.close_at);
+        self.close_at + if awaits_answer { left / 2 } else { Duration::ZERO }
+    }
+
     pub fn wish(&self, now: Instant) -> Wish {
         if now >= self.reset_at {
             Wish::Reset
@@ -132,6 +140,18 @@ mod tests {
         }
     }
 
+    // threat 37
+    #[test]
+    fn who_waits_for_an_answer_has_half_of_the_time_that_is_left() {
+        let signal = start();
+        let drain = Drain::new(signal, seconds(0), seconds(10), seconds(30));
+        for (random, idle, awaiting) in [(0, 0, 15_000), (1 << 63, 5_000, 17_500)] {
+            let turns = [false, true].map(|awaits| drain.session(random).turn(awaits));
+            let after = turns.map(|turn| turn.duration_since(signal).as_millis());
+            assert_eq!(after, [idle, awaiting]);
+        }
+    }
+
     #[test]
     fn sessions_are_spread_evenly() {
         let signal = start();
@@ -173,7 +193,8 @@ mod tests {
             let session = drain.session(random);
             prop_assert!(signal <= drain.accept_until());
             prop_assert!(drain.accept_until() <= session.close_at);
-            prop_assert!(session.close_at <= session.reset_at);
+            prop_assert!(session.close_at <= session.turn(true));
+            prop_assert!(session.turn(true) <= session.reset_at);
             prop_assert!(session.reset_at <= signal + deadline.min(DEADLINE_MAX));
         }
     }

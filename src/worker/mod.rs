@@ -85,7 +85,7 @@ use self::timers::Timers;
 use self::turns::Turns;
 use crate::config::plan::Io;
 use crate::core::client_hello::HelloBuffer;
-use crate::core::drain::Drain;
+use crate::core::drain::{Drain, SessionDrain};
 use crate::core::handoff::Handoff;
 use crate::core::pressure::Pressure;
 use crate::core::refusal::Reason;
@@ -152,9 +152,10 @@ impl Worker {
         state
     }
 
-    /// When a connection's turn in the running drain comes.
-    fn drain_turn(&self, now: Instant) -> Instant {
-        self.drain.get().map_or(now, |drain| drain.session(self.random()).close_at)
+    /// When a session's turn in the running drain comes.
+    fn drain_of_session(&self, now: Instant) -> SessionDrain {
+        let at_once = SessionDrain { close_at: now, reset_at: now };
+        self.drain.get().map_or(at_once, |drain| drain.session(self.random()))
     }
 
     /// The id of the next connection.

@@ -24,6 +24,7 @@ use super::spliced::Splices;
 use super::tally::Tally;
 use super::timers::Alarm;
 use super::turns::Busy;
+use crate::core::drain::SessionDrain;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::relay::{End, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
@@ -47,12 +48,14 @@ pub(super) struct Session<'a> {
     place: Place,
     review: Review<'a>,
     tally: Tally<'a>,
-    /// When this connection's turn in a drain comes.
-    drain_at: Option<Instant>,
+    /// When this session's turn in a drain comes.
+    drain: Option<SessionDrain>,
     /// When the upstream's socket gets its keepalive; the client's has it from its listener, and a ready
     /// one from its pool.
     keep_alive_at: Option<Instant>,
     last_moved: Instant,
+    /// Whose payload it was.
+    last_from: Side,
     /// Bytes for one receive, and for one poll.
     share: usize,
     /// It went on the last time.
@@ -110,9 +113,10 @@ impl<'a> Session<'a> {
             place: worker.roster.enter(),
             review,
             tally,
-            drain_at: None,
+            drain: None,
             keep_alive_at: (!ready).then(|| now + KEEP_ALIVE_FROM),
             last_moved: now,
+            last_from: Side::Upstream,
             share: RECEIVE_BYTES_MAX,
             busy: None,
             replaceable: ready,
@@ -329,7 +333,7 @@ impl<'a> Session<'a> {
             self.gathers.received(from, &source.stream, source.received, payload, now);
             if payload > 0 {
                 self.replaceable = false;
-                self.last_moved = now;
+                (self.last_moved, self.last_from) = (now, from);
             }
             let (source, to) = self.legs.along(from);
             let next = match (&passed.transfer.stop, tail) {
@@ -404,7 +408,7 @@ impl<'a> Session<'a> {
                 self.tally.moved(from, source.received, payload, now);
                 source.received += payload;
                 self.gathers.received(from, &source.stream, source.received, payload, now);
-                self.last_moved = now;
+                (self.last_moved, self.last_from) = (now, from);
                 self.relay.moved(from, passed.queued, now);
                 if let Some(error) = passed.refused {
                     self.relay.refused_bytes(from.other(), refused(&error), now);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -128,6 +129,41 @@ fn draining_ends_idle_sessions_politely_within_the_spread() {
     println!("six idle sessions drained in {:?}", began.elapsed());
     let log = gateway.access_log();
     assert_eq!(log.len(), 6);
+    assert!(log.iter().all(|line| line["reason"] == "draining" && line["closing"] == "polite"));
+}
+
+#[test] // threat 37
+fn draining_waits_for_an_answer_that_takes_long() {
+    let (pki, database) = (Pki::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let drain = r#"{ grace = "0s", spread = "0s", deadline = "60s" }"#;
+    let mut gateway = Config::with_drain(1, drain)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[database.local_addr().unwrap()], "")
+        .start();
+    let session = |question: &[u8]| {
+        let mut client = pki.connect(&gateway);
+        client.write_all(question).unwrap();
+        let (mut server, _) = database.accept().unwrap();
+        let mut asked = vec![0; question.len()];
+        server.read_exact(&mut asked).unwrap();
+        assert_eq!(asked, question);
+        (client, server)
+    };
+    let (mut waits, mut works) = session(b"a long query");
+    let (mut idle, mut answered) = session(b"a short query");
+    answered.write_all(b"done").unwrap();
+    let mut answer = [0; 4];
+    idle.read_exact(&mut answer).unwrap();
+    gateway.signal(Signal::TERM);
+    // It has been silent for less time than the other, and is closed.
+    assert_eq!(read_to_end(&mut idle).unwrap(), b"");
+    works.write_all(b"at last").unwrap();
+    assert_eq!(read_to_end(&mut waits).unwrap(), b"at last");
+    drop((idle, waits, works, answered));
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(0));
+    let log = gateway.access_log();
     assert!(log.iter().all(|line| line["reason"] == "draining" && line["closing"] == "polite"));
 }
 

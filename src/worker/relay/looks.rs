@@ -101,7 +101,8 @@ impl Session<'_> {
                 None
             }
             DrainPhase::Draining => {
-                let turn = *self.drain_at.get_or_insert_with(|| self.worker.drain_turn(now));
+                let drain = *self.drain.get_or_insert_with(|| self.worker.drain_of_session(now));
+                let turn = drain.turn(self.last_from == Side::Downstream);
                 let quiet = self.last_moved + IDLE_MOMENT;
                 if now < turn.max(quiet) {
                     return Some(turn.max(quiet));
