@@ -82,10 +82,10 @@ pub struct StreamResult {
     pub intact: u64,
     /// Connections that did not.
     pub broken: u64,
-    /// Connections that were under way when the user ended it.
-    pub unfinished: u64,
     /// What was wrong with them, the first few.
     pub why: Vec<String>,
+    /// Connections that were under way when the user ended it.
+    pub unfinished: u64,
     /// Payload bytes to the server.
     pub bytes_up: u64,
     /// Payload bytes from the server.
@@ -119,10 +119,11 @@ impl Stream {
         if let Some(Err(error)) = first.iter().find(|_| first.iter().all(Result::is_err)) {
             bail!("no connection to {} was established: {error}", self.peer.target);
         }
+        let interrupt = Interrupt::listen();
         let before = self.peer.server_pid.map(ProcessSample::take).transpose()?;
         let start = clock::now();
         let local = tokio::task::LocalSet::new();
-        let result = local.block_on(&runtime, Box::pin(self.run(&peer, first)));
+        let result = local.block_on(&runtime, Box::pin(self.run(&peer, first, &interrupt)));
         let seconds = clock::now().duration_since(start).as_secs_f64();
         let after = self.peer.server_pid.and_then(|pid| ProcessSample::take(pid).ok());
         let mut result = StreamResult { schema: "stream/1".to_owned(), seconds, ..result };
@@ -160,11 +161,15 @@ impl Stream {
         connections
     }
 
-    async fn run(&self, peer: &Rc<Peer>, first: Vec<io::Result<Connection>>) -> StreamResult {
+    async fn run(
+        &self,
+        peer: &Rc<Peer>,
+        first: Vec<io::Result<Connection>>,
+        interrupt: &Interrupt,
+    ) -> StreamResult {
         let mut first = first.into_iter();
         let sessions = self.sessions.max(self.streams).max(1);
         let (flags, moved) = (Rc::new(self.clone()), Rc::new(Moved::nothing()));
-        let interrupt = Interrupt::listen();
         output::note(format_args!("{sessions} connections to {}; Ctrl-C ends it", peer.target));
         let mut running = tokio::task::JoinSet::new();
         let mut result = StreamResult::default();
