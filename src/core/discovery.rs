@@ -24,14 +24,21 @@ pub enum Family {
     V6,
 }
 
+/// Nobody said whether there are addresses of a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    pub family: Family,
+    /// For people.
+    pub cause: String,
+}
+
 /// What a name server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub addresses: Vec<IpAddr>,
     /// How long they hold.
     pub ttl: Duration,
-    /// Of this family nobody said whether there are any.
-    pub silent: Option<Family>,
+    pub silence: Option<Silence>,
 }
 
 /// What an answer, or the lack of one, leads to.
@@ -57,7 +64,8 @@ impl Discovery {
     /// nowhere loses nothing by a dial to where it was. Those of a family that nobody speaks of hold as
     /// where nobody answers.
     pub fn answered(&mut self, answer: Answer, now: Instant) -> Step {
-        let Answer { addresses, ttl, silent } = answer;
+        let Answer { addresses, ttl, silence } = answer;
+        let silent = silence.map(|silence| silence.family);
         let mut addresses = usable(addresses);
         if addresses.is_empty() {
             return self.failed(now);
@@ -176,7 +184,7 @@ mod tests {
     }
 
     fn whole(addresses: Vec<IpAddr>, ttl: Duration) -> Answer {
-        Answer { addresses, ttl, silent: None }
+        Answer { addresses, ttl, silence: None }
     }
 
     // threat 39
@@ -265,8 +273,9 @@ mod tests {
         let both = [ips(&[1]), vec![six]].concat();
         let mut name = Discovery::new(Vec::new(), now);
         name.answered(whole(both.clone(), TTL_MIN), now);
+        let silence = Silence { family: Family::V6, cause: "refused".to_owned() };
         let without_six =
-            |last| Answer { silent: Some(Family::V6), ..whole(ips(&[last]), TTL_MIN) };
+            |last| Answer { silence: Some(silence.clone()), ..whole(ips(&[last]), TTL_MIN) };
         let step = name.answered(without_six(1), now + AGE_MAX / 2);
         assert_eq!(step, Step { has_changed: false, pause: TTL_MIN });
         assert_eq!((name.addresses(), name.silent()), (&both[..], Some(Family::V6)));

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{Task, tell_all};
 use crate::config::plan::{Cluster, HostPort, Plan};
-use crate::core::discovery::{Answer, Discovery, Family, TTL_MIN};
+use crate::core::discovery::{Answer, Discovery, Family, Silence, TTL_MIN};
 use crate::core::maglev;
 use crate::sys::clock;
 use crate::worker::{Directory, Peer, Snapshot};
@@ -78,7 +78,7 @@ impl Resolver {
         let records = found.as_lookup().answers();
         let ttl = records.iter().map(|record| record.ttl).min();
         let ttl = ttl.map_or(TTL_MIN, |seconds| Duration::from_secs(seconds.into()));
-        let mut answer = Answer { addresses: found.iter().collect(), ttl, silent: None };
+        let mut answer = Answer { addresses: found.iter().collect(), ttl, silence: None };
         let is_missing = |family: &Family| {
             let has = |addresses: &[IpAddr]| addresses.iter().any(|it| family.has(*it));
             has(known) && !has(&answer.addresses)
@@ -88,8 +88,7 @@ impl Resolver {
             match self.ask_again(found.query().name(), family).await {
                 Ok(addresses) => answer.addresses.extend(addresses),
                 Err(error) => {
-                    tracing::debug!(name = %host, %error, "no answer about {}", family.name());
-                    answer.silent = Some(family);
+                    answer.silence = Some(Silence { family, cause: words(host, &error) });
                 }
             }
         }
@@ -233,13 +232,13 @@ impl Names {
         let now = clock::now();
         let step = match answer {
             Ok(answer) => {
-                let before = discovery.silent();
+                let silence = answer.silence.clone().filter(|_| discovery.silent().is_none());
                 let step = discovery.answered(answer, now);
-                if let Some(family) = discovery.silent().filter(|_| before.is_none()) {
+                if let Some(Silence { family, cause }) = silence {
                     let kept = discovery.addresses().iter().filter(|it| family.has(**it)).count();
                     let family = family.name();
                     tracing::warn!(
-                        %cluster, %name, %family, kept,
+                        %cluster, %name, %family, %cause, kept,
                         "the name server does not say what addresses of this family the name has: \
                          look there; those that it had are kept for a day"
                     );
