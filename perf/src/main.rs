@@ -59,6 +59,10 @@ struct Cli {
     nginx: PathBuf,
     #[arg(long, value_name = "FILE", default_value = "/usr/sbin/haproxy")]
     haproxy: PathBuf,
+    /// Start portcullis without its sandbox: one that was built to count its branches writes them to a
+    /// file at its end
+    #[arg(long)]
+    no_sandbox: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -135,6 +139,7 @@ impl Cli {
             envoy: self.envoy.clone(),
             nginx: self.nginx.clone(),
             haproxy: self.haproxy.clone(),
+            no_sandbox: self.no_sandbox,
         })
     }
 }

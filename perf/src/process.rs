@@ -22,6 +22,8 @@ pub(crate) struct Programs {
     pub(crate) envoy: PathBuf,
     pub(crate) nginx: PathBuf,
     pub(crate) haproxy: PathBuf,
+    /// The gateway may write files of its own, as one does that counts its branches.
+    pub(crate) no_sandbox: bool,
 }
 
 /// A child that ends with its owner.

@@ -19,7 +19,7 @@ pub(super) fn start(
     io: &str,
 ) -> Result<Process> {
     let file = stage.file(&format!("portcullis-{io}.toml"));
-    write(&file, &configuration(stage, ports, io)?)?;
+    write(&file, &configuration(programs, stage, ports, io)?)?;
     let mut command = Command::new(&programs.gateway);
     command.args(["run", "-c"]).arg(&file);
     let addresses: Vec<_> = ports.values().copied().collect();
@@ -29,7 +29,7 @@ pub(super) fn start(
 /// Why the gateway does not take this driver.
 pub(super) fn refusal(programs: &Programs, stage: &Stage, io: &str) -> Option<String> {
     let file = stage.file(&format!("check-{io}.toml"));
-    let text = configuration(stage, &super::reserve().ok()?, io).ok()?;
+    let text = configuration(programs, stage, &super::reserve().ok()?, io).ok()?;
     write(&file, &text).ok()?;
     let output = Command::new(&programs.gateway).args(["check", "-c"]).arg(&file).output().ok()?;
     if output.status.success() {
@@ -40,12 +40,13 @@ pub(super) fn refusal(programs: &Programs, stage: &Stage, io: &str) -> Option<St
     Some(reason.unwrap_or("the configuration is refused").to_owned())
 }
 
-fn configuration(stage: &Stage, ports: &Ports, io: &str) -> Result<String> {
+fn configuration(programs: &Programs, stage: &Stage, ports: &Ports, io: &str) -> Result<String> {
+    let sandbox = if programs.no_sandbox { "sandbox = \"off\"\n" } else { "" };
     let mut text = format!(
         r#"[runtime]
 workers = 1
 io      = "{io}"
-
+{sandbox}
 [access_log]
 path = "off"
 
