@@ -1,5 +1,6 @@
 //! What `config/` has beside samples, for packages, containers and clusters, fits the gateway: its
-//! configurations load, and its limits in time and memory agree with each other.
+//! configurations load, and its limits in time and memory agree with each other. A release is compiled
+//! by the profile in `perf/guided`, and nothing else is.
 
 #![expect(
     clippy::expect_used,
@@ -7,7 +8,7 @@
     reason = "a helper of a test fails like the test: by panicking"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,6 +41,38 @@ fn the_commented_part_of_the_package_s_configuration_loads() {
         mutual.join("\n").replace("\n#\n", "\n\n")
     ));
     assert_eq!((plan.downstream_tls.len(), plan.trusts.len()), (1, 1));
+}
+
+#[test]
+fn a_release_alone_is_compiled_by_the_profile() {
+    assert!(read(".cargo/config.toml").contains("rustc-wrapper = \"perf/guided/rustc\"\n"));
+    let wrapper = root().join("perf/guided/rustc");
+    let told = |arguments: &[&str]| {
+        let output = Command::new(&wrapper).arg("echo").args(arguments).output().expect("runs");
+        String::from_utf8(output.stdout).expect("is text")
+    };
+    let profile = root().join("perf/guided/portcullis.profdata");
+    assert!(profile.is_file(), "{}", profile.display());
+    let release = told(&["--crate-name", "portcullis", "-C", "opt-level=3", "src/lib.rs"]);
+    assert!(release.contains(&format!(" -Cprofile-use={} ", profile.display())), "{release}");
+    for other in [
+        &["-vV"][..],
+        &["--crate-name", "portcullis", "-C", "opt-level=1"],
+        &["-C", "opt-level=3", "--cfg", "fuzzing"],
+        &["-C", "opt-level=3", "-Cprofile-generate=counts"],
+    ] {
+        assert_eq!(told(other).trim_end(), other.join(" "));
+    }
+}
+
+/// Names in the profile hold a digest of the crate's features, and of those of all that it is built of.
+#[test]
+fn crates_have_the_same_features_whichever_packages_are_built_together() {
+    let (alone, all) = (features(&["-p", "portcullis"]), features(&["--workspace"]));
+    assert!(alone.contains_key("rustls") && all.len() > alone.len());
+    for (name, features) in &alone {
+        assert_eq!(all.get(name), Some(features), "{name}: name it in [workspace.dependencies]");
+    }
 }
 
 #[test]
@@ -274,6 +307,26 @@ fn load_text(text: &str) -> Plan {
     let file = folder.path().join("portcullis.toml");
     fs::write(&file, text).expect("can be written");
     load(&file)
+}
+
+/// Of each crate that these packages are built of, by its name.
+fn features(packages: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
+        .args(["--format", "{p}@{f}"])
+        .args(packages)
+        .current_dir(root())
+        .output()
+        .expect("cargo is there");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let mut crates = BTreeMap::<_, BTreeSet<_>>::new();
+    let tree = String::from_utf8(tree.stdout).expect("is text");
+    // An empty line parts the trees of two packages.
+    for (name, features) in tree.lines().filter_map(|line| line.split_once('@')) {
+        let name = name.split(' ').next().expect("has a name").to_owned();
+        crates.entry(name).or_default().insert(features.trim_end_matches(" (*)").to_owned());
+    }
+    crates
 }
 
 fn load(path: &Path) -> Plan {
