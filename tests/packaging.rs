@@ -63,6 +63,9 @@ fn a_release_alone_is_compiled_by_the_profile() {
     ] {
         assert_eq!(told(other).trim_end(), other.join(" "));
     }
+    // Cargo has variables with a hyphen, which many a shell does not hand on.
+    let variables = Command::new(&wrapper).arg("env").env("A-B", "c").output().expect("runs");
+    assert!(String::from_utf8_lossy(&variables.stdout).contains("A-B=c\n"));
 }
 
 /// Names in the profile hold a digest of the crate's features, and of those of all that it is built of.
