@@ -232,9 +232,12 @@ impl Names {
         let now = clock::now();
         let step = match answer {
             Ok(answer) => {
-                let silence = answer.silence.clone().filter(|_| discovery.silent().is_none());
+                let (before, silence) = (discovery.silent(), answer.silence.clone());
                 let step = discovery.answered(answer, now);
-                if let Some(Silence { family, cause }) = silence {
+                if let Some(Silence { family, cause }) = silence
+                    && before.is_none()
+                    && discovery.silent().is_some()
+                {
                     let kept = discovery.addresses().iter().filter(|it| family.has(**it)).count();
                     let family = family.name();
                     tracing::warn!(
