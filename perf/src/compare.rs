@@ -25,7 +25,7 @@ pub(crate) struct Compare {
     /// Rounds; a ratio is the median of the rounds' ratios
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// Only these rows; `list` prints their names
+    /// Only these rows; one that there is not names all
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Only these programs: portcullis, envoy, envoy-sni, nginx, haproxy, io_uring
@@ -158,7 +158,11 @@ pub(crate) fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>> {
     if names.is_empty() {
         return Ok(ROWS.iter().collect());
     }
-    let find = |name: &String| Row::named(name).with_context(|| format!("there is no row {name}"));
+    let known = || ROWS.iter().map(|row| row.key).collect::<Vec<_>>().join(", ");
+    let find = |name: &String| {
+        Row::named(name)
+            .with_context(|| format!("there is no row {name}; those there are: {}", known()))
+    };
     names.iter().map(find).collect()
 }
 

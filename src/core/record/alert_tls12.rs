@@ -4,8 +4,6 @@
 //! Records of TLS 1.2 are rustls' work, and it sends no alert but those of its own errors. A client that
 //! is refused for another reason is told so with this.
 
-use aws_lc_rs::aead::Aad;
-
 use super::error::SealError;
 use super::keys::{Aead, TrafficKeys};
 use super::{CONTENT_ALERT, HEADER, TAG};
@@ -40,13 +38,12 @@ pub fn seal_tls12_alert(
     let (header, body) = out.split_at_mut(HEADER);
     header.copy_from_slice(&[CONTENT_ALERT, 3, 3, 0, u8::try_from(length).unwrap_or(u8::MAX)]);
     let (before, sealed) = body.split_at_mut(explicit);
-    before.copy_from_slice(&nonce.as_ref()[nonce.as_ref().len() - explicit..]);
+    before.copy_from_slice(&nonce[nonce.len() - explicit..]);
     let (plain, tag) = sealed.split_at_mut(usize::from(ALERT_BYTES));
     plain.copy_from_slice(&[FATAL, alert]);
     let key = keys.ready().ok_or(SealError::Refused)?;
-    let made = key.seal_in_place_separate_tag(nonce, Aad::from(aad), plain);
-    let made = made.ok().ok_or(SealError::Refused)?;
-    tag[..TAG].copy_from_slice(made.as_ref());
+    let made = key.seal_detached(nonce, &aad, plain).ok().ok_or(SealError::Refused)?;
+    tag[..TAG].copy_from_slice(&made);
     Ok(HEADER + length)
 }
 

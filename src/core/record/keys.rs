@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305};
 use thiserror::Error;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use super::aead::{Expanded, Library};
 
 /// The AEADs of the TLS 1.3 suites that we speak (RFC 8446 §B.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,9 @@ pub enum Aead {
 /// A traffic key and its IV (RFC 8446 §7.3), for one direction and one key generation.
 ///
 /// The key is expanded when it is first used, which takes 600 bytes: a direction that rests can be without
-/// ([`TrafficKeys::fold`]). The expanded key lives in memory of AWS-LC, which wipes every allocation that
-/// it frees; the rest is wiped here. `Debug` shows the algorithm alone.
+/// ([`TrafficKeys::fold`]). All of it is wiped when it goes. `Debug` shows the algorithm alone.
 pub struct TrafficKeys {
-    expanded: Option<LessSafeKey>,
+    expanded: Option<Expanded>,
     /// As many bytes as the AEAD takes.
     key: Zeroizing<[u8; KEY_MAX]>,
     iv: Zeroizing<[u8; IV]>,
@@ -55,7 +54,7 @@ impl Aead {
         }
     }
 
-    fn algorithm(self) -> &'static Algorithm {
+    pub(super) fn algorithm(self) -> &'static Algorithm {
         match self {
             Self::Aes128Gcm => &AES_128_GCM,
             Self::Aes256Gcm => &AES_256_GCM,
@@ -89,7 +88,7 @@ impl TrafficKeys {
 
     /// The key, ready for use after `unfold`. `None`: the cryptographic library had no memory for it.
     #[inline]
-    pub(super) fn ready(&self) -> Option<&LessSafeKey> {
+    pub(super) fn ready(&self) -> Option<&Expanded> {
         self.expanded.as_ref()
     }
 
@@ -97,7 +96,7 @@ impl TrafficKeys {
     #[inline(never)]
     fn expand(&mut self) {
         let key = &self.key[..self.aead.key_length()];
-        self.expanded = UnboundKey::new(self.aead.algorithm(), key).ok().map(LessSafeKey::new);
+        self.expanded = Expanded::new(Library::best_for(self.aead, key), self.aead, key);
     }
 
     /// Gives up the memory of the expanded key until the next use, which expands it anew.
@@ -118,12 +117,12 @@ impl TrafficKeys {
     /// The nonce of a record: the IV, its last eight bytes xored with the sequence number
     /// (RFC 8446 §5.3).
     #[inline]
-    pub(super) fn nonce(&self, sequence: u64) -> Nonce {
+    pub(super) fn nonce(&self, sequence: u64) -> [u8; IV] {
         let mut nonce = *self.iv;
         for (byte, counter) in nonce[IV - 8..].iter_mut().zip(sequence.to_be_bytes()) {
             *byte ^= counter;
         }
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 }
 
@@ -139,7 +138,7 @@ impl fmt::Debug for TrafficKeys {
 const KEY_MAX: usize = 32;
 
 /// Bytes of an IV of each of the three AEADs.
-const IV: usize = 12;
+pub(super) const IV: usize = 12;
 
 /// 2^24.5, rounded down (RFC 8446 §5.5).
 const AES_GCM_RECORDS_MAX: u64 = 23_726_566;

@@ -6,6 +6,7 @@
 //! Read `opener.rs` next, then `sealer.rs`; `pump.rs` joins the two. Of TLS 1.2 there is one record,
 //! the last: `alert_tls12.rs`.
 
+mod aead;
 mod alert_tls12;
 mod error;
 mod keys;

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::time::Instant;
 
-use aws_lc_rs::aead::Aad;
-
 use super::error::Span;
 use super::limits::Meter;
 use super::post_handshake::{Message, PostHandshake};
@@ -221,7 +219,7 @@ impl Opener {
         self.keys.unfold();
         let nonce = self.keys.nonce(self.sequence);
         let Some(key) = self.keys.ready() else { return Err(RecordError::NoKey) };
-        let opened = key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
+        let opened = key.open(nonce, &header, ciphertext, tag, inner);
         if opened.is_err() {
             return Err(RecordError::BadRecordMac);
         }

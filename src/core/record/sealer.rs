@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::Aad;
 use aws_lc_rs::error::Unspecified;
 
 use super::{
@@ -74,15 +73,12 @@ impl Sealer {
             return Err(SealError::BufferTooShort { length: record.len(), needed: OVERHEAD });
         };
         let header = self.begin(length)?;
-        let (front, rest) = record.split_at_mut(HEADER);
-        let (plaintext, type_and_tag) = rest.split_at_mut(length);
+        let (front, body) = record.split_at_mut(HEADER);
         front.copy_from_slice(&header);
         self.keys.unfold();
         let nonce = self.keys.nonce(self.sequence);
         let Some(key) = self.keys.ready() else { return Err(SealError::Refused) };
-        let inner_type = [content.code()];
-        let aad = Aad::from(header);
-        let sealed = key.seal_in_place_scatter(nonce, aad, plaintext, &inner_type, type_and_tag);
+        let sealed = key.seal(nonce, &header, content.code(), body);
         self.end(sealed)
     }
 
@@ -195,22 +191,12 @@ impl Sealer {
         let Some(record) = out.get_mut(..needed) else {
             return Err(SealError::BufferTooShort { length: available, needed });
         };
-        let (front, rest) = record.split_at_mut(HEADER);
-        let (ciphertext, type_and_tag) = rest.split_at_mut(plaintext.len());
+        let (front, body) = record.split_at_mut(HEADER);
         front.copy_from_slice(&header);
         self.keys.unfold();
         let nonce = self.keys.nonce(self.sequence);
         let Some(key) = self.keys.ready() else { return Err(SealError::Refused) };
-        let inner_type = [content.code()];
-        let aad = Aad::from(header);
-        let sealed = key.seal_out_of_place_scatter(
-            nonce,
-            aad,
-            plaintext,
-            ciphertext,
-            &inner_type,
-            type_and_tag,
-        );
+        let sealed = key.seal_from(nonce, &header, content.code(), plaintext, body);
         self.end(sealed).map(|()| needed)
     }
 
