@@ -72,6 +72,7 @@ pub use trust::{AnchorPlace, TrustStore};
 pub use upstream::{ClientHandshake, Dialler, UpstreamFacts, UpstreamTerms};
 pub use wire::{
     CONTROL_BYTES_MAX, Fault, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
+    transfer_within,
 };
 
 /// Unix time in seconds, from the one clock of the process; tests pass a clock of their own.

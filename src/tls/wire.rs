@@ -13,8 +13,8 @@ pub use super::tls12::Tls12;
 use super::tls13::Heard;
 pub use super::tls13::Tls13;
 use crate::core::record::{
-    self, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, RecordError, SealError,
-    Sealer,
+    self, Done, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, RecordError,
+    SealError, Sealer,
 };
 use crate::core::refusal::{Reason, Refusal};
 
@@ -118,6 +118,41 @@ pub fn transfer(
     };
     let Pass { consumed, produced, payload } = pass;
     Transfer { consumed, produced, payload, stop }
+}
+
+/// As [`transfer`], where records can be opened where they lie: what is to be sent is written over the front
+/// of `input`. `None` where they cannot, or something has to go first: nothing was done then.
+pub fn transfer_within(
+    from: &mut Wire,
+    to: &mut Wire,
+    input: &mut [u8],
+    now: Instant,
+) -> Option<Transfer> {
+    let Wire::Tls13(from) = from else { return None };
+    if !from.opener.opens_in_place() || to.owes_control() {
+        return None;
+    }
+    let mut done = Done::default();
+    let mut payload = 0;
+    let stop = loop {
+        let before = done.produced;
+        let (stop, overhead) = match &mut *to {
+            Wire::Plain => {
+                let opener = &mut from.opener;
+                (record::transfer_tls_to_plain_within(opener, input, &mut done, now), 0)
+            }
+            Wire::Tls13(to) => within_to_tls13(from, &mut to.sealer, input, &mut done, now),
+            Wire::Tls12(_) => return None,
+        };
+        payload += (done.produced - before).saturating_sub(overhead) as u64;
+        if let Some(stop) = stopped(from, stop) {
+            break stop;
+        }
+        if to.owes_control() {
+            break Stop::OutputFull;
+        }
+    };
+    Some(Transfer { consumed: done.consumed, produced: done.produced, payload, stop })
 }
 
 impl Wire {
@@ -286,16 +321,34 @@ fn open_to_tls13(
     turn(from, pumped, pumped.produced.saturating_sub(records * OVERHEAD))
 }
 
+/// Why it stopped, and how many of the bytes that were made are no payload.
+fn within_to_tls13(
+    from: &mut Tls13,
+    sealer: &mut Sealer,
+    input: &mut [u8],
+    done: &mut Done,
+    now: Instant,
+) -> (record::Stop, usize) {
+    let before = sealer.sequence();
+    let stop = record::transfer_tls_to_tls_within(&mut from.opener, sealer, input, done, now);
+    let records = usize::try_from(sealer.sequence() - before).unwrap_or(0);
+    (stop, records * OVERHEAD)
+}
+
 fn turn(from: &mut Tls13, pumped: Pumped, payload: usize) -> Turn {
     let Pumped { consumed, produced, stop } = pumped;
-    let stop = match stop {
+    Turn { stop: stopped(from, stop), ..Turn::went_on(consumed, produced, payload) }
+}
+
+/// What the end of a pass over records means; `None` where the next one goes on.
+fn stopped(from: &mut Tls13, stop: record::Stop) -> Option<Stop> {
+    match stop {
         record::Stop::InputEmpty { .. } => Some(Stop::InputEmpty),
         record::Stop::OutputFull => Some(Stop::OutputFull),
         record::Stop::Event(event) => heard(from, event),
         record::Stop::Refused(error) => Some(from_failed(from.refused(error))),
         record::Stop::Unsealed(error) => Some(unsealed(error)),
-    };
-    Turn { stop, ..Turn::went_on(consumed, produced, payload) }
+    }
 }
 
 fn open_to_tls12(

@@ -28,7 +28,7 @@ use crate::core::drain::SessionDrain;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::relay::{End, Limits, Outcome, Refused, Relay, Side, Wish};
 use crate::sys::{clock, socket};
-use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer};
+use crate::tls::{Side as WireSide, Stop, Transfer, Wire, transfer, transfer_within};
 
 /// Turns of one poll before other connections get theirs; its share of bytes ends a poll as well.
 const TURNS_MAX: u32 = 8;
@@ -498,13 +498,13 @@ fn refused(error: &io::Error) -> Refused {
 /// What one pass over the scratch's input came to, and where the bytes to be sent stand.
 struct Passed {
     transfer: Transfer,
-    /// In the input itself where nothing was to be done to them, else in the output.
-    unchanged: Option<Range<usize>>,
+    /// In the input itself where nothing was to be done to them or it was done there, else in the output.
+    in_input: Option<Range<usize>>,
 }
 
 impl Passed {
     fn bytes<'a>(&self, scratch: &'a Scratch) -> &'a [u8] {
-        match &self.unchanged {
+        match &self.in_input {
             Some(range) => &scratch.input[range.clone()],
             None => &scratch.output[..self.transfer.produced],
         }
@@ -526,15 +526,20 @@ fn translate(
             payload: input.len() as u64,
             stop: Stop::InputEmpty,
         };
-        return Passed { transfer, unchanged: Some(input) };
+        return Passed { transfer, in_input: Some(input) };
+    }
+    let (begin, buffer) = (input.start, &mut scratch.input[input]);
+    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, now) {
+        let in_input = Some(begin..begin + transfer.produced);
+        return Passed { transfer, in_input };
     }
     let transfer = transfer(
         &mut source.wire,
         &mut to.wire,
-        &mut scratch.input[input],
+        buffer,
         &mut scratch.output,
         &mut scratch.tls,
         now,
     );
-    Passed { transfer, unchanged: None }
+    Passed { transfer, in_input: None }
 }

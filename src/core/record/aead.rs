@@ -86,8 +86,27 @@ impl Expanded {
             }
             Self::Ring(key) => {
                 copy(ciphertext, out)?;
-                key.open(nonce, aad, tag, out)
+                key.open(nonce, aad, tag, out, 0)
             }
+        }
+    }
+
+    /// Opens the ciphertext that begins at `from` within `text`, and ends with it, to the front of `text`.
+    ///
+    /// # Errors
+    /// When it is not authentic, or the library can do no such thing, which [`Library::Ring`] can.
+    #[inline]
+    pub(super) fn open_within(
+        &self,
+        nonce: [u8; IV],
+        aad: &[u8],
+        tag: &[u8; TAG],
+        text: &mut [u8],
+        from: usize,
+    ) -> Result<(), Unspecified> {
+        match self {
+            Self::AwsLc(_) => Err(Unspecified),
+            Self::Ring(key) => key.open(nonce, aad, tag, text, from),
         }
     }
 
@@ -195,10 +214,11 @@ impl RingKey {
         aad: &[u8],
         tag: &[u8; TAG],
         text: &mut [u8],
+        from: usize,
     ) -> Result<(), Unspecified> {
         let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
         let (aad, tag) = (ring_aead::Aad::from(aad), ring_aead::Tag::from(*tag));
-        let opened = self.key.open_in_place_separate_tag(nonce, aad, tag, text, 0..);
+        let opened = self.key.open_in_place_separate_tag(nonce, aad, tag, text, from..);
         opened.map(|_text| ()).map_err(|_not_authentic| Unspecified)
     }
 

@@ -28,6 +28,7 @@ pub struct TrafficKeys {
     key: Zeroizing<[u8; KEY_MAX]>,
     iv: Zeroizing<[u8; IV]>,
     aead: Aead,
+    library: Library,
 }
 
 /// Why key bytes are no key.
@@ -75,7 +76,8 @@ impl TrafficKeys {
         }
         let mut kept = Zeroizing::new([0; KEY_MAX]);
         kept[..expected].copy_from_slice(key);
-        Ok(Self { expanded: None, key: kept, iv: Zeroizing::new(*iv), aead })
+        let library = Library::best_for(aead, key);
+        Ok(Self { expanded: None, key: kept, iv: Zeroizing::new(*iv), aead, library })
     }
 
     /// Before a key is used: expands it if it is not.
@@ -96,7 +98,7 @@ impl TrafficKeys {
     #[inline(never)]
     fn expand(&mut self) {
         let key = &self.key[..self.aead.key_length()];
-        self.expanded = Expanded::new(Library::best_for(self.aead, key), self.aead, key);
+        self.expanded = Expanded::new(self.library, self.aead, key);
     }
 
     /// Gives up the memory of the expanded key until the next use, which expands it anew.
@@ -107,6 +109,19 @@ impl TrafficKeys {
     /// Whether there is anything to fold.
     pub(super) fn is_expanded(&self) -> bool {
         self.expanded.is_some()
+    }
+
+    /// Whether what these keys open is opened where it lies, which needs no second place
+    /// ([`super::Opener::open_within`]).
+    #[inline]
+    pub(super) fn open_in_place(&self) -> bool {
+        self.library == Library::Ring
+    }
+
+    /// These keys, expanded by `library` whatever the CPU.
+    #[cfg(test)]
+    pub(super) fn by(self, library: Library) -> Self {
+        Self { library, ..self }
     }
 
     #[must_use]

@@ -21,7 +21,10 @@ pub use error::{RecordError, SealError, Span};
 pub use keys::{Aead, KeyError, TrafficKeys};
 pub use limits::OpenLimits;
 pub use opener::{Event, Opened, Opener};
-pub use pump::{Pumped, Stop, transfer_plain_to_tls, transfer_tls_to_plain, transfer_tls_to_tls};
+pub use pump::{
+    Done, Pumped, Stop, transfer_plain_to_tls, transfer_tls_to_plain, transfer_tls_to_plain_within,
+    transfer_tls_to_tls, transfer_tls_to_tls_within,
+};
 pub use sealer::{AlertLevel, ContentType, Sealer, sealed_length};
 
 /// Which end of the connection we are; decides which post-handshake messages are legal to receive

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::aead::Expanded;
 use super::error::Span;
+use super::keys::IV;
 use super::limits::Meter;
 use super::post_handshake::{Message, PostHandshake};
 use super::{
@@ -109,30 +111,37 @@ impl Opener {
         out: &mut [u8],
         now: Instant,
     ) -> Result<Opened, RecordError> {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Queued => {
-                self.phase = Phase::Open;
-                let max = self.limits.message_bytes_max.into();
-                let next = self.post_handshake.next(self.role, max);
-                let message = self.remember(next)?;
-                if let Some(message) = message {
-                    let event = self.message(message, now);
-                    return self.remember(event).map(|event| Opened::Event { consumed: 0, event });
-                }
-            }
-            Phase::RekeyDue => return Err(RecordError::RekeyDue),
-            Phase::Closed => {
-                return Ok(Opened::Event { consumed: input.len(), event: Event::CloseNotify });
-            }
-            Phase::Alerted(description) => {
-                let event = Event::FatalAlert { description };
-                return Ok(Opened::Event { consumed: input.len(), event });
-            }
-            Phase::Failed(error) => return Err(error),
+        if let Some(opened) = self.without_record(input.len(), now)? {
+            return Ok(opened);
         }
         let opened = self.open_record(input, out, now);
         self.remember(opened)
+    }
+
+    /// As [`Opener::open`] of the record at `at`, within one buffer: its content goes to `to`, which is not
+    /// behind the record's header. For keys that [`Opener::opens_in_place`] says it of.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open_within(
+        &mut self,
+        buffer: &mut [u8],
+        at: usize,
+        to: usize,
+        now: Instant,
+    ) -> Result<Opened, RecordError> {
+        if let Some(opened) = self.without_record(buffer.len().saturating_sub(at), now)? {
+            return Ok(opened);
+        }
+        let opened = self.open_record_within(buffer, at, to, now);
+        self.remember(opened)
+    }
+
+    /// Whether [`Opener::open_within`] is to be had, which spares a copy then.
+    #[inline]
+    #[must_use]
+    pub fn opens_in_place(&self) -> bool {
+        self.keys.open_in_place()
     }
 
     /// Installs the keys after a KeyUpdate; the sequence number starts at zero (RFC 8446 §5.3).
@@ -161,26 +170,115 @@ impl Opener {
         self.post_handshake.buffered()
     }
 
+    /// What there is to say before the next record is looked at, of which there are `input` bytes.
+    #[inline]
+    fn without_record(
+        &mut self,
+        input: usize,
+        now: Instant,
+    ) -> Result<Option<Opened>, RecordError> {
+        let event = match self.phase {
+            Phase::Open => return Ok(None),
+            Phase::Queued => return self.queued(now),
+            Phase::RekeyDue => return Err(RecordError::RekeyDue),
+            Phase::Closed => Event::CloseNotify,
+            Phase::Alerted(description) => Event::FatalAlert { description },
+            Phase::Failed(error) => return Err(error),
+        };
+        Ok(Some(Opened::Event { consumed: input, event }))
+    }
+
+    /// The next message of the last record, if that holds another whole one.
+    fn queued(&mut self, now: Instant) -> Result<Option<Opened>, RecordError> {
+        self.phase = Phase::Open;
+        let max = self.limits.message_bytes_max.into();
+        let next = self.post_handshake.next(self.role, max);
+        let Some(message) = self.remember(next)? else { return Ok(None) };
+        let event = self.message(message, now);
+        self.remember(event).map(|event| Some(Opened::Event { consumed: 0, event }))
+    }
+
     fn open_record(
         &mut self,
         input: &[u8],
         out: &mut [u8],
         now: Instant,
     ) -> Result<Opened, RecordError> {
-        let Some(length) = payload_length(input)? else {
-            return Ok(Opened::NeedMore { at_least: HEADER });
+        let record = match front(input)? {
+            Front::Whole(record) => record,
+            Front::Part { at_least } => return Ok(Opened::NeedMore { at_least }),
         };
-        let consumed = HEADER + length;
-        let Some(payload) = input.get(HEADER..consumed) else {
-            return Ok(Opened::NeedMore { at_least: consumed });
-        };
-        let Some((ciphertext, tag)) = payload.split_last_chunk::<TAG>() else {
-            return Err(RecordError::BadRecordMac);
-        };
+        let Record { consumed, ciphertext, tag } = record;
         let Some(inner) = out.get_mut(..ciphertext.len()) else {
             return Ok(Opened::NeedRoom { at_least: ciphertext.len() });
         };
-        self.decrypt(length, ciphertext, tag, inner)?;
+        let (nonce, header, key) = self.before(ciphertext.len())?;
+        let opened = key.open(nonce, &header, ciphertext, tag, inner);
+        self.after(opened.is_ok())?;
+        self.opened(consumed, inner, now)
+    }
+
+    fn open_record_within(
+        &mut self,
+        buffer: &mut [u8],
+        at: usize,
+        to: usize,
+        now: Instant,
+    ) -> Result<Opened, RecordError> {
+        let (consumed, length, tag) = match front(buffer.get(at..).unwrap_or_default())? {
+            Front::Whole(Record { consumed, ciphertext, tag }) => {
+                (consumed, ciphertext.len(), *tag)
+            }
+            Front::Part { at_least } => return Ok(Opened::NeedMore { at_least }),
+        };
+        let from = at + HEADER;
+        let (Some(text), Some(shift)) = (buffer.get_mut(to..from + length), from.checked_sub(to))
+        else {
+            return Ok(Opened::NeedRoom { at_least: length });
+        };
+        let (nonce, header, key) = self.before(length)?;
+        let opened = key.open_within(nonce, &header, &tag, text, shift);
+        self.after(opened.is_ok())?;
+        self.opened(consumed, &text[..length], now)
+    }
+
+    /// What a record whose ciphertext has `length` bytes is opened with: nonce, what was authenticated
+    /// beside it, key.
+    #[inline]
+    fn before(
+        &mut self,
+        length: usize,
+    ) -> Result<([u8; IV], [u8; HEADER], &Expanded), RecordError> {
+        if self.sequence == u64::MAX {
+            return Err(RecordError::SequenceExhausted);
+        }
+        // As rustls does, the version is authenticated as 0x0303 whatever the header said, for it
+        // is to be ignored for all purposes (RFC 8446 §5.1).
+        let [.., high, low] = (length + TAG).to_be_bytes();
+        let header = [CONTENT_APPLICATION_DATA, 3, 3, high, low];
+        self.keys.unfold();
+        let key = self.keys.ready().ok_or(RecordError::NoKey)?;
+        Ok((self.keys.nonce(self.sequence), header, key))
+    }
+
+    /// Counts a record that was authentic.
+    #[inline]
+    fn after(&mut self, is_authentic: bool) -> Result<(), RecordError> {
+        if !is_authentic {
+            return Err(RecordError::BadRecordMac);
+        }
+        self.sequence += 1;
+        Ok(())
+    }
+
+    /// What an inner plaintext says (RFC 8446 §5.2).
+    #[inline]
+    fn opened(
+        &mut self,
+        consumed: usize,
+        inner: &[u8],
+        now: Instant,
+    ) -> Result<Opened, RecordError> {
         if inner.len() > PLAINTEXT_MAX + 1 {
             // The type byte and the padding count (RFC 8446 §5.4).
             let max = PLAINTEXT_MAX + 1;
@@ -199,32 +297,6 @@ impl Opener {
             Some(event) => Ok(Opened::Event { consumed, event }),
             None => Ok(Opened::Data { consumed, len: 0 }),
         }
-    }
-
-    #[inline]
-    fn decrypt(
-        &mut self,
-        length: usize,
-        ciphertext: &[u8],
-        tag: &[u8; TAG],
-        inner: &mut [u8],
-    ) -> Result<(), RecordError> {
-        if self.sequence == u64::MAX {
-            return Err(RecordError::SequenceExhausted);
-        }
-        // As rustls does, the version is authenticated as 0x0303 whatever the header said, for it
-        // is to be ignored for all purposes (RFC 8446 §5.1).
-        let [.., high, low] = length.to_be_bytes();
-        let header = [CONTENT_APPLICATION_DATA, 3, 3, high, low];
-        self.keys.unfold();
-        let nonce = self.keys.nonce(self.sequence);
-        let Some(key) = self.keys.ready() else { return Err(RecordError::NoKey) };
-        let opened = key.open(nonce, &header, ciphertext, tag, inner);
-        if opened.is_err() {
-            return Err(RecordError::BadRecordMac);
-        }
-        self.sequence += 1;
-        Ok(())
     }
 
     /// All but application data that carries bytes.
@@ -323,6 +395,34 @@ impl fmt::Debug for Opener {
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
+}
+
+/// The front of the input.
+enum Front<'a> {
+    Whole(Record<'a>),
+    Part { at_least: usize },
+}
+
+/// A whole record; `consumed` is its length.
+struct Record<'a> {
+    consumed: usize,
+    ciphertext: &'a [u8],
+    tag: &'a [u8; TAG],
+}
+
+#[inline]
+fn front(input: &[u8]) -> Result<Front<'_>, RecordError> {
+    let Some(length) = payload_length(input)? else {
+        return Ok(Front::Part { at_least: HEADER });
+    };
+    let consumed = HEADER + length;
+    let Some(payload) = input.get(HEADER..consumed) else {
+        return Ok(Front::Part { at_least: consumed });
+    };
+    let Some((ciphertext, tag)) = payload.split_last_chunk::<TAG>() else {
+        return Err(RecordError::BadRecordMac);
+    };
+    Ok(Front::Whole(Record { consumed, ciphertext, tag }))
 }
 
 /// Reads a header, and refuses it from the first byte that is wrong. `None` when it is incomplete.

@@ -1,8 +1,8 @@
 //! Moves whole records from one connection to the next in one pass over the caller's scratch.
 //!
-//! Never owns a buffer and never copies: each record is opened straight into its place in the
-//! output and sealed there. Stops at the first thing that needs a decision. `opener.rs` and
-//! `sealer.rs` do the work.
+//! Never owns a buffer: each record is opened straight into its place in the output and sealed there. Where
+//! the keys allow it the output may be the front of the input: the functions whose names end with `within`.
+//! Stops at the first thing that needs a decision. `opener.rs` and `sealer.rs` do the work.
 
 use std::time::Instant;
 
@@ -19,6 +19,14 @@ pub struct Pumped {
     /// Bytes of output to send.
     pub produced: usize,
     pub stop: Stop,
+}
+
+/// What of a buffer is done when records are opened within it: so many bytes of its front were read, and so
+/// many written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    pub consumed: usize,
+    pub produced: usize,
 }
 
 /// Why a pass ended.
@@ -51,26 +59,39 @@ pub fn transfer_tls_to_tls(
         // The plaintext goes where the record will have it; the tag needs room behind it.
         let room = out.len().saturating_sub(TAG);
         let slot = out.get_mut(produced + HEADER..room).unwrap_or_default();
-        match opener.open(&input[consumed..], slot, now) {
-            Ok(Opened::Data { consumed: bytes, len: 0 }) => consumed += bytes,
-            Ok(Opened::Data { consumed: bytes, len }) => {
-                consumed += bytes;
-                let record = &mut out[produced..produced + len + OVERHEAD];
-                match sealer.seal(record, ContentType::ApplicationData) {
-                    Ok(()) => produced += len + OVERHEAD,
-                    Err(error) => break Stop::Unsealed(error),
-                }
-            }
-            Ok(Opened::NeedMore { at_least }) => break Stop::InputEmpty { at_least },
-            Ok(Opened::NeedRoom { .. }) => break Stop::OutputFull,
-            Ok(Opened::Event { consumed: bytes, event }) => {
-                consumed += bytes;
-                break Stop::Event(event);
-            }
-            Err(error) => break Stop::Refused(error),
+        match data(opener.open(&input[consumed..], slot, now), &mut consumed) {
+            Ok(0) => {}
+            Ok(len) => match seal_at(sealer, out, &mut produced, len) {
+                Ok(()) => {}
+                Err(stop) => break stop,
+            },
+            Err(stop) => break stop,
         }
     };
     Pumped { consumed, produced, stop }
+}
+
+/// As [`transfer_tls_to_tls`], within one buffer: the next record is at `done.consumed`, what was sealed ends at
+/// `done.produced`, which is not behind it. Both are moved on. For an opener that
+/// [opens in place](Opener::opens_in_place).
+pub fn transfer_tls_to_tls_within(
+    opener: &mut Opener,
+    sealer: &mut Sealer,
+    buffer: &mut [u8],
+    done: &mut Done,
+    now: Instant,
+) -> Stop {
+    loop {
+        let opened = opener.open_within(buffer, done.consumed, done.produced + HEADER, now);
+        match data(opened, &mut done.consumed) {
+            Ok(0) => {}
+            Ok(len) => match seal_at(sealer, buffer, &mut done.produced, len) {
+                Ok(()) => {}
+                Err(stop) => break stop,
+            },
+            Err(stop) => break stop,
+        }
+    }
 }
 
 /// Opens records of `input` and packs their content back to back into `out`. An output as long as
@@ -83,21 +104,62 @@ pub fn transfer_tls_to_plain(
 ) -> Pumped {
     let (mut consumed, mut produced) = (0, 0);
     let stop = loop {
-        match opener.open(&input[consumed..], &mut out[produced..], now) {
-            Ok(Opened::Data { consumed: bytes, len }) => {
-                consumed += bytes;
-                produced += len;
-            }
-            Ok(Opened::NeedMore { at_least }) => break Stop::InputEmpty { at_least },
-            Ok(Opened::NeedRoom { .. }) => break Stop::OutputFull,
-            Ok(Opened::Event { consumed: bytes, event }) => {
-                consumed += bytes;
-                break Stop::Event(event);
-            }
-            Err(error) => break Stop::Refused(error),
+        let opened = opener.open(&input[consumed..], &mut out[produced..], now);
+        match data(opened, &mut consumed) {
+            Ok(len) => produced += len,
+            Err(stop) => break stop,
         }
     };
     Pumped { consumed, produced, stop }
+}
+
+/// As [`transfer_tls_to_plain`], within one buffer, as [`transfer_tls_to_tls_within`].
+pub fn transfer_tls_to_plain_within(
+    opener: &mut Opener,
+    buffer: &mut [u8],
+    done: &mut Done,
+    now: Instant,
+) -> Stop {
+    loop {
+        let opened = opener.open_within(buffer, done.consumed, done.produced, now);
+        match data(opened, &mut done.consumed) {
+            Ok(len) => done.produced += len,
+            Err(stop) => break stop,
+        }
+    }
+}
+
+/// The length of the data that was opened, or why the pass ends here.
+#[inline]
+fn data(opened: Result<Opened, RecordError>, consumed: &mut usize) -> Result<usize, Stop> {
+    match opened {
+        Ok(Opened::Data { consumed: bytes, len }) => {
+            *consumed += bytes;
+            Ok(len)
+        }
+        Ok(Opened::NeedMore { at_least }) => Err(Stop::InputEmpty { at_least }),
+        Ok(Opened::NeedRoom { .. }) => Err(Stop::OutputFull),
+        Ok(Opened::Event { consumed: bytes, event }) => {
+            *consumed += bytes;
+            Err(Stop::Event(event))
+        }
+        Err(error) => Err(Stop::Refused(error)),
+    }
+}
+
+/// Seals the `length` bytes of plaintext that lie a header behind `produced`.
+#[inline]
+fn seal_at(
+    sealer: &mut Sealer,
+    out: &mut [u8],
+    produced: &mut usize,
+    length: usize,
+) -> Result<(), Stop> {
+    let end = *produced + length + OVERHEAD;
+    let record = out.get_mut(*produced..end).ok_or(Stop::OutputFull)?;
+    sealer.seal(record, ContentType::ApplicationData).map_err(Stop::Unsealed)?;
+    *produced = end;
+    Ok(())
 }
 
 /// Seals `input` into `out` in records of [`PLAINTEXT_MAX`] and a shorter last one. An output of

@@ -9,6 +9,7 @@ mod opener;
 mod properties;
 mod pump;
 mod sealer;
+mod within;
 
 use std::time::Instant;
 

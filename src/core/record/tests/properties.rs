@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
-enum Sent {
+pub(super) enum Sent {
     Data(Vec<u8>, usize),
     KeyUpdate,
     Ticket(Vec<u8>, usize),
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
+pub(super) fn sent() -> impl Strategy<Value = Sent> {
     let bytes = || proptest::collection::vec(any::<u8>(), 1..200);
     prop_oneof![
         6 => (bytes(), 0usize..100).prop_map(|(body, padding)| Sent::Data(body, padding)),
@@ -21,7 +21,7 @@ fn sent() -> impl Strategy<Value = Sent> {
 }
 
 /// Seals all of `script`; returns the stream and the data and tickets in it.
-fn seal_all(script: &[Sent]) -> (Vec<u8>, Vec<u8>, Vec<Vec<u8>>) {
+pub(super) fn seal_all(script: &[Sent]) -> (Vec<u8>, Vec<u8>, Vec<Vec<u8>>) {
     let (mut peer, mut generation) = (Peer::new(), 1);
     let (mut stream, mut data, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
     for item in script {
