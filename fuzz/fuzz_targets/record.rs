@@ -13,8 +13,8 @@ mod ours;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::core::record::{
-    Aead, CIPHERTEXT_MAX, OpenLimits, Opened, Opener, Role, Sealer, Stop, TrafficKeys,
-    transfer_tls_to_plain, transfer_tls_to_tls,
+    Aead, CIPHERTEXT_MAX, Done, OpenLimits, Opened, Opener, Role, Sealer, Stop, TrafficKeys,
+    transfer_tls_to_plain, transfer_tls_to_plain_within, transfer_tls_to_tls,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -62,4 +62,11 @@ fn bounds(first: u8, input: &[u8]) {
     let mut plain = vec![0; end];
     let pumped = transfer_tls_to_plain(&mut second, &moved, &mut plain, now);
     assert_eq!(plain[..pumped.produced], *input);
+
+    let mut third = opener();
+    if third.opens_in_place() {
+        let mut done = Done::default();
+        transfer_tls_to_plain_within(&mut third, &mut moved, &mut done, now);
+        assert_eq!((done.consumed, &moved[..done.produced]), (end, input));
+    }
 }
