@@ -10,8 +10,9 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use portcullis::core::record::{
-    Aead, Event, KeyUpdateRequest, OVERHEAD, OpenLimits, Opened, Opener, RECORD_MAX, Role, Sealer,
-    TrafficKeys, sealed_length, transfer_plain_to_tls, transfer_tls_to_plain, transfer_tls_to_tls,
+    Aead, Done, Event, KeyUpdateRequest, OVERHEAD, OpenLimits, Opened, Opener, RECORD_MAX, Role,
+    Sealer, TrafficKeys, sealed_length, transfer_plain_to_tls, transfer_tls_to_plain,
+    transfer_tls_to_plain_within, transfer_tls_to_tls,
 };
 
 struct Counting;
@@ -75,13 +76,16 @@ fn opening_and_sealing_allocate_nothing() {
         let mut opener = Opener::new(keys(aead, 1), 0, Role::Server, OpenLimits::default());
         let (plain, mut record) = (vec![7; length], vec![0; length + OVERHEAD]);
         let (mut out, now) = (vec![0; RECORD_MAX], now());
-        let count = allocations(|| {
-            for _ in 0..RECORDS {
+        let mut records = |count| {
+            for _ in 0..count {
                 sealer.seal_from(&plain, &mut record).unwrap();
                 let opened = opener.open(&record, &mut out, now).unwrap();
                 assert_eq!(opened, Opened::Data { consumed: record.len(), len: length });
             }
-        });
+        };
+        // The first one expands the keys, which may take memory: once for each.
+        records(1);
+        let count = allocations(|| records(RECORDS));
         assert_eq!(count, 0, "{aead:?}, {length} bytes");
     }
 }
@@ -97,8 +101,8 @@ fn the_pump_allocates_nothing() {
         let mut buffers = [(); 3].map(|()| vec![0; sealed_length(plain.len()) + 10 * OVERHEAD]);
         let [sealed, moved, opened] = &mut buffers;
         let now = now();
-        let count = allocations(|| {
-            for _ in 0..RECORDS / 10 {
+        let mut passes = |count| {
+            for _ in 0..count {
                 let first = transfer_plain_to_tls(&mut client, &plain, sealed).produced;
                 let sealed = &sealed[..first];
                 let second = transfer_tls_to_tls(&mut server, &mut onward, sealed, moved, now);
@@ -106,17 +110,45 @@ fn the_pump_allocates_nothing() {
                 let third = transfer_tls_to_plain(&mut upstream, moved, opened, now);
                 assert_eq!(third.produced, plain.len());
             }
-        });
+        };
+        passes(1);
+        let count = allocations(|| passes(RECORDS / 10));
         assert_eq!(count, 0, "{aead:?}, {length} bytes");
     }
 }
 
 #[test]
-fn a_whole_key_update_and_a_close_allocate_nothing() {
+fn within_one_buffer_the_pump_allocates_nothing() {
+    for (aead, length) in AEADS.into_iter().flat_map(|aead| LENGTHS.map(|length| (aead, length))) {
+        let mut opener = Opener::new(keys(aead, 1), 0, Role::Server, OpenLimits::default());
+        if !opener.opens_in_place() {
+            continue;
+        }
+        let (mut sealer, now) = (Sealer::new(keys(aead, 1), 0), now());
+        let plain = vec![7; length * 10];
+        let mut buffer = vec![0; sealed_length(plain.len()) + 10 * OVERHEAD];
+        let mut passes = |count| {
+            for _ in 0..count {
+                let end = transfer_plain_to_tls(&mut sealer, &plain, &mut buffer).produced;
+                let mut done = Done::default();
+                transfer_tls_to_plain_within(&mut opener, &mut buffer[..end], &mut done, now);
+                assert_eq!((done.consumed, done.produced), (end, plain.len()));
+            }
+        };
+        passes(1);
+        let count = allocations(|| passes(RECORDS / 10));
+        assert_eq!(count, 0, "{aead:?}, {length} bytes");
+    }
+}
+
+#[test]
+fn a_whole_key_update_and_a_close_allocate_for_new_keys_alone() {
     let mut sealer = Sealer::new(keys(Aead::Aes128Gcm, 1), 0);
     let mut opener = Opener::new(keys(Aead::Aes128Gcm, 1), 0, Role::Server, OpenLimits::default());
     let (mut record, mut out, now) = ([0; 64], [0; 64], now());
     let (next, same) = (keys(Aead::Aes128Gcm, 2), keys(Aead::Aes128Gcm, 2));
+    let length = sealer.seal_from(b"data", &mut record).unwrap();
+    opener.open(&record[..length], &mut out, now).unwrap();
     let count = allocations(|| {
         let request = KeyUpdateRequest::Requested;
         let length = sealer.seal_key_update(request, &mut record).unwrap();
@@ -129,5 +161,5 @@ fn a_whole_key_update_and_a_close_allocate_nothing() {
         let opened = opener.open(&record[..length], &mut out, now).unwrap();
         assert_eq!(opened, Opened::Event { consumed: length, event: Event::CloseNotify });
     });
-    assert_eq!(count, 0);
+    assert!(count <= 2, "{count}, where two keys are expanded once each");
 }
