@@ -98,7 +98,7 @@ where
         let mut out = vec![0; RECORD_MAX];
         while !self.peer_closed {
             // Where the keys allow it, every other time within the buffer.
-            let is_within = self.opener.opens_in_place() && self.received.len() % 2 == 0;
+            let is_within = self.opener.opens_in_place() && self.received.len().is_multiple_of(2);
             let opened = match is_within {
                 true => self.opener.open_within(&mut self.incoming, 0, 0, now()),
                 false => self.opener.open(&self.incoming, &mut out, now()),
