@@ -161,5 +161,6 @@ fn a_whole_key_update_and_a_close_allocate_for_new_keys_alone() {
         let opened = opener.open(&record[..length], &mut out, now).unwrap();
         assert_eq!(opened, Opened::Event { consumed: length, event: Event::CloseNotify });
     });
-    assert!(count <= 2, "{count}, where two keys are expanded once each");
+    // Two keys are expanded, once each. AWS-LC takes the memory for that in C, where it is not counted.
+    assert_eq!(count, if opener.opens_in_place() { 2 } else { 0 });
 }

@@ -1,7 +1,7 @@
 //! One side of an established session: bytes of the network to plain bytes and back.
 //!
-//! `transfer` joins two sides in one pass over the caller's buffers; nothing here keeps bytes between
-//! passes. TLS 1.3 runs on `core::record` (`tls13`), TLS 1.2 on rustls (`tls12`).
+//! `transfer` joins two sides in one pass over the caller's buffers, `transfer_within` over one of them; nothing
+//! here keeps bytes between passes. TLS 1.3 runs on `core::record` (`tls13`), TLS 1.2 on rustls (`tls12`).
 
 use std::time::Instant;
 
@@ -121,7 +121,8 @@ pub fn transfer(
 }
 
 /// As [`transfer`], where records can be opened where they lie: what is to be sent is written over the front
-/// of `input`. `None` where they cannot, or something has to go first: nothing was done then.
+/// of `input`. `None` where they cannot, or something has to go first: nothing was done then. `OutputFull` means
+/// that the rest is for [`transfer`]; something was consumed by then.
 pub fn transfer_within(
     from: &mut Wire,
     to: &mut Wire,
@@ -148,7 +149,8 @@ pub fn transfer_within(
         if let Some(stop) = stopped(from, stop) {
             break stop;
         }
-        if to.owes_control() {
+        // New keys of a peer's may be of the other kind.
+        if to.owes_control() || !from.opener.opens_in_place() {
             break Stop::OutputFull;
         }
     };

@@ -26,7 +26,7 @@ const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_MAX * 5 / 4;
 /// Where bytes are received, transformed, and sent from, within one poll.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// A kept partial record, then what was received.
+    /// A kept partial record, then what was received; and what is to be sent, where it was opened in place.
     pub(crate) input: Box<[u8]>,
     pub(crate) output: Box<[u8]>,
     pub(crate) tls: TlsScratch,

@@ -162,6 +162,7 @@ impl Expanded {
                 &[inner_type],
                 type_and_tag,
             ),
+            Self::Ring(_) if type_and_tag.len() != 1 + TAG => Err(Unspecified),
             Self::Ring(_) => {
                 copy(plaintext, ciphertext)?;
                 self.seal(nonce, aad, inner_type, body)

@@ -114,7 +114,7 @@ impl TrafficKeys {
     /// Whether what these keys open is opened where it lies, which needs no second place
     /// ([`super::Opener::open_within`]).
     #[inline]
-    pub(super) fn open_in_place(&self) -> bool {
+    pub(super) fn opens_in_place(&self) -> bool {
         self.library == Library::Ring
     }
 

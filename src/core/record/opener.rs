@@ -119,10 +119,11 @@ impl Opener {
     }
 
     /// As [`Opener::open`] of the record at `at`, within one buffer: its content goes to `to`, which is not
-    /// behind the record's header. For keys that [`Opener::opens_in_place`] says it of.
+    /// behind the record's header. What lies from `to` to the end of its ciphertext is overwritten, be it
+    /// authentic or not. For keys that [`Opener::opens_in_place`] says it of.
     ///
     /// # Errors
-    /// As [`Opener::open`].
+    /// As [`Opener::open`]; with other keys [`RecordError::BadRecordMac`], whatever the record.
     pub fn open_within(
         &mut self,
         buffer: &mut [u8],
@@ -141,7 +142,7 @@ impl Opener {
     #[inline]
     #[must_use]
     pub fn opens_in_place(&self) -> bool {
-        self.keys.open_in_place()
+        self.keys.opens_in_place()
     }
 
     /// Installs the keys after a KeyUpdate; the sequence number starts at zero (RFC 8446 §5.3).

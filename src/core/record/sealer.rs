@@ -177,7 +177,8 @@ impl Sealer {
         self.sequence
     }
 
-    /// Out of place: 786 ns for 16 KiB of AES-128-GCM, where a copy sealed in place took 901.
+    /// Out of place where the library can: by AWS-LC 786 ns for 16 KiB of AES-128-GCM, where a copy sealed in
+    /// place took 901.
     #[inline]
     fn seal_content(
         &mut self,

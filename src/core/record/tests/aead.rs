@@ -80,13 +80,17 @@ fn a_place_of_the_wrong_length_is_an_error() {
         assert!(key.seal([0; 12], &[], 23, &mut short).is_err());
         assert!(key.seal_from([0; 12], &[], 23, &[1], &mut short).is_err());
         assert!(key.seal_from([0; 12], &[], 23, &[1; 20], &mut short).is_err());
+        assert!(
+            key.seal_from([0; 12], &[], 23, &[1; 4], &mut [0; 4 + 2 + TAG]).is_err(),
+            "too long"
+        );
         assert!(key.open([0; 12], &[], &[1; 20], &[0; TAG], &mut short).is_err());
         assert!(Expanded::new(library, Aead::Aes128Gcm, &[1; 15]).is_none());
     }
 }
 
 #[test]
-fn a_key_of_rings_is_overwritten_when_it_goes() {
+fn a_wiped_key_of_rings_is_the_key_of_zeros() {
     for aead in AEADS {
         let expanded = |byte| RingKey::new(aead, &vec![byte; aead.key_length()]).unwrap();
         let (mut key, blank) = (expanded(7), expanded(0));
