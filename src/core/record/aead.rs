@@ -9,7 +9,7 @@ use ring::aead as ring_aead;
 use zeroize::optimization_barrier;
 
 use super::TAG;
-use super::keys::{Aead, IV};
+use super::keys::{Aead, IV, KEY_MAX};
 
 /// An expanded key. AWS-LC keeps its own in 600 bytes of memory that it wipes when they are freed, ring's has 544
 /// and is wiped here.
@@ -192,10 +192,7 @@ impl Expanded {
 }
 
 /// A key of ring's, which does not wipe what it frees.
-pub(super) struct RingKey {
-    key: Box<ring_aead::LessSafeKey>,
-    algorithm: &'static ring_aead::Algorithm,
-}
+pub(super) struct RingKey(Box<ring_aead::LessSafeKey>);
 
 impl RingKey {
     pub(super) fn new(aead: Aead, key: &[u8]) -> Option<Self> {
@@ -205,7 +202,7 @@ impl RingKey {
             Aead::Chacha20Poly1305 => &ring_aead::CHACHA20_POLY1305,
         };
         let key = ring_aead::UnboundKey::new(algorithm, key).ok()?;
-        Some(Self { key: Box::new(ring_aead::LessSafeKey::new(key)), algorithm })
+        Some(Self(Box::new(ring_aead::LessSafeKey::new(key))))
     }
 
     #[inline]
@@ -219,7 +216,7 @@ impl RingKey {
     ) -> Result<(), Unspecified> {
         let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
         let (aad, tag) = (ring_aead::Aad::from(aad), ring_aead::Tag::from(*tag));
-        let opened = self.key.open_in_place_separate_tag(nonce, aad, tag, text, from..);
+        let opened = self.0.open_in_place_separate_tag(nonce, aad, tag, text, from..);
         opened.map(|_text| ()).map_err(|_not_authentic| Unspecified)
     }
 
@@ -227,7 +224,7 @@ impl RingKey {
     fn seal(&self, nonce: [u8; IV], aad: &[u8], text: &mut [u8]) -> Result<[u8; TAG], Unspecified> {
         let nonce = ring_aead::Nonce::assume_unique_for_key(nonce);
         let aad = ring_aead::Aad::from(aad);
-        let tag = self.key.seal_in_place_separate_tag(nonce, aad, text);
+        let tag = self.0.seal_in_place_separate_tag(nonce, aad, text);
         let tag = tag.map_err(|_too_long| Unspecified)?;
         tag.as_ref().try_into().map_err(|_not_of_16_bytes| Unspecified)
     }
@@ -235,10 +232,11 @@ impl RingKey {
     /// Writes the key of nothing but zeros over this one. The barrier keeps the compiler from leaving out what
     /// is freed unread.
     pub(super) fn wipe(&mut self) {
-        let zeros = &[0; 32][..self.algorithm.key_len()];
-        if let Ok(blank) = ring_aead::UnboundKey::new(self.algorithm, zeros) {
-            *self.key = ring_aead::LessSafeKey::new(blank);
-            optimization_barrier(&*self.key);
+        let algorithm = self.0.algorithm();
+        let zeros = &[0; KEY_MAX][..algorithm.key_len()];
+        if let Ok(blank) = ring_aead::UnboundKey::new(algorithm, zeros) {
+            *self.0 = ring_aead::LessSafeKey::new(blank);
+            optimization_barrier(&*self.0);
         }
     }
 }

@@ -150,7 +150,7 @@ impl fmt::Debug for TrafficKeys {
 }
 
 /// Bytes of the longest key.
-const KEY_MAX: usize = 32;
+pub(super) const KEY_MAX: usize = 32;
 
 /// Bytes of an IV of each of the three AEADs.
 pub(super) const IV: usize = 12;
