@@ -14,7 +14,8 @@ mod ours;
 use libfuzzer_sys::fuzz_target;
 use portcullis::core::record::{
     Aead, CIPHERTEXT_MAX, Done, OpenLimits, Opened, Opener, Role, Sealer, Stop, TrafficKeys,
-    transfer_tls_to_plain, transfer_tls_to_plain_within, transfer_tls_to_tls,
+    sealed_length, transfer_plain_to_tls_within, transfer_tls_to_plain,
+    transfer_tls_to_plain_within, transfer_tls_to_tls,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -62,6 +63,13 @@ fn bounds(first: u8, input: &[u8]) {
     let mut plain = vec![0; end];
     let pumped = transfer_tls_to_plain(&mut second, &moved, &mut plain, now);
     assert_eq!(plain[..pumped.produced], *input);
+
+    let lead = sealed_length(input.len()) - input.len();
+    let mut whole = [&vec![0; lead], input].concat();
+    let mut done = Done { consumed: lead, produced: 0 };
+    transfer_plain_to_tls_within(&mut Sealer::new(keys(), 0), &mut whole, &mut done);
+    let pumped = transfer_tls_to_plain(&mut opener(), &whole, &mut plain, now);
+    assert_eq!((done.produced, &plain[..pumped.produced]), (whole.len(), input));
 
     let mut third = opener();
     if third.opens_in_place() {

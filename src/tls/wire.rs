@@ -120,30 +120,60 @@ pub fn transfer(
     Transfer { consumed, produced, payload, stop }
 }
 
-/// As [`transfer`], where records can be opened where they lie: what is to be sent is written over the front
-/// of `input`. `None` where they cannot, or something has to go first: nothing was done then. `OutputFull` means
-/// that the rest is for [`transfer`]; something was consumed by then.
+/// As [`transfer`], where records can be opened, or sealed, where they lie: the input is what is behind the first
+/// `lead` bytes of `buffer`, and what is to be sent is written over the front of the buffer. Plain bytes need a
+/// lead, for as records they are longer: [`record::sealed_length`] says by how much. `None` where nothing is done
+/// in place, or something has to go first: nothing was done then. `OutputFull` means that the rest is for
+/// [`transfer`].
 pub fn transfer_within(
     from: &mut Wire,
     to: &mut Wire,
-    input: &mut [u8],
+    buffer: &mut [u8],
+    lead: usize,
     now: Instant,
 ) -> Option<Transfer> {
-    let Wire::Tls13(from) = from else { return None };
-    if !from.opener.opens_in_place() || to.owes_control() {
+    if to.owes_control() {
         return None;
     }
-    let mut done = Done::default();
+    let done = Done { consumed: lead, produced: 0 };
+    let transfer = match (from, to) {
+        (Wire::Plain, Wire::Tls13(to)) if to.sealer.seals_in_place() => {
+            seal_within(&mut to.sealer, buffer, done)
+        }
+        (Wire::Tls13(from), to @ (Wire::Plain | Wire::Tls13(_)))
+            if from.opener.opens_in_place() =>
+        {
+            open_within(from, to, buffer, done, now)
+        }
+        _ => return None,
+    };
+    Some(Transfer { consumed: transfer.consumed - lead, ..transfer })
+}
+
+fn seal_within(sealer: &mut Sealer, buffer: &mut [u8], mut done: Done) -> Transfer {
+    let begin = done.consumed;
+    let stop = record::transfer_plain_to_tls_within(sealer, buffer, &mut done);
+    let payload = (done.consumed - begin) as u64;
+    let Done { consumed, produced } = done;
+    Transfer { consumed, produced, payload, stop: sealed(stop) }
+}
+
+fn open_within(
+    from: &mut Tls13,
+    to: &mut Wire,
+    buffer: &mut [u8],
+    mut done: Done,
+    now: Instant,
+) -> Transfer {
     let mut payload = 0;
     let stop = loop {
         let before = done.produced;
         let (stop, overhead) = match &mut *to {
-            Wire::Plain => {
+            Wire::Tls13(to) => within_to_tls13(from, &mut to.sealer, buffer, &mut done, now),
+            Wire::Plain | Wire::Tls12(_) => {
                 let opener = &mut from.opener;
-                (record::transfer_tls_to_plain_within(opener, input, &mut done, now), 0)
+                (record::transfer_tls_to_plain_within(opener, buffer, &mut done, now), 0)
             }
-            Wire::Tls13(to) => within_to_tls13(from, &mut to.sealer, input, &mut done, now),
-            Wire::Tls12(_) => return None,
         };
         payload += (done.produced - before).saturating_sub(overhead) as u64;
         if let Some(stop) = stopped(from, stop) {
@@ -154,7 +184,7 @@ pub fn transfer_within(
             break Stop::OutputFull;
         }
     };
-    Some(Transfer { consumed: done.consumed, produced: done.produced, payload, stop })
+    Transfer { consumed: done.consumed, produced: done.produced, payload, stop }
 }
 
 impl Wire {
@@ -295,14 +325,18 @@ fn copy(input: &[u8], out: &mut [u8]) -> Turn {
 
 fn seal_plain(sealer: &mut Sealer, input: &[u8], out: &mut [u8]) -> Turn {
     let Pumped { consumed, produced, stop } = record::transfer_plain_to_tls(sealer, input, out);
-    let stop = match stop {
+    Turn { stop: Some(sealed(stop)), ..Turn::went_on(consumed, produced, consumed) }
+}
+
+/// What the end of a pass over plain bytes means.
+fn sealed(stop: record::Stop) -> Stop {
+    match stop {
         record::Stop::InputEmpty { .. } => Stop::InputEmpty,
         record::Stop::OutputFull | record::Stop::Event(_) | record::Stop::Refused(_) => {
             Stop::OutputFull
         }
         record::Stop::Unsealed(error) => unsealed(error),
-    };
-    Turn { stop: Some(stop), ..Turn::went_on(consumed, produced, consumed) }
+    }
 }
 
 fn open_to_plain(from: &mut Tls13, input: &[u8], out: &mut [u8], now: Instant) -> Turn {

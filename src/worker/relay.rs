@@ -19,7 +19,7 @@ use super::gather::Gathers;
 use super::parting;
 use super::review::Review;
 use super::roster::Place;
-use super::scratch::{RECEIVE_BYTES_MAX, Scratch};
+use super::scratch::{LEAD, RECEIVE_BYTES_MAX, Scratch};
 use super::spliced::Splices;
 use super::tally::Tally;
 use super::timers::Alarm;
@@ -263,7 +263,8 @@ impl<'a> Session<'a> {
         }
         let worker = Rc::clone(&self.worker);
         let scratch = &mut *worker.scratch.borrow_mut();
-        let Poll::Ready(input) = source.poll_input(&mut scratch.input, self.share, cx) else {
+        let space = &mut scratch.input[LEAD..];
+        let Poll::Ready(input) = source.poll_input(space, self.share, cx) else {
             return Turn::Waiting;
         };
         let Input { mut filled, is_full } = match input {
@@ -286,17 +287,17 @@ impl<'a> Session<'a> {
         // end itself, in its last record; and behind as much as was asked for comes more, not an end.
         let tail = match self.replaceable || is_full || source.wire.has_close_semantics() {
             true => Tail::Open,
-            false => source.poll_tail(&mut scratch.input, &mut filled, cx),
+            false => source.poll_tail(space, &mut filled, cx),
         };
         if self.replaceable && from == Side::Downstream {
             if self.upstream_is_dead(cx) {
-                self.legs.down.keep(&worker, &scratch.input[..filled]);
+                self.legs.down.keep(&worker, &space[..filled]);
                 self.legs.down.unread = true;
                 return Turn::Dead;
             }
             self.replaceable = false;
         }
-        let turn = self.relay_input(from, filled, &tail, scratch, cx);
+        let turn = self.relay_input(from, LEAD..LEAD + filled, &tail, scratch, cx);
         match tail {
             Tail::Open => turn,
             // The bytes themselves have ended the flow.
@@ -310,23 +311,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Opens, seals and sends the first `filled` bytes of the scratch's input.
+    /// Opens, seals and sends what was received in the scratch's input.
     fn relay_input(
         &mut self,
         from: Side,
-        filled: usize,
+        mut received: Range<usize>,
         tail: &Tail,
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Turn {
         #[cfg(test)]
-        super::panic_hook::look_at(&scratch.input[..filled]);
+        super::panic_hook::look_at(&scratch.input[received.clone()]);
         let now = clock::now();
-        let mut at = 0;
         loop {
             let (source, to) = self.legs.along(from);
-            let passed = translate(source, to, scratch, at..filled, now);
-            at += passed.transfer.consumed;
+            let passed = translate(source, to, scratch, received.clone(), now);
+            received.start += passed.transfer.consumed;
             let payload = passed.transfer.payload;
             self.tally.moved(from, source.received, payload, now);
             source.received += payload;
@@ -359,7 +359,7 @@ impl<'a> Session<'a> {
             }
             let rest = match passed.transfer.stop {
                 Stop::OutputFull => continue,
-                Stop::InputEmpty => &scratch.input[at..filled],
+                Stop::InputEmpty => &scratch.input[received],
                 Stop::CloseNotify | Stop::Failed(_) => &[],
             };
             source.keep(&self.worker, rest);
@@ -528,15 +528,17 @@ fn translate(
         };
         return Passed { transfer, in_input: Some(input) };
     }
-    let (begin, buffer) = (input.start, &mut scratch.input[input]);
-    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, now) {
+    // What lies before the input is sent, or was never anything.
+    let begin = input.start - LEAD;
+    let buffer = &mut scratch.input[begin..input.end];
+    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, LEAD, now) {
         let in_input = Some(begin..begin + transfer.produced);
         return Passed { transfer, in_input };
     }
     let transfer = transfer(
         &mut source.wire,
         &mut to.wire,
-        buffer,
+        &mut buffer[LEAD..],
         &mut scratch.output,
         &mut scratch.tls,
         now,

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use crate::core::record::RECORD_MAX;
+use crate::core::record::{RECORD_MAX, sealed_length};
 use crate::tls::{OUT_BYTES_MIN, Scratch as TlsScratch};
 
 /// One receive. Larger reads did not raise throughput further; smaller ones pay a system call more.
@@ -14,6 +14,13 @@ pub(crate) const RECEIVE_BYTES_MIN: usize = 16 * 1024;
 
 /// The most after its destination proved slow.
 pub(crate) const RECEIVE_BYTES_SLOW: usize = 64 * 1024;
+
+/// Before what is received, by how much the longest of it grows when it is sealed where it lies; whole lines of
+/// the cache.
+pub(crate) const LEAD: usize = (sealed_length(INPUT_BYTES) - INPUT_BYTES).next_multiple_of(64);
+
+/// One receive behind a partial record.
+const INPUT_BYTES: usize = RECEIVE_BYTES_MAX + RECORD_MAX;
 
 /// Spare buffers kept, and the largest of them.
 const SPARES_MAX: usize = 64;
@@ -26,7 +33,8 @@ const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_MAX * 5 / 4;
 /// Where bytes are received, transformed, and sent from, within one poll.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// A kept partial record, then what was received; and what is to be sent, where it was opened in place.
+    /// [`LEAD`], a kept partial record, then what was received; and, from the front of it all, what is to be
+    /// sent, where it was opened or sealed in place.
     pub(crate) input: Box<[u8]>,
     pub(crate) output: Box<[u8]>,
     pub(crate) tls: TlsScratch,
@@ -41,11 +49,10 @@ pub(crate) struct Spares {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let input = RECEIVE_BYTES_MAX + RECORD_MAX;
         // Sealing adds 22 bytes to each 16 KiB of plain text; a sixteenth is more than enough.
-        let output = input + input / 16 + OUT_BYTES_MIN;
+        let output = INPUT_BYTES + INPUT_BYTES / 16 + OUT_BYTES_MIN;
         Self {
-            input: vec![0; input].into(),
+            input: vec![0; LEAD + INPUT_BYTES].into(),
             output: vec![0; output].into(),
             tls: TlsScratch::default(),
         }

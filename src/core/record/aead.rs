@@ -260,4 +260,4 @@ fn copy(from: &[u8], to: &mut [u8]) -> Result<(), Unspecified> {
     Ok(())
 }
 
-const COPY_BYTES: usize = 1024;
+pub(super) const COPY_BYTES: usize = 1024;

@@ -111,10 +111,10 @@ impl TrafficKeys {
         self.expanded.is_some()
     }
 
-    /// Whether what these keys open is opened where it lies, which needs no second place
-    /// ([`super::Opener::open_within`]).
+    /// Whether these keys work where the text lies: what they open needs no second place
+    /// ([`super::Opener::open_within`]), and what they seal is the cheaper without one.
     #[inline]
-    pub(super) fn opens_in_place(&self) -> bool {
+    pub(super) fn work_in_place(&self) -> bool {
         self.library == Library::Ring
     }
 

@@ -22,8 +22,8 @@ pub use keys::{Aead, KeyError, TrafficKeys};
 pub use limits::OpenLimits;
 pub use opener::{Event, Opened, Opener};
 pub use pump::{
-    Done, Pumped, Stop, transfer_plain_to_tls, transfer_tls_to_plain, transfer_tls_to_plain_within,
-    transfer_tls_to_tls, transfer_tls_to_tls_within,
+    Done, Pumped, Stop, transfer_plain_to_tls, transfer_plain_to_tls_within, transfer_tls_to_plain,
+    transfer_tls_to_plain_within, transfer_tls_to_tls, transfer_tls_to_tls_within,
 };
 pub use sealer::{AlertLevel, ContentType, Sealer, sealed_length};
 

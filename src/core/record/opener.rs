@@ -142,7 +142,7 @@ impl Opener {
     #[inline]
     #[must_use]
     pub fn opens_in_place(&self) -> bool {
-        self.keys.opens_in_place()
+        self.keys.work_in_place()
     }
 
     /// Installs the keys after a KeyUpdate; the sequence number starts at zero (RFC 8446 §5.3).

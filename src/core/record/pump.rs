@@ -4,8 +4,10 @@
 //! the keys allow it the output may be the front of the input: the functions whose names end with `within`.
 //! Stops at the first thing that needs a decision. `opener.rs` and `sealer.rs` do the work.
 
+use std::ops::Range;
 use std::time::Instant;
 
+use super::aead::COPY_BYTES;
 use super::{
     ContentType, Event, HEADER, OVERHEAD, Opened, Opener, PLAINTEXT_MAX, RecordError, SealError,
     Sealer, TAG,
@@ -160,6 +162,41 @@ fn seal_at(
     sealer.seal(record, ContentType::ApplicationData).map_err(Stop::Unsealed)?;
     *produced = end;
     Ok(())
+}
+
+/// As [`transfer_plain_to_tls`], within one buffer: the plaintext begins at `done.consumed`, and records go to
+/// `done.produced`, each of them [`OVERHEAD`] longer than its plaintext: as much more room before the plaintext
+/// takes one record more. For a sealer that [seals in place](Sealer::seals_in_place).
+pub fn transfer_plain_to_tls_within(
+    sealer: &mut Sealer,
+    buffer: &mut [u8],
+    done: &mut Done,
+) -> Stop {
+    loop {
+        let length = buffer.len().saturating_sub(done.consumed).min(PLAINTEXT_MAX);
+        if length == 0 {
+            return Stop::InputEmpty { at_least: 1 };
+        }
+        if done.produced + OVERHEAD > done.consumed {
+            return Stop::OutputFull;
+        }
+        let plaintext = done.consumed..done.consumed + length;
+        // It is no longer where it was.
+        done.consumed = plaintext.end;
+        move_back(buffer, plaintext, done.produced + HEADER);
+        if let Err(stop) = seal_at(sealer, buffer, &mut done.produced, length) {
+            return stop;
+        }
+    }
+}
+
+/// Moves bytes to a place before them, in pieces as [`super::aead`] copies.
+#[inline]
+fn move_back(buffer: &mut [u8], from: Range<usize>, to: usize) {
+    for at in from.clone().step_by(COPY_BYTES) {
+        let end = from.end.min(at + COPY_BYTES);
+        buffer.copy_within(at..end, to + at - from.start);
+    }
 }
 
 /// Seals `input` into `out` in records of [`PLAINTEXT_MAX`] and a shorter last one. An output of

@@ -171,6 +171,13 @@ impl Sealer {
         self.sequence >= self.key_update_after && self.phase == Phase::Open
     }
 
+    /// Whether plaintext is better moved to its place in a record and sealed there than sealed from elsewhere.
+    #[inline]
+    #[must_use]
+    pub fn seals_in_place(&self) -> bool {
+        self.keys.work_in_place()
+    }
+
     /// How many records were sealed under the present keys.
     #[must_use]
     pub fn sequence(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Records that are opened where they lie give what they give when opened elsewhere.
+//! Records that are opened, or sealed, where they lie give what they give elsewhere.
 
 use proptest::prelude::*;
 
@@ -93,6 +93,46 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn plain_bytes_are_sealed_as_elsewhere_as_far_as_the_lead_allows(
+        length in prop_oneof![0usize..3_000, 16_380usize..16_390, 32_760usize..70_000],
+        lead in 0usize..130,
+        by_ring in any::<bool>(),
+    ) {
+        let library = if by_ring { Library::Ring } else { Library::AwsLc };
+        let plain: Vec<u8> = (0..251).cycle().take(length).collect();
+        let mut elsewhere = vec![0; sealed_length(length)];
+        let sealed = transfer_plain_to_tls(&mut Sealer::new(keys(1), 0), &plain, &mut elsewhere);
+        prop_assert_eq!(sealed.consumed, length);
+
+        let mut buffer = [&vec![9; lead], &plain[..]].concat();
+        let mut done = Done { consumed: lead, produced: 0 };
+        let mut sealer = Sealer::new(keys(1).by(library), 0);
+        let stop = transfer_plain_to_tls_within(&mut sealer, &mut buffer, &mut done);
+        let (records, room) = (length.div_ceil(PLAINTEXT_MAX), lead / OVERHEAD);
+        let expected = match room < records {
+            true => Stop::OutputFull,
+            false => Stop::InputEmpty { at_least: 1 },
+        };
+        prop_assert_eq!(stop, expected);
+        prop_assert_eq!(done.consumed - lead, length.min(room * PLAINTEXT_MAX));
+        prop_assert_eq!(&buffer[..done.produced], &elsewhere[..done.produced]);
+        prop_assert_eq!(done.produced, elsewhere.len().min(room * (PLAINTEXT_MAX + OVERHEAD)));
+        prop_assert_eq!(&buffer[done.consumed..], &plain[done.consumed - lead..]);
+    }
+}
+
+#[test]
+fn a_sealer_that_may_seal_no_more_says_so_within_a_buffer() {
+    let mut sealer = Sealer::new(keys(1).by(Library::Ring), 0);
+    sealer.seal_close_notify(&mut [0; 64]).unwrap();
+    let mut buffer = [7; 100];
+    let mut done = Done { consumed: OVERHEAD, produced: 0 };
+    let stop = transfer_plain_to_tls_within(&mut sealer, &mut buffer, &mut done);
+    assert_eq!((stop, done.produced), (Stop::Unsealed(SealError::Closed), 0));
+}
+
 #[test]
 fn full_records_are_packed_to_the_front() {
     let mut peer = Peer::new();
@@ -129,6 +169,8 @@ fn keys_of_a_library_that_cannot_say_so() {
         let keys = keys(1).by(library);
         Opener::new(keys, 0, Role::Server, OpenLimits::default())
     };
+    let seals_in_place = |library| Sealer::new(keys(1).by(library), 0).seals_in_place();
+    assert!(seals_in_place(Library::Ring) && !seals_in_place(Library::AwsLc));
     assert!(by(Library::Ring).opens_in_place());
     let mut other = by(Library::AwsLc);
     assert!(!other.opens_in_place());
