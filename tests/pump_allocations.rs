@@ -121,9 +121,6 @@ fn the_pump_allocates_nothing() {
 fn within_one_buffer_the_pump_allocates_nothing() {
     for (aead, length) in AEADS.into_iter().flat_map(|aead| LENGTHS.map(|length| (aead, length))) {
         let mut opener = Opener::new(keys(aead, 1), 0, Role::Server, OpenLimits::default());
-        if !opener.opens_in_place() {
-            continue;
-        }
         let (mut sealer, now) = (Sealer::new(keys(aead, 1), 0), now());
         let plain = vec![7; length * 10];
         let mut buffer = vec![0; sealed_length(plain.len())];
@@ -133,6 +130,10 @@ fn within_one_buffer_the_pump_allocates_nothing() {
                 buffer[lead..].copy_from_slice(&plain);
                 let mut done = Done { consumed: lead, produced: 0 };
                 transfer_plain_to_tls_within(&mut sealer, &mut buffer, &mut done);
+                assert_eq!((done.consumed, done.produced), (buffer.len(), buffer.len()));
+                if !opener.opens_in_place() {
+                    continue;
+                }
                 let (end, mut done) = (done.produced, Done::default());
                 transfer_tls_to_plain_within(&mut opener, &mut buffer[..end], &mut done, now);
                 assert_eq!((done.consumed, done.produced), (end, plain.len()));

@@ -122,9 +122,9 @@ pub fn transfer(
 
 /// As [`transfer`], where records can be opened, or sealed, where they lie: the input is what is behind the first
 /// `lead` bytes of `buffer`, and what is to be sent is written over the front of the buffer. Plain bytes need a
-/// lead, for as records they are longer: [`record::sealed_length`] says by how much. `None` where nothing is done
-/// in place, or something has to go first: nothing was done then. `OutputFull` means that the rest is for
-/// [`transfer`].
+/// lead, for as records they are longer: [`record::sealed_length`] says by how much. Records need none, and are
+/// the quicker without one. `None` where nothing is done in place, or something has to go first: nothing was done
+/// then. `OutputFull`: the rest is for [`transfer`], or for another call with a lead of at least [`OVERHEAD`].
 pub fn transfer_within(
     from: &mut Wire,
     to: &mut Wire,
@@ -140,10 +140,11 @@ pub fn transfer_within(
         (Wire::Plain, Wire::Tls13(to)) if to.sealer.seals_in_place() => {
             seal_within(&mut to.sealer, buffer, done)
         }
-        (Wire::Tls13(from), to @ (Wire::Plain | Wire::Tls13(_)))
-            if from.opener.opens_in_place() =>
-        {
-            open_within(from, to, buffer, done, now)
+        (Wire::Tls13(from), Wire::Plain) if from.opener.opens_in_place() => {
+            open_within(from, None, buffer, done, now)
+        }
+        (Wire::Tls13(from), Wire::Tls13(to)) if from.opener.opens_in_place() => {
+            open_within(from, Some(to), buffer, done, now)
         }
         _ => return None,
     };
@@ -158,9 +159,10 @@ fn seal_within(sealer: &mut Sealer, buffer: &mut [u8], mut done: Done) -> Transf
     Transfer { consumed, produced, payload, stop: sealed(stop) }
 }
 
+/// For a plain side, where there is no `to`.
 fn open_within(
     from: &mut Tls13,
-    to: &mut Wire,
+    mut to: Option<&mut Tls13>,
     buffer: &mut [u8],
     mut done: Done,
     now: Instant,
@@ -168,9 +170,9 @@ fn open_within(
     let mut payload = 0;
     let stop = loop {
         let before = done.produced;
-        let (stop, overhead) = match &mut *to {
-            Wire::Tls13(to) => within_to_tls13(from, &mut to.sealer, buffer, &mut done, now),
-            Wire::Plain | Wire::Tls12(_) => {
+        let (stop, overhead) = match &mut to {
+            Some(to) => within_to_tls13(from, &mut to.sealer, buffer, &mut done, now),
+            None => {
                 let opener = &mut from.opener;
                 (record::transfer_tls_to_plain_within(opener, buffer, &mut done, now), 0)
             }
@@ -180,7 +182,8 @@ fn open_within(
             break stop;
         }
         // New keys of a peer's may be of the other kind.
-        if to.owes_control() || !from.opener.opens_in_place() {
+        let owes_control = to.as_ref().is_some_and(|to| to.owes_control());
+        if owes_control || !from.opener.opens_in_place() {
             break Stop::OutputFull;
         }
     };

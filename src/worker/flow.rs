@@ -53,7 +53,7 @@ pub(super) enum Next {
     End,
 }
 
-/// What is to be opened, at the front of the scratch's input.
+/// What is to be opened, in the input that it was received into.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input {
     /// 0 at the end of the stream.

@@ -528,17 +528,18 @@ fn translate(
         };
         return Passed { transfer, in_input: Some(input) };
     }
-    // What lies before the input is sent, or was never anything.
-    let begin = input.start - LEAD;
+    // What lies before the input was sent, or is another session's that was: it is written over.
+    let lead = if matches!(source.wire, Wire::Plain) { LEAD } else { 0 };
+    let begin = input.start - lead;
     let buffer = &mut scratch.input[begin..input.end];
-    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, LEAD, now) {
+    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, lead, now) {
         let in_input = Some(begin..begin + transfer.produced);
         return Passed { transfer, in_input };
     }
     let transfer = transfer(
         &mut source.wire,
         &mut to.wire,
-        &mut buffer[LEAD..],
+        &mut buffer[lead..],
         &mut scratch.output,
         &mut scratch.tls,
         now,

@@ -15,8 +15,8 @@ pub(crate) const RECEIVE_BYTES_MIN: usize = 16 * 1024;
 /// The most after its destination proved slow.
 pub(crate) const RECEIVE_BYTES_SLOW: usize = 64 * 1024;
 
-/// Before what is received, by how much the longest of it grows when it is sealed where it lies; whole lines of
-/// the cache.
+/// Before what is received, as much as the longest of it grows when plain bytes are sealed within the buffer; whole
+/// lines of the cache.
 pub(crate) const LEAD: usize = (sealed_length(INPUT_BYTES) - INPUT_BYTES).next_multiple_of(64);
 
 /// One receive behind a partial record.
@@ -33,8 +33,8 @@ const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_MAX * 5 / 4;
 /// Where bytes are received, transformed, and sent from, within one poll.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// [`LEAD`], a kept partial record, then what was received; and, from the front of it all, what is to be
-    /// sent, where it was opened or sealed in place.
+    /// [`LEAD`], a kept partial record, then what was received; and what is to be sent, written over it, where it
+    /// was opened or sealed in place.
     pub(crate) input: Box<[u8]>,
     pub(crate) output: Box<[u8]>,
     pub(crate) tls: TlsScratch,

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use portcullis::config::plan::ClientAuth;
+use portcullis::core::record::OVERHEAD;
 use portcullis::core::refusal::Reason;
 use portcullis::tls::wire::{
     CONTROL_BYTES_MAX, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
@@ -182,6 +183,7 @@ impl Relay {
             let (from_wire, to_wire) =
                 if from == 0 { (&mut down[0], &mut up[0]) } else { (&mut up[0], &mut down[0]) };
             let held = &mut self.held[from];
+            let is_plain = matches!(from_wire, Wire::Plain);
             let now = monotonic_now();
             // Every other pass within the input, where the machine's cryptography does that.
             self.passes += 1;
@@ -197,13 +199,17 @@ impl Relay {
             });
             let sent = if is_within { &buffer[..done.produced] } else { &out[..done.produced] };
             let said = self.peers[1 - from].receive(sent);
-            held.drain(..done.consumed);
+            match is_within {
+                true => *held = buffer.split_off(lead + done.consumed),
+                false => drop(held.drain(..done.consumed)),
+            }
             self.payload += done.payload;
             self.received[1 - from].extend_from_slice(&said);
             match done.stop {
-                // Within the buffer there may be no room at all; the next pass is the other way.
                 Stop::OutputFull => {
-                    assert!(is_within || done.produced > 0, "no progress: {done:?}");
+                    // Plain bytes may have no room at all within the buffer; the next pass is the other way.
+                    let has_no_room = is_within && lead < OVERHEAD && is_plain;
+                    assert!(has_no_room || done.consumed > 0, "no progress: {done:?}");
                 }
                 _ => return done,
             }
@@ -334,6 +340,24 @@ fn own_key_update_that_falls_due_within_a_buffer_goes_before_what_follows() {
     relay.held[0] = buffer;
     relay.turn(0, OUT_BYTES_MIN);
     assert_eq!(relay.received[1], b"before, after");
+}
+
+#[test]
+fn nothing_is_sealed_within_a_buffer_before_a_key_update_that_is_owed() {
+    let tls13 = Some(&rustls::version::TLS13);
+    let mut relay = Pki::new().relay(tls13, None);
+    relay.wires = relay.wires.map(|wire| wire.with_key_update_after(1));
+    relay.send(1, b"before, ", usize::MAX, OUT_BYTES_MIN);
+    relay.peers[0].update_keys();
+    relay.held[0] = relay.peers[0].send(&[]);
+    relay.turn(0, OUT_BYTES_MIN);
+    let [down, up] = &mut relay.wires;
+    assert!(down.owes_control());
+    let mut buffer = [&[0; OVERHEAD][..], b"after"].concat();
+    let done = transfer_within(up, down, &mut buffer, OVERHEAD, monotonic_now());
+    assert!(done.is_none(), "{done:?}");
+    relay.send(1, &buffer[OVERHEAD..], usize::MAX, OUT_BYTES_MIN);
+    assert_eq!(relay.received[0], b"before, after");
 }
 
 // threat 15

@@ -23,8 +23,8 @@ pub struct Pumped {
     pub stop: Stop,
 }
 
-/// What of a buffer is done when records are opened within it: so many bytes of its front were read, and so
-/// many written.
+/// What of a buffer is done when records are opened or sealed within it: what is to be read begins at `consumed`,
+/// and what was written is the front, up to `produced`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     pub consumed: usize,
@@ -166,7 +166,8 @@ fn seal_at(
 
 /// As [`transfer_plain_to_tls`], within one buffer: the plaintext begins at `done.consumed`, and records go to
 /// `done.produced`, each of them [`OVERHEAD`] longer than its plaintext: as much more room before the plaintext
-/// takes one record more. For a sealer that [seals in place](Sealer::seals_in_place).
+/// takes one record more. For a sealer that [seals in place](Sealer::seals_in_place). After
+/// [`Stop::Unsealed`] what is left of the plaintext is not where it was.
 pub fn transfer_plain_to_tls_within(
     sealer: &mut Sealer,
     buffer: &mut [u8],
@@ -181,12 +182,11 @@ pub fn transfer_plain_to_tls_within(
             return Stop::OutputFull;
         }
         let plaintext = done.consumed..done.consumed + length;
-        // It is no longer where it was.
-        done.consumed = plaintext.end;
         move_back(buffer, plaintext, done.produced + HEADER);
         if let Err(stop) = seal_at(sealer, buffer, &mut done.produced, length) {
             return stop;
         }
+        done.consumed += length;
     }
 }
 
