@@ -122,9 +122,9 @@ pub fn transfer(
 
 /// As [`transfer`], where records can be opened, or sealed, where they lie: the input is what is behind the first
 /// `lead` bytes of `buffer`, and what is to be sent is written over the front of the buffer. Plain bytes need a
-/// lead, for as records they are longer: [`record::sealed_length`] says by how much. Records need none, and are
-/// the quicker without one. `None` where nothing is done in place, or something has to go first: nothing was done
-/// then. `OutputFull`: the rest is for [`transfer`], or for another call with a lead of at least [`OVERHEAD`].
+/// lead, for as records they are longer: [`record::sealed_length`] says by how much; records can do without.
+/// `None` where nothing is done in place, or something has to go first: nothing was done then. `OutputFull`: the
+/// rest is for [`transfer`], or for another call with a lead of at least [`OVERHEAD`].
 pub fn transfer_within(
     from: &mut Wire,
     to: &mut Wire,

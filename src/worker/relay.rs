@@ -529,17 +529,16 @@ fn translate(
         return Passed { transfer, in_input: Some(input) };
     }
     // What lies before the input was sent, or is another session's that was: it is written over.
-    let lead = if matches!(source.wire, Wire::Plain) { LEAD } else { 0 };
-    let begin = input.start - lead;
+    let begin = input.start - LEAD;
     let buffer = &mut scratch.input[begin..input.end];
-    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, lead, now) {
+    if let Some(transfer) = transfer_within(&mut source.wire, &mut to.wire, buffer, LEAD, now) {
         let in_input = Some(begin..begin + transfer.produced);
         return Passed { transfer, in_input };
     }
     let transfer = transfer(
         &mut source.wire,
         &mut to.wire,
-        &mut buffer[lead..],
+        &mut buffer[LEAD..],
         &mut scratch.output,
         &mut scratch.tls,
         now,
