@@ -209,7 +209,8 @@ impl Relay {
                 Stop::OutputFull => {
                     // Plain bytes may have no room at all within the buffer; the next pass is the other way.
                     let has_no_room = is_within && lead < OVERHEAD && is_plain;
-                    assert!(has_no_room || done.consumed > 0, "no progress: {done:?}");
+                    let moved = if is_within { done.consumed } else { done.produced };
+                    assert!(has_no_room || moved > 0, "no progress: {done:?}");
                 }
                 _ => return done,
             }
