@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -152,16 +153,22 @@ impl Connection {
             let makes_room = worker.crowd.has_to_go(clock::now());
             let makes_room = async { Ok(Event::Refused(makes_room.await)) };
             let event = match wish {
-                Wish::ReadHello => tokio::select! {
-                    biased;
-                    hello = timers.until(deadline, self.read_hello(&entrance)) => hello,
-                    refused = makes_room => refused,
-                },
-                Wish::Handshake => tokio::select! {
-                    biased;
-                    done = timers.until(deadline, self.handshake(&entrance)) => done,
-                    refused = makes_room => refused,
-                },
+                Wish::ReadHello => {
+                    let hello = pin!(self.read_hello(&entrance));
+                    tokio::select! {
+                        biased;
+                        hello = timers.until(deadline, hello) => hello,
+                        refused = makes_room => refused,
+                    }
+                }
+                Wish::Handshake => {
+                    let handshake = pin!(self.handshake(&entrance));
+                    tokio::select! {
+                        biased;
+                        done = timers.until(deadline, handshake) => done,
+                        refused = makes_room => refused,
+                    }
+                }
                 Wish::Connect { .. } | Wish::Relay | Wish::Refuse(_) => return wish,
             };
             let event = event.unwrap_or(Event::Deadline);
@@ -190,8 +197,8 @@ impl Connection {
                     let timers = Rc::clone(&self.worker.timers);
                     let deadline = self.session.deadline();
                     // Boxed, so that an idle session does not carry the memory of its handshake.
-                    let connect = Box::pin(timers.until(deadline, self.connect(may_be_ready)));
-                    connect.await.unwrap_or(Event::Deadline)
+                    let connect = Box::pin(self.connect(may_be_ready));
+                    timers.until(deadline, connect).await.unwrap_or(Event::Deadline)
                 }
                 // These are over and do not come again.
                 Wish::ReadHello | Wish::Handshake => Event::Deadline,
@@ -435,7 +442,7 @@ impl Connection {
         let until = Some(clock::now() + LINGER);
         let timers = Rc::clone(&self.worker.timers);
         let worker = Rc::clone(&self.worker);
-        let goodbye = async {
+        let goodbye = pin!(async {
             if self.down.wire.has_close_semantics() {
                 // Authenticated, but not served: the client must not take it for a clean end. An alert
                 // that an upstream got is none for the client.
@@ -456,7 +463,7 @@ impl Connection {
             }
             stream::linger(&worker, &mut self.down.stream).await;
             std::io::Result::Ok(())
-        };
+        });
         // Whether a refused client waits for its answer is its own affair.
         let makes_room = self.worker.crowd.has_to_go(clock::now());
         tokio::select! {

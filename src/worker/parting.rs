@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -14,9 +15,9 @@ use crate::sys::clock;
 pub(super) async fn part(worker: &Rc<Worker>, legs: &mut Legs<'_>, how: Closing) {
     let until = Some(clock::now() + LINGER);
     let Legs { down, up } = legs;
-    let both = async {
+    let both = pin!(async {
         tokio::join!(leave(worker, down, how), leave(worker, up, how));
-    };
+    });
     drop(worker.timers.until(until, both).await);
 }
 

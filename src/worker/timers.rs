@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -68,16 +68,16 @@ impl Timers {
         }
     }
 
-    /// Runs `work` until it is done or `at` has come.
-    pub(crate) async fn until<F: Future>(
+    /// Runs `work` until it is done or `at` has come. Work is pinned by the caller, for an `async fn` has its
+    /// arguments twice.
+    pub(crate) async fn until<F: Future + Unpin>(
         self: &Rc<Self>,
         at: Option<Instant>,
-        work: F,
+        mut work: F,
     ) -> Result<F::Output, Elapsed> {
-        let mut work = pin!(work);
         let mut alarm = Alarm::new(self);
         poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
                 return Poll::Ready(Ok(done));
             }
             match at {

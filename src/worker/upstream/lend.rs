@@ -260,7 +260,7 @@ impl Loan {
 
 /// What comes within the time of an answer.
 async fn soon<T>(worker: &Worker, comes: impl Future<Output = Option<T>>) -> Option<T> {
-    worker.timers.until(Some(clock::now() + ANSWER_TIME_MAX), comes).await.ok().flatten()
+    worker.timers.until(Some(clock::now() + ANSWER_TIME_MAX), pin!(comes)).await.ok().flatten()
 }
 
 impl Drop for Loan {

@@ -313,45 +313,50 @@ impl Cluster {
         seeker: Seeker<'_>,
         active: Active,
     ) -> Result<Connected, Refusal> {
+        let endpoint = Rc::clone(&active.endpoint);
+        if let Some(tls) = &endpoint.tls {
+            // Boxed, so that a dial to a plain upstream has not the size of a handshake.
+            return Box::pin(self.open_tls(worker, seeker, active, tls)).await;
+        }
+        let address = endpoint.address;
+        let first = match seeker.ahead {
+            [] => Cow::Borrowed(seeker.opening),
+            ahead => Cow::Owned([ahead, seeker.opening].concat()),
+        };
+        let opening = match (&*first, seeker.purpose) {
+            ([], Purpose::Client) => Opening::Soon,
+            ([], Purpose::Ahead) => Opening::Nothing,
+            (bytes, _) => Opening::Bytes(bytes),
+        };
+        let leg = self.connect(worker, address, opening).await?;
+        let opened = seeker.opening.len();
+        Ok(Connected { leg, facts: None, address, ready: false, opened, active })
+    }
+
+    async fn open_tls(
+        &self,
+        worker: &Worker,
+        seeker: Seeker<'_>,
+        active: Active,
+        tls: &EndpointTls,
+    ) -> Result<Connected, Refusal> {
         let address = active.endpoint.address;
-        let connect = async |opening: Opening<'_>| {
-            let stream = dial::connect(worker.io, address, &self.sources, opening).await?;
-            if let Some(limit) = self.unacknowledged {
-                let limited = socket::limit_unacknowledged(&stream, limit);
-                limited.map_err(|error| dial::failure(&error, address))?;
-            }
-            let mut leg = Leg::new(stream);
-            leg.holds_acknowledgement = matches!(opening, Opening::Soon);
-            Ok(leg)
-        };
-        let Some(tls) = &active.endpoint.tls else {
-            let first = match seeker.ahead {
-                [] => Cow::Borrowed(seeker.opening),
-                ahead => Cow::Owned([ahead, seeker.opening].concat()),
-            };
-            let opening = match (&*first, seeker.purpose) {
-                ([], Purpose::Client) => Opening::Soon,
-                ([], Purpose::Ahead) => Opening::Nothing,
-                (bytes, _) => Opening::Bytes(bytes),
-            };
-            let leg = connect(opening).await?;
-            let opened = seeker.opening.len();
-            return Ok(Connected { leg, facts: None, address, ready: false, opened, active });
-        };
         let name = tls.server_name.as_deref().or(seeker.sni).ok_or_else(|| {
             let detail = format!("cluster {} takes the client's name", self.name());
             Refusal::new(Reason::UpstreamNoName, detail)
         })?;
         let mut shake = tls.dialler.start(name)?;
         let before_tls = if self.announces_before_tls() { seeker.ahead } else { NONE };
-        let mut leg = if before_tls.is_empty() && self.prelude.is_none() {
-            connect(Opening::Bytes(&handshake::opening(&mut shake)?)).await?
-        } else if before_tls.is_empty() {
-            // The prelude is sent at once.
-            connect(Opening::Soon).await?
-        } else {
-            connect(Opening::Bytes(before_tls)).await?
+        let opening = match (before_tls, self.prelude) {
+            ([], None) => Cow::Owned(handshake::opening(&mut shake)?),
+            (ahead, _) => Cow::Borrowed(ahead),
         };
+        let opening = match &*opening {
+            // The prelude is sent at once.
+            [] => Opening::Soon,
+            bytes => Opening::Bytes(bytes),
+        };
+        let mut leg = self.connect(worker, address, opening).await?;
         let here = |refusal| dial::at_endpoint(refusal, address);
         if self.prelude == Some(Prelude::Postgres) {
             prelude::ask_postgres(worker, &mut leg).await.map_err(here)?;
@@ -364,6 +369,22 @@ impl Cluster {
         sent.map_err(|error| dial::failure(&error, address))?;
         let facts = Some(Box::new(facts));
         Ok(Connected { leg, facts, address, ready: false, opened: 0, active })
+    }
+
+    async fn connect(
+        &self,
+        worker: &Worker,
+        address: SocketAddr,
+        opening: Opening<'_>,
+    ) -> Result<Leg, Refusal> {
+        let stream = dial::connect(worker.io, address, &self.sources, opening).await?;
+        if let Some(limit) = self.unacknowledged {
+            let limited = socket::limit_unacknowledged(&stream, limit);
+            limited.map_err(|error| dial::failure(&error, address))?;
+        }
+        let mut leg = Leg::new(stream);
+        leg.holds_acknowledgement = matches!(opening, Opening::Soon);
+        Ok(leg)
     }
 
     fn choose(

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
             // Nobody says when there is.
             next = Some(next.map_or(now + ROOM_LOOK, |next| next.min(now + ROOM_LOOK)));
         }
-        drop(worker.timers.until(next, cluster.used.notified()).await);
+        drop(worker.timers.until(next, pin!(cluster.used.notified())).await);
     }
 }
 
@@ -56,7 +57,7 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     cluster.starting.set(cluster.starting.get().saturating_sub(1));
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
-    let dial = cluster.dial(&worker, Seeker::NOBODY, &tried, pending());
+    let dial = pin!(cluster.dial(&worker, Seeker::NOBODY, &tried, pending()));
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     if cluster.retired.get() {
         return;
@@ -99,7 +100,7 @@ pub(super) async fn dial_beside(
     client: oneshot::Sender<Result<Connected, Refusal>>,
 ) {
     let began = clock::now();
-    let dial = cluster.dial_to(&worker, Seeker::NOBODY, endpoint, pending());
+    let dial = pin!(cluster.dial_to(&worker, Seeker::NOBODY, endpoint, pending()));
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     let dialled = dialled.unwrap_or_else(|_elapsed| Err(over_time()));
     let now = clock::now();
