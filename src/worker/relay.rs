@@ -53,6 +53,8 @@ pub(super) struct Session<'a> {
     /// When the upstream's socket gets its keepalive; the client's has it from its listener, and a ready
     /// one from its pool.
     keep_alive_at: Option<Instant>,
+    /// When this poll began, which is soon enough for all that it does.
+    now: Instant,
     last_moved: Instant,
     /// Whose payload it was.
     last_from: Side,
@@ -115,6 +117,7 @@ impl<'a> Session<'a> {
             tally,
             drain: None,
             keep_alive_at: (!ready).then(|| now + KEEP_ALIVE_FROM),
+            now,
             last_moved: now,
             last_from: Side::Upstream,
             share: RECEIVE_BYTES_MAX,
@@ -150,6 +153,7 @@ impl<'a> Session<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         self.place.register(cx);
         let now = clock::now();
+        self.now = now;
         self.review.look(&self.worker, now);
         // A stream that never waits would not look at the drain below.
         self.look_at_force(now);
@@ -191,7 +195,7 @@ impl<'a> Session<'a> {
     /// Something moved in each turn: others come first, and what ends a session whatever it does is
     /// looked at here too, for a peer that never pauses does not let it come to `wait`.
     fn busy(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
-        let now = clock::now();
+        let now = self.now;
         self.relay.deadline_passed(now);
         self.look_at_force(now);
         match self.relay.outcome() {
@@ -225,7 +229,7 @@ impl<'a> Session<'a> {
         if !to.owes_control() {
             return;
         }
-        let now = clock::now();
+        let now = self.now;
         match to.send_control(&self.worker, cx) {
             // Not `moved`: a peer that asks for keys and sends nothing is idle.
             Ok(kept) => self.relay.wrote(from, kept, now),
@@ -234,7 +238,7 @@ impl<'a> Session<'a> {
     }
 
     fn flush(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
-        let now = clock::now();
+        let now = self.now;
         let (_, to) = self.legs.along(from);
         let before = to.unsent() + self.splices.queued(from);
         let left = match to.flush(&self.worker, cx) {
@@ -276,7 +280,7 @@ impl<'a> Session<'a> {
                     // The end is about to be told to the upstream, whose own end is then an answer.
                     self.replaceable = false;
                 }
-                self.relay.ended(from, source.end_of_stream(), clock::now());
+                self.relay.ended(from, source.end_of_stream(), self.now);
                 return Turn::Moved;
             }
             Ok(input) => input,
@@ -304,7 +308,7 @@ impl<'a> Session<'a> {
             _ if !self.relay.is_open(from) => turn,
             Tail::End => {
                 let (source, _) = self.legs.along(from);
-                self.relay.ended(from, source.end_of_stream(), clock::now());
+                self.relay.ended(from, source.end_of_stream(), self.now);
                 turn
             }
             Tail::Broken(error) => self.broken(from, &error),
@@ -322,7 +326,7 @@ impl<'a> Session<'a> {
     ) -> Turn {
         #[cfg(test)]
         super::panic_hook::look_at(&scratch.input[received.clone()]);
-        let now = clock::now();
+        let now = self.now;
         loop {
             let (source, to) = self.legs.along(from);
             let passed = translate(source, to, scratch, received.clone(), now);
@@ -372,7 +376,7 @@ impl<'a> Session<'a> {
         match stop {
             Stop::InputEmpty | Stop::OutputFull => {}
             Stop::CloseNotify | Stop::Failed(_) if self.replaceable => return Turn::Dead,
-            Stop::CloseNotify => self.relay.ended(from, End::Clean, clock::now()),
+            Stop::CloseNotify => self.relay.ended(from, End::Clean, self.now),
             Stop::Failed(fault) => {
                 let side = match fault.side {
                     WireSide::From => from,
@@ -387,7 +391,7 @@ impl<'a> Session<'a> {
                         self.alert = Some(alert);
                     }
                 }
-                self.relay.ended(side, End::BadRecord, clock::now());
+                self.relay.ended(side, End::BadRecord, self.now);
             }
         }
         Turn::Moved
@@ -395,7 +399,7 @@ impl<'a> Session<'a> {
 
     /// Bytes that nobody opens, in bulk: through a pipe, past this process.
     fn splice(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
-        let now = clock::now();
+        let now = self.now;
         let (source, to) = self.legs.along(from);
         match self.splices.pass(from, &mut source.stream, &mut to.stream, &self.worker.pipes, cx) {
             Poll::Pending => Turn::Waiting,
@@ -421,7 +425,7 @@ impl<'a> Session<'a> {
 
     /// Carries the end of a flow across: close_notify where TLS is spoken, then FIN.
     fn close(&mut self, from: Side, cx: &mut Context<'_>) -> Turn {
-        let now = clock::now();
+        let now = self.now;
         let (_, to) = self.legs.along(from);
         match to.send_close(&self.worker, cx) {
             // Its socket has been read to FIN, so that the close to come sends all, and FIN, not a reset.
@@ -448,7 +452,7 @@ impl<'a> Session<'a> {
             Poll::Pending => Turn::Waiting,
             Poll::Ready(Ok(0)) => {
                 // Its records are not opened any more: FIN has to do for its close_notify.
-                self.relay.ended(from, End::Clean, clock::now());
+                self.relay.ended(from, End::Clean, self.now);
                 Turn::Moved
             }
             Poll::Ready(Err(error)) => self.broken(from, &error),
@@ -469,7 +473,7 @@ impl<'a> Session<'a> {
     /// The socket of `side` failed.
     fn broken(&mut self, side: Side, error: &io::Error) -> Turn {
         self.note(error);
-        self.relay.ended(side, End::Reset, clock::now());
+        self.relay.ended(side, End::Reset, self.now);
         Turn::Moved
     }
 

@@ -8,7 +8,7 @@ use super::Session;
 use crate::core::drain::Wish as Leave;
 use crate::core::refusal::Reason;
 use crate::core::relay::{Outcome, Side, Wish};
-use crate::sys::{clock, socket};
+use crate::sys::socket;
 use crate::worker::flow::Legs;
 use crate::worker::roster::DrainPhase;
 
@@ -24,7 +24,7 @@ const UNREAD_LOOK: Duration = Duration::from_secs(5);
 impl Session<'_> {
     /// Nothing moves: look at the limits in time, and sleep.
     pub(super) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
-        let now = clock::now();
+        let now = self.now;
         self.busy = None;
         self.legs.up.acknowledge();
         self.let_gather(cx);
