@@ -207,9 +207,9 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
-/// Sends bytes that the end of this direction, `shutdown_write`, follows at once: they and FIN make one
-/// packet.
-pub fn send_before_end(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+/// Sends bytes that more, or the end of this direction, soon follows: they go with that in one packet. Where
+/// nothing does, the kernel sends them after 200 ms at most (MSG_MORE, send(2)).
+pub fn send_before_more(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
 }
 
@@ -279,7 +279,7 @@ mod tests {
         take_error(&dialled.socket).unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
         accepted.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        assert_eq!(send_before_end(&dialled.socket, b"and last").unwrap(), 8);
+        assert_eq!(send_before_more(&dialled.socket, b"and last").unwrap(), 8);
         shutdown_write(&dialled.socket).unwrap();
         let mut all = Vec::new();
         accepted.read_to_end(&mut all).unwrap();

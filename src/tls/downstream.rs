@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::sync::oneshot;
 
 use super::alert::{self, Peer};
@@ -254,6 +254,13 @@ impl ServerHandshake {
                 Advance { consumed: 0, outcome: Outcome::Failed(refusal.clone()) }
             }
         }
+    }
+
+    /// Whether all that a handshake has to say when it is done is a ticket (RFC 8446 §4.6.1). In TLS 1.2 it
+    /// may be its Finished.
+    pub fn ends_with_tickets(&self) -> bool {
+        let inner = self.inner.as_ref();
+        inner.is_ok_and(|one| one.engine.protocol_version() == Some(ProtocolVersion::TLSv1_3))
     }
 
     /// What the callbacks of the handshake found so far.

@@ -10,6 +10,8 @@ pub(super) trait Handshake {
     /// Who is to blame when the peer goes away.
     const CLOSED: Reason;
     fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance;
+    /// Whether the peer waits for nothing of what the last `advance` had to say.
+    fn may_wait(&self) -> bool;
 }
 
 impl Handshake for ServerHandshake {
@@ -17,12 +19,18 @@ impl Handshake for ServerHandshake {
     fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
         ServerHandshake::advance(self, input, out)
     }
+    fn may_wait(&self) -> bool {
+        self.ends_with_tickets()
+    }
 }
 
 impl Handshake for ClientHandshake {
     const CLOSED: Reason = Reason::UpstreamTls;
     fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
         ClientHandshake::advance(self, input, out)
+    }
+    fn may_wait(&self) -> bool {
+        false
     }
 }
 
@@ -63,7 +71,13 @@ async fn exchange<H: Handshake>(
     loop {
         let advance = handshake.advance(&mut leg.partial, out);
         leg.consume(worker, advance.consumed);
-        let sent = stream::send_all(&mut leg.stream, out).await;
+        // A client that has asked for something gets its ticket with the answer, in one packet.
+        let is_asked = !leg.partial.is_empty();
+        let may_wait = matches!(advance.outcome, Outcome::Done) && handshake.may_wait();
+        let sent = match is_asked && may_wait {
+            true => stream::send_with_more(&mut leg.stream, out).await,
+            false => stream::send_all(&mut leg.stream, out).await,
+        };
         out.clear();
         match advance.outcome {
             Outcome::Failed(refusal) => return Err(refusal),

@@ -26,15 +26,15 @@ pub(crate) fn poll_send(
     Ok(left.len())
 }
 
-/// As `poll_send`, for bytes that the end of this direction follows at once: see
-/// `socket::send_before_end`.
+/// As `poll_send`, for bytes that others, or the end of this direction, soon follow: see
+/// `socket::send_before_more`.
 pub(crate) fn poll_send_last(
     stream: &mut Socket,
     bytes: &[u8],
     cx: &mut Context<'_>,
 ) -> io::Result<usize> {
     while !bytes.is_empty() && stream.poll_ready(Way::Send, cx)?.is_ready() {
-        match stream.try_io(Way::Send, |socket| socket::send_before_end(&socket, bytes)) {
+        match stream.try_io(Way::Send, |socket| socket::send_before_more(&socket, bytes)) {
             Ok(sent) => return poll_send(stream, &bytes[sent..], cx),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -52,6 +52,12 @@ pub(crate) async fn send_all(stream: &mut Socket, bytes: &[u8]) -> io::Result<()
         if left == 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
+}
+
+/// As `send_all`, for bytes that soon have others behind them: see `socket::send_before_more`.
+pub(crate) async fn send_with_more(stream: &mut Socket, bytes: &[u8]) -> io::Result<()> {
+    let left = poll_fn(|cx| Poll::Ready(poll_send_last(stream, bytes, cx))).await?;
+    send_all(stream, &bytes[bytes.len() - left..]).await
 }
 
 /// Says goodbye without eating what was sent: FIN, then reads to the end of the stream (so that the

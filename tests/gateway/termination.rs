@@ -3,13 +3,17 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
 
 use portcullis_kit::{
     Authority, ClientSpec, ClientTls, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls,
-    TlsEcho, TlsStream, Validity, close_write, connect_tls, read_to_end, refusal, round_trip,
+    TlsEcho, TlsStream, Validity, close_write, connect_plain, connect_tls, read_to_end, refusal,
+    round_trip,
 };
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::{AlertDescription, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::support::{Config, NAME, Pki, UPSTREAM_NAME};
 
@@ -271,7 +275,7 @@ fn of_two_certificates_the_client_gets_one_that_it_can_verify() {
             .unwrap()
             .with_root_certificates(pki.ca.roots())
             .with_no_client_auth();
-        std::sync::Arc::new(config)
+        Arc::new(config)
     };
     for (keep, identity) in [("ECDHE_RSA", &rsa), ("ECDHE_ECDSA", &pki.server)] {
         let mut stream = connect_tls(gateway.addr("edge"), NAME, &suites(keep)).unwrap();
@@ -313,6 +317,33 @@ fn sessions_resume_on_whichever_worker_they_land() {
     let workers: HashSet<_> =
         log.iter().map(|line| line["id"].as_str().unwrap()[..4].to_owned()).collect();
     assert_eq!(workers.len(), 2, "both workers served: {workers:?}");
+}
+
+#[test]
+fn a_ticket_comes_whether_or_not_anything_is_asked_or_answered() {
+    // The kernel accepts for it, and nobody answers: all that a client can get is its ticket.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pki = Pki::new();
+    let gateway = Config::edge(&pki, silent.local_addr().unwrap()).start();
+    for asks in [true, false] {
+        let config = pki.client().only_tls13().build();
+        for time in 0..2 {
+            let name = ServerName::try_from(NAME).unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&config), name).unwrap();
+            if asks {
+                // In one packet with Finished.
+                client.writer().write_all(b"a question").unwrap();
+            }
+            let mut socket = connect_plain(gateway.addr("edge")).unwrap();
+            while client.is_handshaking() || client.wants_write() {
+                client.complete_io(&mut socket).unwrap();
+            }
+            assert_ne!(client.read_tls(&mut socket).unwrap(), 0, "asks: {asks}");
+            client.process_new_packets().unwrap();
+            let resumed = client.handshake_kind() == Some(HandshakeKind::Resumed);
+            assert_eq!(resumed, time > 0, "asks: {asks}");
+        }
+    }
 }
 
 #[test]
