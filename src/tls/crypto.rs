@@ -11,6 +11,8 @@ use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version
 
 use super::downstream::Offers;
 use super::key_exchange::choosable;
+use super::key_schedule::by_ring;
+use super::random::Random;
 use super::signature_algorithms;
 use crate::config::plan::{CipherSuite, CryptoPolicy, Group, TlsVersion};
 
@@ -34,6 +36,7 @@ pub(super) fn provider(policy: &CryptoPolicy, order: SuiteOrder) -> Arc<CryptoPr
         cipher_suites,
         kx_groups,
         signature_verification_algorithms: signature_algorithms::all(),
+        secure_random: &Random,
         ..aws_lc_rs::default_provider()
     })
 }
@@ -103,9 +106,9 @@ fn is_chacha(suite: &SupportedCipherSuite) -> bool {
 fn suite(suite: CipherSuite) -> SupportedCipherSuite {
     use cipher_suite as known;
     match suite {
-        CipherSuite::Tls13Aes128GcmSha256 => known::TLS13_AES_128_GCM_SHA256,
-        CipherSuite::Tls13Aes256GcmSha384 => known::TLS13_AES_256_GCM_SHA384,
-        CipherSuite::Tls13Chacha20Poly1305Sha256 => known::TLS13_CHACHA20_POLY1305_SHA256,
+        CipherSuite::Tls13Aes128GcmSha256 => by_ring(known::TLS13_AES_128_GCM_SHA256),
+        CipherSuite::Tls13Aes256GcmSha384 => by_ring(known::TLS13_AES_256_GCM_SHA384),
+        CipherSuite::Tls13Chacha20Poly1305Sha256 => by_ring(known::TLS13_CHACHA20_POLY1305_SHA256),
         CipherSuite::EcdheEcdsaAes128GcmSha256 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         CipherSuite::EcdheEcdsaAes256GcmSha384 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         CipherSuite::EcdheEcdsaChacha20Poly1305Sha256 => {
