@@ -5,8 +5,9 @@
 //! `row` says what is compared, `compare` how; `gateway` starts the gateways, `stage` what is around
 //! them, `measure` is one window, `verdict`, `table`, `picture` and `history` are what comes of them.
 //! `floor` and `forwarder` are what nothing can be below. `scaling`, `growth` and `certificates` are
-//! questions about portcullis alone; `drive` holds it under load while a profiler looks.
+//! questions about portcullis alone, `beside` one about two builds of it; `drive` holds it under load while a profiler looks.
 
+mod beside;
 mod certificates;
 mod compare;
 mod crowd;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use crate::beside::Beside;
 use crate::compare::Compare;
 use crate::drive::Drive;
 use crate::forwarder::Forwarder;
@@ -84,6 +86,7 @@ enum Command {
     },
     Workers(Workers),
     Growth(Growth),
+    Beside(Beside),
     Drive(Drive),
     /// A gateway with a directory of many certificates; its start, its memory, its handshakes
     Certificates {
@@ -115,6 +118,7 @@ fn main() -> Result<()> {
         }
         Command::Workers(workers) => workers.execute(&programs)?,
         Command::Growth(growth) => growth.execute(&programs)?,
+        Command::Beside(beside) => beside.execute(&programs)?,
         Command::Drive(drive) => drive.execute(&programs)?,
         Command::Certificates { pairs, seconds } => {
             certificates::measure(&programs, pairs, seconds)?
