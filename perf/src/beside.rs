@@ -1,7 +1,7 @@
 //! Owns the question which of two builds of the gateway needs less. Both do a row's work at the same time, on
 //! one core, each under a load of its own: what the machine's other guests do to one they do to the other, so that
 //! a hundredth is seen where windows one after the other differ by a fifth. They share the core's caches, as a
-//! gateway does with what else runs on its machine.
+//! gateway does with what else runs on its machine. Who begins, and so has the core alone for a moment, takes turns.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -70,16 +70,19 @@ impl Beside {
     ) -> Result<[f64; 2]> {
         let is_swapped = number % 2 == 1;
         let [first, second] = if is_swapped { [folders[1], folders[0]] } else { folders };
-        let started = [self.start(programs, first, row)?, self.start(programs, second, row)?];
-        let [first, second] = started.map(figure);
-        let [first, second] = [first?, second?];
+        let first = self.start(programs, first, row)?;
+        let second = self.start(programs, second, row);
+        // The first is waited for, whatever became of the second.
+        let [first, second] = [figure(first)?, figure(second?)?];
         Ok(if is_swapped { [second, first] } else { [first, second] })
     }
 
     fn start(&self, programs: &Programs, folder: &Path, row: &Row) -> Result<Child> {
         let EffortFlags { seconds, mebibytes, round_trips, connections } = self.effort;
         let mut command = Command::new(&programs.own);
-        command.arg("--programs").arg(folder).args(["drive", row.key]);
+        command.arg("--programs").arg(folder);
+        command.args(programs.no_sandbox.then_some("--no-sandbox"));
+        command.args(["drive", row.key]);
         command.args(["--seconds", &seconds.to_string(), "--mebibytes", &mebibytes.to_string()]);
         command.args(["--round-trips", &round_trips.to_string()]);
         command.args(["--connections", &connections.to_string()]);

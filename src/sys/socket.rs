@@ -208,7 +208,8 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Sends bytes that more, or the end of this direction, soon follows: they go with that in one packet. Where
-/// nothing does, the kernel sends them after 200 ms at most (MSG_MORE, send(2)).
+/// nothing does, the kernel sends them when its time for a retransmission is up, after 200 ms or more (MSG_MORE,
+/// send(2)).
 pub fn send_before_more(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
 }

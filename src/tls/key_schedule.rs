@@ -1,8 +1,9 @@
 //! The key schedule of TLS 1.3 (RFC 8446 §7.1) and the hash of its transcript by ring, for which they take less of
 //! a handshake than AWS-LC's ([ADR 18](../../docs/adr/0018-ring-for-the-key-schedule.md)).
 //!
-//! HKDF over an HMAC is rustls'; here are HMAC and hash as rustls wants them, keys wiped when they are freed, and the
-//! suites that have them. All else of a suite is AWS-LC's, and so is TLS 1.2.
+//! HKDF over an HMAC is rustls', but for its extraction, which would leave secrets in memory that is freed. Here are
+//! HMAC and hash as rustls wants them, keys wiped when they are freed, and the suites that have them. All else of a
+//! suite is AWS-LC's, and so is TLS 1.2.
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use rustls::crypto::CipherSuiteCommon;
 use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::hash::{Context, Hash, HashAlgorithm, Output};
 use rustls::crypto::hmac::{Hmac, Key, Tag};
-use rustls::crypto::tls13::{Hkdf, HkdfUsingHmac};
+use rustls::crypto::tls13::{Hkdf, HkdfExpander, HkdfUsingHmac, OkmBlock};
 use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::optimization_barrier;
 
@@ -46,8 +47,35 @@ static SUITES: LazyLock<Vec<Tls13CipherSuite>> = LazyLock::new(|| {
 static SHA256: RingHash = RingHash(&digest::SHA256, HashAlgorithm::SHA256);
 static SHA384: RingHash = RingHash(&digest::SHA384, HashAlgorithm::SHA384);
 
-static HKDF_SHA256: HkdfUsingHmac<'static> = HkdfUsingHmac(&RingHmac(&hmac::HMAC_SHA256));
-static HKDF_SHA384: HkdfUsingHmac<'static> = HkdfUsingHmac(&RingHmac(&hmac::HMAC_SHA384));
+static HKDF_SHA256: RingHkdf = RingHkdf(RingHmac(&hmac::HMAC_SHA256));
+static HKDF_SHA384: RingHkdf = RingHkdf(RingHmac(&hmac::HMAC_SHA384));
+
+/// rustls' HKDF, which hands an extracted secret on in a `Vec` that nobody wipes. Here it never leaves the types that
+/// do.
+struct RingHkdf(RingHmac);
+
+impl Hkdf for RingHkdf {
+    fn extract_from_zero_ikm(&self, salt: Option<&[u8]>) -> Box<dyn HkdfExpander> {
+        self.extract_from_secret(salt, &ZEROS[..self.0.hash_output_len()])
+    }
+
+    fn extract_from_secret(&self, salt: Option<&[u8]>, secret: &[u8]) -> Box<dyn HkdfExpander> {
+        // Without a salt it is as many zeros (RFC 5869 §2.2).
+        let salt = salt.unwrap_or(&ZEROS[..self.0.hash_output_len()]);
+        let extracted = self.0.with_key(salt).sign(&[secret]);
+        self.expander_for_okm(&OkmBlock::new(extracted.as_ref()))
+    }
+
+    fn expander_for_okm(&self, okm: &OkmBlock) -> Box<dyn HkdfExpander> {
+        HkdfUsingHmac(&self.0).expander_for_okm(okm)
+    }
+
+    fn hmac_sign(&self, key: &OkmBlock, message: &[u8]) -> Tag {
+        HkdfUsingHmac(&self.0).hmac_sign(key, message)
+    }
+}
+
+const ZEROS: &[u8] = &[0; Tag::MAX_LEN];
 
 struct RingHmac(&'static hmac::Algorithm);
 
@@ -145,7 +173,6 @@ static BLANKS: LazyLock<[hmac::Key; 2]> =
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use rustls::crypto::tls13::OkmBlock;
 
     use super::*;
 
@@ -216,6 +243,8 @@ mod tests {
         for known in KNOWN {
             let (ours, theirs) = (by_ring(known).tls13().unwrap(), known.tls13().unwrap());
             assert!(!std::ptr::addr_eq(ours.hkdf_provider, theirs.hkdf_provider), "{known:?}");
+            let hashes = [ours, theirs].map(|one| one.common.hash_provider);
+            assert!(!std::ptr::addr_eq(hashes[0], hashes[1]), "{known:?}");
             assert_eq!(ours.aead_alg.key_len(), theirs.aead_alg.key_len(), "{known:?}");
             assert_eq!(
                 ours.common.hash_provider.algorithm(),

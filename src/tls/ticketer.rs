@@ -15,7 +15,6 @@ use rustls::server::ProducesTickets;
 use super::UnixClock;
 use super::handshake_context;
 use super::identity::sha256;
-use super::random;
 use super::standing::{AnchorKey, CertificateKey, Standing, Verified};
 use super::stek::{KEY_ID_BYTES, StekKeys};
 use super::trust::TrustStore;
@@ -93,7 +92,7 @@ impl Ticketer {
         let keys = self.keys.keys();
         let stek = keys.current()?;
         let mut nonce = [0; NONCE_LEN];
-        random::fill(&mut nonce).ok()?;
+        aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let claims = CLAIMS + CLAIMS_A_CERTIFICATE * standing.verified.path.len();
         let bytes = PREFIX + claims + state.len() + TAG;
         if bytes > TICKET_BYTES_MAX {

@@ -240,7 +240,7 @@ impl Leg {
         let left = match next {
             _ if !self.unsent.is_empty() => bytes.len(),
             Next::Unknown => stream::poll_send(&mut self.stream, bytes, cx)?,
-            Next::End => stream::poll_send_last(&mut self.stream, bytes, cx)?,
+            Next::End => stream::poll_send_with_more(&mut self.stream, bytes, cx)?,
         };
         if left > 0 {
             if self.unsent.capacity() == 0 {

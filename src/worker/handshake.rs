@@ -10,7 +10,7 @@ pub(super) trait Handshake {
     /// Who is to blame when the peer goes away.
     const CLOSED: Reason;
     fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance;
-    /// Whether the peer waits for nothing of what the last `advance` had to say.
+    /// Whether, once it is done, the peer waits for nothing of what the last `advance` had to say.
     fn may_wait(&self) -> bool;
 }
 

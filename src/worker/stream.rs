@@ -28,7 +28,7 @@ pub(crate) fn poll_send(
 
 /// As `poll_send`, for bytes that others, or the end of this direction, soon follow: see
 /// `socket::send_before_more`.
-pub(crate) fn poll_send_last(
+pub(crate) fn poll_send_with_more(
     stream: &mut Socket,
     bytes: &[u8],
     cx: &mut Context<'_>,
@@ -56,7 +56,7 @@ pub(crate) async fn send_all(stream: &mut Socket, bytes: &[u8]) -> io::Result<()
 
 /// As `send_all`, for bytes that soon have others behind them: see `socket::send_before_more`.
 pub(crate) async fn send_with_more(stream: &mut Socket, bytes: &[u8]) -> io::Result<()> {
-    let left = poll_fn(|cx| Poll::Ready(poll_send_last(stream, bytes, cx))).await?;
+    let left = poll_fn(|cx| Poll::Ready(poll_send_with_more(stream, bytes, cx))).await?;
     send_all(stream, &bytes[bytes.len() - left..]).await
 }
 
