@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::compare::{EffortFlags, chosen_rows};
+use crate::disturbance::TRIES_MAX;
 use crate::note;
-use crate::process::Programs;
+use crate::process::{Programs, built};
 use crate::row::Row;
 use crate::verdict::median;
 
@@ -35,12 +36,16 @@ impl Beside {
     /// For each row what both use, and the other's by this one's: median, least, most.
     pub(crate) fn execute(&self, programs: &Programs) -> Result<String> {
         let own = programs.gateway.parent().context("the gateway's program has no folder")?;
+        for program in ["portcullis", "portcullis-load"] {
+            built(&self.other, program)?;
+        }
         let mut text = String::new();
         for row in chosen_rows(&self.rows)? {
             let mut used = [Vec::new(), Vec::new()];
             let mut ratios = Vec::new();
             for number in 0..self.rounds {
-                let [this, other] = self.round(programs, [own, &self.other], row, number)?;
+                let [this, other] =
+                    self.round_at_last(programs, [own, &self.other], row, number)?;
                 let (key, unit) = (row.key, row.unit());
                 note(format_args!("{key} {}: {this:.3} and {other:.3} {unit}", number + 1));
                 used[0].push(this);
@@ -58,6 +63,23 @@ impl Beside {
             )?;
         }
         Ok(text)
+    }
+
+    /// Both look for free ports at the same time, and now and then find the same one: then again.
+    fn round_at_last(
+        &self,
+        programs: &Programs,
+        folders: [&Path; 2],
+        row: &Row,
+        number: u32,
+    ) -> Result<[f64; 2]> {
+        for _ in 1..TRIES_MAX {
+            match self.round(programs, folders, row, number) {
+                Ok(used) => return Ok(used),
+                Err(error) => note(format_args!("{}: {error:#}; again", row.key)),
+            }
+        }
+        self.round(programs, folders, row, number)
     }
 
     /// Who starts first takes turns.
@@ -92,8 +114,9 @@ impl Beside {
 }
 
 fn figure(child: Child) -> Result<f64> {
-    let said = child.wait_with_output()?.stdout;
-    let said = String::from_utf8_lossy(&said);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "one of both ended without a figure, {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout);
     let first = said.split_whitespace().next().unwrap_or_default();
     first.parse().with_context(|| format!("no figure: {said}"))
 }
