@@ -272,7 +272,7 @@ fn of_two_certificates_the_client_gets_one_that_it_can_verify() {
         let keep = keep.to_owned();
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()).contains(&keep));
-        let config = rustls::ClientConfig::builder_with_provider(provider.into())
+        let config = ClientConfig::builder_with_provider(provider.into())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
             .with_root_certificates(pki.ca.roots())
