@@ -5,15 +5,15 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::compare::{EffortFlags, chosen_rows};
 use crate::disturbance::TRIES_MAX;
 use crate::note;
-use crate::process::{Programs, built};
+use crate::process::{Programs, built, run};
 use crate::row::Row;
 use crate::verdict::median;
 
@@ -43,11 +43,10 @@ impl Beside {
         for row in chosen_rows(&self.rows)? {
             let mut used = [Vec::new(), Vec::new()];
             let mut ratios = Vec::new();
-            for number in 0..self.rounds {
-                let [this, other] =
-                    self.round_at_last(programs, [own, &self.other], row, number)?;
-                let (key, unit) = (row.key, row.unit());
-                note(format_args!("{key} {}: {this:.3} and {other:.3} {unit}", number + 1));
+            for number in 1..=self.rounds {
+                let round = || self.round(programs, [own, &self.other], row, number);
+                let [this, other] = at_last(row.key, round)?;
+                note(format_args!("{} {number}: {this:.3} and {other:.3} {}", row.key, row.unit()));
                 used[0].push(this);
                 used[1].push(other);
                 ratios.push(other / this);
@@ -65,23 +64,6 @@ impl Beside {
         Ok(text)
     }
 
-    /// Both look for free ports at the same time, and now and then find the same one: then again.
-    fn round_at_last(
-        &self,
-        programs: &Programs,
-        folders: [&Path; 2],
-        row: &Row,
-        number: u32,
-    ) -> Result<[f64; 2]> {
-        for _ in 1..TRIES_MAX {
-            match self.round(programs, folders, row, number) {
-                Ok(used) => return Ok(used),
-                Err(error) => note(format_args!("{}: {error:#}; again", row.key)),
-            }
-        }
-        self.round(programs, folders, row, number)
-    }
-
     /// Who starts first takes turns.
     fn round(
         &self,
@@ -90,16 +72,25 @@ impl Beside {
         row: &Row,
         number: u32,
     ) -> Result<[f64; 2]> {
-        let is_swapped = number % 2 == 1;
-        let [first, second] = if is_swapped { [folders[1], folders[0]] } else { folders };
-        let first = self.start(programs, first, row)?;
-        let second = self.start(programs, second, row);
-        // The first is waited for, whatever became of the second.
-        let [first, second] = [figure(first)?, figure(second?)?];
-        Ok(if is_swapped { [second, first] } else { [first, second] })
+        let mut order = folders;
+        let is_swapped = number.is_multiple_of(2);
+        if is_swapped {
+            order.reverse();
+        }
+        let drive = |folder| move || self.drive(programs, folder, row);
+        let mut used = std::thread::scope(|both| {
+            let started = order.map(|folder| both.spawn(drive(folder)));
+            started.map(|one| one.join().unwrap_or_else(|_panic| bail!("a panic")))
+        });
+        if is_swapped {
+            used.reverse();
+        }
+        let [this, other] = used;
+        Ok([this?, other?])
     }
 
-    fn start(&self, programs: &Programs, folder: &Path, row: &Row) -> Result<Child> {
+    /// A process of its own, for what is pinned to a core is a thread and what it starts.
+    fn drive(&self, programs: &Programs, folder: &Path, row: &Row) -> Result<f64> {
         let EffortFlags { seconds, mebibytes, round_trips, connections } = self.effort;
         let mut command = Command::new(&programs.own);
         command.arg("--programs").arg(folder);
@@ -108,15 +99,19 @@ impl Beside {
         command.args(["--seconds", &seconds.to_string(), "--mebibytes", &mebibytes.to_string()]);
         command.args(["--round-trips", &round_trips.to_string()]);
         command.args(["--connections", &connections.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        command.spawn().with_context(|| format!("{command:?}"))
+        let said = run(&mut command)?;
+        let first = said.split_whitespace().next().unwrap_or_default();
+        first.parse().with_context(|| format!("no figure: {said}"))
     }
 }
 
-fn figure(child: Child) -> Result<f64> {
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "one of both ended without a figure, {}", output.status);
-    let said = String::from_utf8_lossy(&output.stdout);
-    let first = said.split_whitespace().next().unwrap_or_default();
-    first.parse().with_context(|| format!("no figure: {said}"))
+/// Both look for free ports at the same time, and now and then find the same one: then again.
+fn at_last<T>(what: &str, work: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..TRIES_MAX {
+        match work() {
+            Ok(done) => return Ok(done),
+            Err(error) => note(format_args!("{what}: {error:#}; again")),
+        }
+    }
+    work()
 }

@@ -5,7 +5,8 @@
 //! `row` says what is compared, `compare` how; `gateway` starts the gateways, `stage` what is around
 //! them, `measure` is one window, `verdict`, `table`, `picture` and `history` are what comes of them.
 //! `floor` and `forwarder` are what nothing can be below. `scaling`, `growth` and `certificates` are
-//! questions about portcullis alone, `beside` one about two builds of it; `drive` holds it under load while a profiler looks.
+//! questions about portcullis alone, `beside` one about two builds of it; `drive` holds it under load
+//! while a profiler looks.
 
 mod beside;
 mod certificates;

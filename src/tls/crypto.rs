@@ -1,7 +1,7 @@
 //! A `CryptoPolicy` as rustls' provider, and the names of what was negotiated.
 //!
-//! The cryptography is aws-lc's, but for the hashes of TLS 1.3 (`key_schedule`); this file only chooses and orders. Which group a client gets is chosen in
-//! `key_exchange`.
+//! The cryptography is aws-lc's, but for the hashes of TLS 1.3 (`key_schedule`); this file only chooses and
+//! orders. Which group a client gets is chosen in `key_exchange`.
 
 use std::sync::Arc;
 

@@ -431,6 +431,11 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if thread::panicking() && !self.process.is_over {
+            // Why a session ended is written when it is over, and may be what the test fails for.
+            let _is_told = kill_process(self.process.pid, Signal::TERM);
+            let _is_gone = self.process.end_within(LAST_WORDS);
+        }
         self.process.kill();
         let _is_empty = kill_process_group(self.group, Signal::KILL);
         for reader in self.readers.drain(..) {
@@ -441,6 +446,9 @@ impl Drop for Gateway {
         }
     }
 }
+
+/// How long a gateway of a test that has failed gets to write what it knows.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a child inherits is a matter of the whole process: alone where there is something.
 fn spawn(command: &mut Command, given: &[OwnedFd]) -> io::Result<Child> {
