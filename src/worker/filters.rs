@@ -72,7 +72,7 @@ impl Connection {
                 sources.client((place, "source", prefix(source)))
             }
         };
-        if sources.admits(key, rate, 0, clock::now()) {
+        if sources.admits(key, rate, 0, clock::now) {
             return Ok(());
         }
         let whom = match (whose, client) {

@@ -101,7 +101,7 @@ impl Connection {
         let limit = limit?;
         let kept = if self.notes.offers_resumption { 0 } else { limit.get().div_ceil(RESUMING) };
         let is_admitted =
-            self.worker.sources.admits(key(), Rate::per_second(limit), kept, clock::now());
+            self.worker.sources.admits(key(), Rate::per_second(limit), kept, clock::now);
         (!is_admitted).then(|| Refusal::new(Reason::HandshakeRate, detail(limit)))
     }
 }

@@ -95,16 +95,20 @@ impl Sources {
         }
     }
 
-    /// Whether one more may pass now; `kept` as in `Rate::admit`.
-    pub fn admits(&self, key: Key, rate: Rate, kept: u32, now: Instant) -> bool {
-        let now = now.saturating_duration_since(self.since).as_nanos();
-        // From 1 on, for 584 years.
-        let now = u64::try_from(now).unwrap_or(u64::MAX - 1) + 1;
-        let entry = self.tables(key.of).rate(key.digest, now);
+    /// Whether one more may pass now; `kept` as in `Rate::admit`. The clock is read behind each look at the
+    /// entry: by a time from before another worker's last one, a whole burst would be more than a burst.
+    pub fn admits(&self, key: Key, rate: Rate, kept: u32, clock: impl Fn() -> Instant) -> bool {
+        let entry = self.tables(key.of).rate(key.digest, self.time(clock()));
         let moved = entry.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
-            rate.admit(arrival, now, kept)
+            rate.admit(arrival, self.time(clock()), kept)
         });
         moved.is_ok()
+    }
+
+    /// Nanoseconds from 1 on, for 584 years.
+    fn time(&self, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.since).as_nanos();
+        u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
     }
 
     /// Counts one more of `key`, unless there are `max` already.
@@ -230,6 +234,7 @@ const IPV4: u128 = 1 << 127;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::num::NonZeroU32;
     use std::time::Duration;
 
@@ -244,16 +249,42 @@ mod tests {
         let passed: usize = std::thread::scope(|scope| {
             let ask = |_| {
                 let (sources, key) = (&sources, sources.client(("edge", 1_u8)));
-                scope.spawn(move || (0..200).filter(|_| sources.admits(key, rate, 0, now)).count())
+                scope.spawn(move || {
+                    (0..200).filter(|_| sources.admits(key, rate, 0, || now)).count()
+                })
             };
             let threads: Vec<_> = (0..4).map(ask).collect();
             threads.into_iter().map(|thread| thread.join().expect("a count")).sum()
         });
         assert_eq!(passed, 100);
-        assert!(sources.admits(sources.client(("edge", 2_u8)), rate, 0, now), "another key");
+        assert!(sources.admits(sources.client(("edge", 2_u8)), rate, 0, || now), "another key");
         let later = now + Duration::from_millis(15);
-        assert!(sources.admits(sources.client(("edge", 1_u8)), rate, 0, later));
-        assert!(!sources.admits(sources.client(("edge", 1_u8)), rate, 0, later));
+        assert!(sources.admits(sources.client(("edge", 1_u8)), rate, 0, || later));
+        assert!(!sources.admits(sources.client(("edge", 1_u8)), rate, 0, || later));
+    }
+
+    #[test]
+    fn a_worker_that_was_held_up_with_its_time_in_hand_finds_the_burst_whole() {
+        let now = clock::now();
+        let sources = Sources::new(now);
+        let twice = "1/h".parse::<Rate>().expect("a rate").with_burst(NonZeroU32::new(2).unwrap());
+        let key = sources.client("one");
+        let later = now + Duration::from_millis(1);
+        let reads = Cell::new(0);
+        let passes = sources.admits(key, twice, 0, || {
+            reads.set(reads.get() + 1);
+            match reads.get() {
+                1 => now,
+                // Another worker comes between this time and what is made of it.
+                2 => {
+                    assert!(sources.admits(key, twice, 0, || later));
+                    now
+                }
+                _ => later,
+            }
+        });
+        assert!(passes);
+        assert!(!sources.admits(key, twice, 0, || later), "the third");
     }
 
     #[test]
@@ -300,13 +331,16 @@ mod tests {
         let per_second = Rate::per_second(NonZeroU32::new(2).expect("not zero"));
         let per_hour: Rate = "1/h".parse().expect("a rate");
         let process = sources.configured("process");
-        assert!((0..2).all(|_| sources.admits(process, per_second, 0, now)));
+        assert!((0..2).all(|_| sources.admits(process, per_second, 0, || now)));
         for client in 0..200_000_u32 {
-            assert!(sources.admits(sources.client(client), per_hour, 0, now), "its first");
+            assert!(sources.admits(sources.client(client), per_hour, 0, || now), "its first");
         }
-        assert!(!sources.admits(process, per_second, 0, now), "forgotten for the sake of clients");
+        assert!(
+            !sources.admits(process, per_second, 0, || now),
+            "forgotten for the sake of clients"
+        );
         let client = sources.client("another");
-        let passed = (0..100).filter(|_| sources.admits(client, per_second, 0, now)).count();
+        let passed = (0..100).filter(|_| sources.admits(client, per_second, 0, || now)).count();
         assert_eq!(passed, 2, "of a client that came to a full table");
         let chain = sources.configured("chain");
         let here: Vec<_> =
