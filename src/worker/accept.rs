@@ -113,7 +113,7 @@ fn hand_over(worker: &Rc<Worker>, other: usize, arrival: Arrival) {
     let handed = Box::new(Handed { stream, source, at, snapshot, listener });
     match worker.peers[other].mailbox.hand(handed) {
         Ok(()) => worker.counters.handed_off.increment(),
-        // Its mailbox is full: it is not lighter after all.
+        // Its mailbox is full: it is not lighter after all. Or it is gone, in a drain that begins.
         Err(handed) => begin_handed(worker, *handed),
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Instant;
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
@@ -81,6 +82,8 @@ pub struct Mailbox {
     /// Without a bound, so that none is lost: few are given, in times of their own, and nobody waits.
     orders: SegQueue<Order>,
     arrived: Notify,
+    /// Its worker has ended, or is about to.
+    is_closed: AtomicBool,
 }
 
 impl Mailbox {
@@ -90,15 +93,30 @@ impl Mailbox {
             asks: ArrayQueue::new(ASKS_MAX),
             orders: SegQueue::new(),
             arrived: Notify::new(),
+            is_closed: AtomicBool::new(false),
         })
     }
 
     /// # Errors
-    /// The queue is full; the socket comes back.
+    /// The queue is full, or its worker takes nothing more; a socket comes back, this one or another worker's.
     pub(super) fn hand(&self, handed: Box<Handed>) -> Result<(), Box<Handed>> {
         self.sockets.push(handed)?;
+        // Either this worker sees that the mailbox is closed, or whoever closed it sees the socket.
+        fence(Ordering::SeqCst);
+        if self.is_closed.load(Ordering::Relaxed)
+            && let Some(back) = self.sockets.pop()
+        {
+            return Err(back);
+        }
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Its worker is about to end: the sockets that came all the same. No other comes once there is none.
+    pub(super) fn close(&self) -> Vec<Handed> {
+        self.is_closed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        std::iter::from_fn(|| self.sockets.pop()).map(|handed| *handed).collect()
     }
 
     /// False where too many ask already.

@@ -214,14 +214,21 @@ async fn cut(worker: &Rc<Worker>, patience: Duration) -> Ended {
     Ended::Cut
 }
 
-/// Waits until no connection is left, or until `at`; says which.
+/// Waits until no connection is left, nor can one come, or until `at`; says which.
 async fn empty_by(worker: &Rc<Worker>, at: Instant) -> bool {
-    while worker.counters.open.value() > 0 {
-        let now = clock::now();
-        if now >= at {
-            return false;
+    loop {
+        while worker.counters.open.value() > 0 {
+            let now = clock::now();
+            if now >= at {
+                return false;
+            }
+            worker.timers.sleep_until(at.min(now + LOOK)).await;
         }
-        worker.timers.sleep_until(at.min(now + LOOK)).await;
+        // Of a worker that had not heard of the drain.
+        let handed = worker.peers[worker.index].mailbox.close();
+        if handed.is_empty() {
+            return true;
+        }
+        handed.into_iter().for_each(|handed| accept::begin_handed(worker, handed));
     }
-    true
 }

@@ -88,9 +88,14 @@ impl Plans {
     }
 
     fn with(&self, listeners: &[(&str, SocketAddr)]) -> Plan {
+        self.with_workers(1, listeners)
+    }
+
+    fn with_workers(&self, workers: usize, listeners: &[(&str, SocketAddr)]) -> Plan {
         let upstream = self.echo.address();
-        let mut text =
-            format!("[runtime]\nworkers = 1\n[cluster.only]\nendpoints = [\"{upstream}\"]\n");
+        let mut text = format!(
+            "[runtime]\nworkers = {workers}\n[cluster.only]\nendpoints = [\"{upstream}\"]\n"
+        );
         for (name, address) in listeners {
             text.push_str(&format!(
                 "[listener.{name}]\naddress = \"{address}\"\n\
@@ -163,5 +168,21 @@ fn a_socket_that_comes_behind_the_reload_that_gives_it_up_is_emptied_and_closed(
 
     echoes(&waits, &hello("waits.test"));
     eventually(PATIENCE, "nobody listens", || socket::ensure_free(address).ok());
+    gateway.stop();
+}
+
+#[test] // threat 37
+fn a_worker_that_has_not_heard_of_a_drain_hands_no_client_to_one_that_has_ended() {
+    let plans = Plans::new();
+    let mut gateway = Gateway::start(plans.with_workers(2, &[("edge", anywhere())]), None).unwrap();
+    let (_, address) = gateway.addresses().remove(0);
+    gateway.kept.clear();
+    let now = clock::now();
+    let drain = Drain::new(now, Duration::ZERO, Duration::ZERO, PATIENCE);
+    gateway.peers[1].mailbox.order(Order::Drain(drain, Arc::from([])));
+    eventually(PATIENCE, "one worker", || gateway.is_gone(1).then_some(()));
+    let held = connect(address);
+    echoes(&held, &hello("held.test"));
+    echoes(&connect(address), &hello("next.test"));
     gateway.stop();
 }
