@@ -129,12 +129,13 @@ impl Directory {
         Arc::new(Self { current: ArcSwap::from_pointee(endpoints), workers })
     }
 
-    /// Puts another list in the place of this one: the addresses of each name have been found. Control
-    /// only, and with the cluster that it was made for. Workers see it when they look next.
-    pub fn publish(&self, cluster: &Cluster, found: impl Fn(&HostPort) -> Vec<IpAddr>) {
-        let before = self.endpoints();
-        let endpoints = Endpoints::new(cluster, self.workers, Some(&before), found);
-        self.current.store(Arc::new(endpoints));
+    /// Puts another list in the place of this one: the addresses of each name have been found, or are as in this
+    /// one. Control only, be it that a reload and who follows the names do it at once, and with the cluster that it
+    /// was made for. Workers see it when they look next.
+    pub fn publish(&self, cluster: &Cluster, found: impl Fn(&Endpoints, &HostPort) -> Vec<IpAddr>) {
+        self.current.rcu(|before| {
+            Endpoints::new(cluster, self.workers, Some(before), |host| found(before, host))
+        });
     }
 
     /// The list that holds now.

@@ -233,6 +233,26 @@ fn a_reload_refuses_nobody_while_it_asks_for_a_new_name() {
     assert_eq!(gateway.settled().sum("portcullis_refusals_total", &[]), 0);
 }
 
+#[test] // threat 39
+fn a_reload_asks_for_no_name_that_has_its_addresses() {
+    let (pki, dns, upstream) = (Pki::new(), StubDns::start(), Servers::start());
+    let port = upstream.port;
+    dns.set("late.test", DnsAnswer::SERVFAIL);
+    dns.set("db.test", at(1, 3600));
+    let names = format!("late.test:{port}\", \"db.test");
+    let text = config(&pki, &dns, &names, port, "").to_string();
+    let gateway = config(&pki, &dns, &names, port, "").start();
+    // For both families, by the start and by who follows the name from then on.
+    eventually(PATIENCE, "four questions", || (dns.asked("db.test") >= 4).then_some(()));
+    let (late, known) = (dns.asked("late.test"), dns.asked("db.test"));
+    gateway.reload(&text);
+    assert!(dns.asked("late.test") > late);
+    // It could be older than what was found out since, and would stay.
+    assert_eq!(dns.asked("db.test"), known);
+    assert_eq!(upstream_of_next(&pki, &gateway), format!("127.0.0.1:{port}"));
+    gateway.settled();
+}
+
 #[test]
 fn an_address_of_a_name_is_probed_like_any_other() {
     let (pki, dns, upstream) = (Pki::new(), StubDns::start(), PlainEcho::start());

@@ -127,19 +127,20 @@ pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
     }
     let Some(resolver) = resolver(&snapshot.plan) else { return };
     let mut asking = JoinSet::new();
+    let mut late = HashSet::new();
     for (cluster, directory) in &new {
         let endpoints = directory.endpoints();
-        for host in cluster.hosts() {
-            let (resolver, host, known) = (resolver.clone(), host.clone(), endpoints.of_host(host));
+        for host in cluster.hosts().filter(|host| endpoints.of_host(host).is_empty()) {
+            late.insert(host);
+            let (resolver, host) = (resolver.clone(), host.clone());
             asking.spawn(async move {
-                let mut discovery = Discovery::new(known, clock::now());
+                let mut discovery = Discovery::new(Vec::new(), clock::now());
                 let answer = resolver.ask(&host.host, discovery.addresses()).await;
                 let answer = answer.map(|answer| discovery.answered(answer, clock::now()));
                 (answer.map(|_step| discovery), host)
             });
         }
     }
-    let mut late: HashSet<_> = new.iter().flat_map(|(cluster, _)| cluster.hosts()).collect();
     let mut found = HashMap::new();
     let all = async {
         while let Some(asked) = asking.join_next().await {
@@ -159,9 +160,10 @@ pub(in crate::app) async fn settle(snapshot: &Snapshot, limit: Duration) {
         );
     }
     for (cluster, directory) in new {
-        let known = directory.endpoints();
-        directory.publish(cluster, |host| {
-            found.get(host).cloned().unwrap_or_else(|| known.of_host(host))
+        // What a running generation has found meanwhile is newer.
+        directory.publish(cluster, |known, host| match known.of_host(host) {
+            none if none.is_empty() => found.get(host).cloned().unwrap_or_default(),
+            known => known,
         });
     }
 }
@@ -260,7 +262,7 @@ impl Names {
             }
         };
         if step.has_changed {
-            self.directory.publish(&self.cluster, |host| {
+            self.directory.publish(&self.cluster, |_, host| {
                 known.get(host).map_or_else(Vec::new, |it| it.addresses().to_vec())
             });
             tell_all(&self.peers);
