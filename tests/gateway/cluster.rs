@@ -287,6 +287,28 @@ fn a_black_hole_is_ejected_though_its_clients_give_up_first() {
 }
 
 #[test]
+fn a_cluster_that_a_reload_replaced_leaves_the_gauges_of_the_next_alone() {
+    let (pki, hole, upstream) = (Pki::new(), BlackHole::new(), PlainEcho::start());
+    let keys = "ejection = { failures = 1, percent_max = 100 }\n\
+                connect = { timeout = \"1s\", attempts = 1 }";
+    let gateway = over(&pki, &format!("\"{}\"", hole.address), keys);
+    let client = pki.connect(&gateway);
+    let is = |name: &str, value| {
+        let seen = || (gateway.metrics().sum(name, &[]) == value).then_some(());
+        eventually(PATIENCE, name, seen);
+    };
+    is("portcullis_upstream_dials_total", 1);
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let next = text.replace(&hole.address.to_string(), &upstream.address().to_string());
+    gateway.reload(&next.replace(keys, "pool = { ready_min = 2, ready_max = 2 }"));
+    is("portcullis_upstream_ready", 2);
+    gateway.wait_log(&["ejected: its dials fail", &hole.address.to_string()]);
+    drop(client);
+    gateway.wait_access(PATIENCE, |line| line["outcome"] == "refused");
+    assert_eq!(gateway.metrics().sum("portcullis_upstream_ready", &[]), 2);
+}
+
+#[test]
 fn ready_connections_leave_half_of_the_limit_to_clients() {
     let pki = Pki::new();
     let upstream = PlainEcho::start();

@@ -438,6 +438,10 @@ impl Cluster {
 
     /// Closes ready connections to these endpoints.
     fn discard_ready(&self, is_gone: impl Fn(&Endpoint) -> bool) {
+        if self.retired.get() {
+            // It has none, and the gauge is that of the next generation's.
+            return;
+        }
         let mut pool = self.ready.borrow_mut();
         let gone = pool.remove(|connected| is_gone(&connected.active.endpoint));
         let counters = self.counters();
