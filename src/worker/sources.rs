@@ -63,6 +63,12 @@ struct RateEntry {
     arrival: AtomicU64,
 }
 
+/// Where a key has its entry, or may have it.
+enum Found<'a> {
+    Own(&'a RateEntry),
+    Other { entry: &'a RateEntry, arrival: u64 },
+}
+
 impl Sources {
     pub fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self {
@@ -168,23 +174,40 @@ impl Tables {
 
     /// The entry of a key: its own, or the first that is free, or the one that would be the soonest.
     fn rate(&self, digest: u64, now: u64) -> &RateEntry {
-        let (mut soonest, mut free_at) = (None, u64::MAX);
+        let mut found = self.find_rate(digest, now);
+        for _ in 0..TAKES_MAX {
+            let Found::Other { entry, arrival } = found else { break };
+            // Emptied before it has its new key: who finds it by that, on another worker, finds nothing of the
+            // former one, and what is found there is not emptied again.
+            let is_free = arrival <= now;
+            let emptied =
+                || entry.arrival.compare_exchange(arrival, 0, Ordering::AcqRel, Ordering::Relaxed);
+            if is_free || emptied().is_ok() {
+                entry.key.store(digest, Ordering::Release);
+                break;
+            }
+            found = self.find_rate(digest, now);
+        }
+        match found {
+            Found::Own(entry) | Found::Other { entry, .. } => entry,
+        }
+    }
+
+    fn find_rate(&self, digest: u64, now: u64) -> Found<'_> {
+        let mut soonest = Found::Other { entry: &self.rates[0], arrival: u64::MAX };
+        let mut free_at = u64::MAX;
         for at in places(digest, self.rates.len()) {
             let entry = &self.rates[at];
-            if entry.key.load(Ordering::Relaxed) == digest {
-                return entry;
+            if entry.key.load(Ordering::Acquire) == digest {
+                return Found::Own(entry);
             }
-            let until = entry.arrival.load(Ordering::Relaxed).max(now);
-            if soonest.is_none() || until < free_at {
-                (soonest, free_at) = (Some(entry), until);
+            let arrival = entry.arrival.load(Ordering::Acquire);
+            if arrival.max(now) < free_at {
+                free_at = arrival.max(now);
+                soonest = Found::Other { entry, arrival };
             }
         }
-        let entry = soonest.unwrap_or(&self.rates[0]);
-        entry.key.store(digest, Ordering::Relaxed);
-        if free_at > now {
-            entry.arrival.store(0, Ordering::Relaxed);
-        }
-        entry
+        soonest
     }
 }
 
@@ -221,6 +244,9 @@ const COUNTS: usize = 1 << 17;
 /// For the process, chains and filters: as many as a configuration has, several times over.
 const RATES_CONFIGURED: usize = 1 << 14;
 const COUNTS_CONFIGURED: usize = 1 << 14;
+
+/// So often a worker looks again for an entry that another one has taken just now; then it shares that.
+const TAKES_MAX: usize = 8;
 
 /// Half full, one key in 65,000 finds no place.
 const PROBED: usize = 16;
