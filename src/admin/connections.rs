@@ -101,7 +101,7 @@ fn row(worker: usize, row: &Row) -> Value {
         "listener": &*row.listener.name,
         "server_name": row.server_name.as_deref(),
         "chain": row.chain.as_ref().map(|chain| &*chain.name.chain),
-        "client": client.and_then(|client| client.lasting_name()),
+        "client": client.and_then(|client| client.name()),
         "tls": client.map(|client| client.negotiated.version.name()),
         "resumed": client.map(|client| client.negotiated.resumed),
         "upstream": row.endpoint.map(|endpoint| endpoint.to_string()),

@@ -13,7 +13,7 @@ use super::certificate_dir::{Answer, CertificateDir, Found};
 use super::filters;
 use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
-use super::identity::identify;
+use super::identity::{self, identify};
 use super::key_exchange::OfferedGroups;
 use super::leaves;
 use super::offered;
@@ -106,11 +106,16 @@ impl ClientFacts {
         self.leaf.as_deref().and_then(identify)
     }
 
-    /// What the client is called by its verified certificate, the same when that is renewed: the first
-    /// SAN, or the subject where there is none.
-    pub fn lasting_name(&self) -> Option<String> {
+    /// What the client is called by its verified certificate, for people, who get no more than they can read: the
+    /// first SAN, or the subject where there is none.
+    pub fn name(&self) -> Option<String> {
         let identity = identify(self.verified_leaf()?)?;
         Some(identity.sans.into_iter().next().unwrap_or(identity.subject))
+    }
+
+    /// A digest of the same name, whole: who it is, also by a certificate that renews this one.
+    pub fn lasting_name(&self) -> Option<[u8; 32]> {
+        identity::lasting_name(self.verified_leaf()?)
     }
 
     /// The client's certificate, if it was verified.

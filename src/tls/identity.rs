@@ -30,6 +30,20 @@ pub fn identify(certificate: &[u8]) -> Option<Identity> {
     })
 }
 
+/// A digest of what a certificate calls its holder, the same in one that renews it, whole and as it is encoded: the
+/// first SAN that `identify` shows, or the subject where there is none.
+pub(super) fn lasting_name(certificate: &[u8]) -> Option<[u8; 32]> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
+    let first = sans.iter().take(SANS_MAX).find_map(|name| match name {
+        GeneralName::Invalid(Tag(6), octets) => Some([b"uri:", *octets].concat()),
+        other => san(other).map(String::into_bytes),
+    });
+    let name = first.unwrap_or_else(|| [b"subject:", parsed.subject().as_raw()].concat());
+    Some(sha256(&name))
+}
+
 /// When a certificate is valid, in Unix seconds, both ends included.
 pub(super) fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -116,7 +130,25 @@ const SERIAL_BYTES_MAX: usize = 24;
 
 #[cfg(test)]
 mod tests {
+    use portcullis_kit::{Authority, ClientSpec};
+
     use super::*;
+
+    #[test] // threat 42
+    fn whom_a_certificate_names_is_told_by_the_whole_name() {
+        let ca = Authority::new("Test Root");
+        let named = |spec: ClientSpec| lasting_name(ca.client(&spec).leaf()).unwrap();
+        let service = |last: u32| format!("spiffe://test/{}/{last}", "x".repeat(600));
+        let of_uri = |last| named(ClientSpec::new("any").uri(&service(last)));
+        let of_subject = |last: u32| named(ClientSpec::new(&format!("{}{last}", "x".repeat(60))));
+        for name in [&of_uri as &dyn Fn(u32) -> [u8; 32], &of_subject] {
+            assert_eq!(name(1), name(1), "another key and serial number");
+            assert_ne!(name(1), name(2));
+        }
+        let (both, first) = (service(1), "spiffe://test/first");
+        let of_both = named(ClientSpec::new("any").uri(first).uri(&both));
+        assert_eq!(of_both, named(ClientSpec::new("other").uri(first)));
+    }
 
     #[test]
     fn spans_read_well() {

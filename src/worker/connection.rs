@@ -394,13 +394,14 @@ impl Connection {
 
     /// What keeps this client with its endpoint. Its address stands in for a name that it has not.
     fn hash(&self, by: HashBy) -> u64 {
-        let name = match by {
-            HashBy::Source => None,
-            HashBy::Client => self.client.as_ref().and_then(|client| client.lasting_name()),
-            HashBy::ServerName => self.notes.server_name.as_deref().map(str::to_owned),
-        };
-        let name = name.unwrap_or_else(|| self.card.source.get().ip().to_string());
-        maglev::hash(name.as_bytes())
+        let client = self.client.as_ref().filter(|_| by == HashBy::Client);
+        let client = client.and_then(|client| client.lasting_name());
+        let name = self.notes.server_name.as_deref().filter(|_| by == HashBy::ServerName);
+        match (client, name) {
+            (Some(client), _) => maglev::hash(&client),
+            (None, Some(name)) => maglev::hash(name.as_bytes()),
+            (None, None) => maglev::hash(self.card.source.get().ip().to_string().as_bytes()),
+        }
     }
 
     async fn relay(&mut self) -> Relayed {

@@ -75,9 +75,10 @@ impl Connection {
         if sources.admits(key, rate, 0, clock::now) {
             return Ok(());
         }
-        let whom = match (whose, client) {
+        let name = self.client.as_deref().filter(|_| client.is_some()).and_then(ClientFacts::name);
+        let whom = match (whose, name) {
             (RateBy::Chain, _) => format!("chain {}", place.chain),
-            (_, Some(client)) => client,
+            (_, Some(name)) => name,
             (RateBy::Source | RateBy::Client, None) => source.to_string(),
         };
         let detail = format!("more than {rate}, {} at once, of {whom}", rate.burst());
