@@ -5,11 +5,11 @@ use std::sync::mpsc;
 use std::thread;
 
 use portcullis_kit::{
-    Authority, Gateway, Metrics, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write,
-    eventually, read_to_end, round_trip,
+    Authority, ClientSpec, Gateway, Metrics, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream,
+    close_write, eventually, read_to_end, round_trip,
 };
 
-use crate::support::{BlackHole, ClosedPort, Config, Pki, UPSTREAM_NAME};
+use crate::support::{BlackHole, ClosedPort, Config, Pki, UPSTREAM_NAME, files};
 
 /// `health` of this kind, often enough for a test.
 fn health(keys: &str) -> String {
@@ -126,6 +126,29 @@ fn a_certificate_that_is_not_trusted_is_unhealthy_by_the_terms_of_the_cluster() 
     assert_eq!(of(&metrics, "portcullis_endpoint_dials_total", bad.address()), 0);
     assert_eq!(of(&metrics, "portcullis_endpoint_dials_total", good.address()), 4);
     assert_eq!(bad.counts().bytes, 0);
+}
+
+#[test] // threat 28
+fn an_endpoint_that_refuses_our_certificate_is_unhealthy_though_it_does_so_behind_the_handshake() {
+    let pki = Pki::new();
+    let good = ServerTls::new(&pki.upstream).require_clients_of(&pki.ca).only_tls13();
+    let good = TlsEcho::start(good.build());
+    let others = Authority::new("Others");
+    let bad = ServerTls::new(&pki.upstream).require_clients_of(&others).only_tls13();
+    let bad = TlsEcho::start(bad.build());
+    let keys = format!("pool = {{ ready_max = 0 }}\n{}", health("type = \"tls\""));
+    let itself = pki.ca.client(&ClientSpec::new("gateway"));
+    let gateway = config(&pki, &[bad.address(), good.address()], &format!("tls = \"db\"\n{keys}"))
+        .upstream("db", &format!("certificate = {}", files(&itself)))
+        .trust("upstreams", &pki.ca)
+        .start();
+    found(&gateway, bad.address(), false);
+    found(&gateway, good.address(), true);
+    gateway.wait_log(&["unhealthy", &bad.address().to_string(), "unknown_ca"]);
+    for _ in 0..4 {
+        use_once(pki.connect(&gateway));
+    }
+    assert_eq!(of(&gateway.settled(), "portcullis_endpoint_dials_total", bad.address()), 0);
 }
 
 #[test]

@@ -207,7 +207,9 @@ impl Watch {
             random = maglev::hash(&random.to_be_bytes());
             pause = *interval - share(*interval, random % 256);
             let Ok(permit) = self.shared.permits.acquire().await else { return };
-            let ended = tokio::time::timeout(*timeout, probing.probe(probe)).await;
+            // Behind it nobody is blamed any more.
+            let until = clock::now() + *timeout / 4 * 3;
+            let ended = tokio::time::timeout(*timeout, probing.probe(probe, until)).await;
             drop(permit);
             let found = match ended {
                 Ok(found) => found,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,9 +38,11 @@ struct Peer {
 }
 
 impl Probing {
+    /// It ends by `until`, where no more than a goodbye is waited for.
+    ///
     /// # Errors
     /// What is wrong with the endpoint, in words.
-    pub(super) async fn probe(&self, probe: &Probe) -> Result<(), String> {
+    pub(super) async fn probe(&self, probe: &Probe, until: Instant) -> Result<(), String> {
         let stream = connect(self.address, self.source).await.map_err(text)?;
         let mut peer = Peer { stream, input: Vec::new() };
         let (before_tls, first) = self.headers();
@@ -53,7 +56,10 @@ impl Probing {
             peer.ask(&mut wire, script).await?;
         }
         peer.goodbye(&mut wire).await;
-        Ok(())
+        match probe {
+            Probe::Tls => peer.verdict(&mut wire, until).await,
+            Probe::Tcp | Probe::Script(_) => Ok(()),
+        }
     }
 
     /// What is sent before the handshake, and what behind it.
@@ -166,6 +172,32 @@ impl Peer {
         let sealed = wire.seal_close(&mut out);
         // The endpoint has proved what it had to.
         drop(self.stream.write_all(&out[..sealed]).await);
+    }
+
+    /// What it says of our certificate: in TLS 1.3 its handshake is over for us before it has seen that (RFC 8446
+    /// §2), and if it refuses it, an alert is what comes next. One that closes, or says nothing, takes it.
+    ///
+    /// # Errors
+    /// The alert, in words.
+    async fn verdict(&mut self, wire: &mut Wire, until: Instant) -> Result<(), String> {
+        let (mut scratch, mut out) = (Scratch::default(), vec![0; OUT_BYTES_MIN]);
+        loop {
+            let (plain, now) = (&mut Wire::Plain, clock::now());
+            let Transfer { consumed, stop, .. } =
+                transfer(wire, plain, &mut self.input, &mut out, &mut scratch, now);
+            self.input.drain(..consumed);
+            match stop {
+                Stop::Failed(fault) => return Err(fault.refusal.to_string()),
+                Stop::CloseNotify => return Ok(()),
+                Stop::OutputFull => {}
+                Stop::InputEmpty => {
+                    let more = self.receive("its goodbye");
+                    if !matches!(tokio::time::timeout_at(until.into(), more).await, Ok(Ok(()))) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }
 
