@@ -4,6 +4,7 @@
 //! It never reads a socket or a clock and knows no TLS. `relay` is the part after it; the driver of
 //! both is `worker::connection`.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::refusal::{Reason, Refusal};
@@ -43,6 +44,8 @@ pub enum Event {
     Refused(Refusal),
     /// The time of `deadline` has come.
     Deadline,
+    /// The same, while this endpoint was dialled.
+    NoAnswer(SocketAddr),
 }
 
 /// What the driver is to do next.
@@ -178,10 +181,18 @@ impl Session {
             (phase @ Phase::Connecting { .. }, Event::DialFailed(failure)) => {
                 next_dial(&phase, failure, now)
             }
-            (phase @ Phase::Connecting { connect, attempt, .. }, Event::Deadline) => {
+            (
+                phase @ Phase::Connecting { connect, attempt, .. },
+                event @ (Event::Deadline | Event::NoAnswer(_)),
+            ) => {
                 let (limit, dials) = (connect.timeout, u32::from(attempt) + 1);
+                let whose = match event {
+                    Event::NoAnswer(endpoint) => format!(" from {endpoint}"),
+                    _ => String::new(),
+                };
+                let attempts = connect.attempts;
                 let detail =
-                    format!("no answer within {limit:?}, dial {dials} of {}", connect.attempts);
+                    format!("no answer{whose} within {limit:?}, dial {dials} of {attempts}");
                 next_dial(&phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
             }
             (

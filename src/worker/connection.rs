@@ -198,7 +198,10 @@ impl Connection {
                     let deadline = self.session.deadline();
                     // Boxed, so that an idle session does not carry the memory of its handshake.
                     let connect = Box::pin(self.connect(may_be_ready));
-                    timers.until(deadline, connect).await.unwrap_or(Event::Deadline)
+                    timers
+                        .until(deadline, connect)
+                        .await
+                        .unwrap_or_else(|_elapsed| self.no_answer())
                 }
                 // These are over and do not come again.
                 Wish::ReadHello | Wish::Handshake => Event::Deadline,
@@ -330,6 +333,11 @@ impl Connection {
             }
             Err(event) => event,
         }
+    }
+
+    /// The deadline of a dial has come.
+    fn no_answer(&self) -> Event {
+        self.tried.borrow().last().map_or(Event::Deadline, |endpoint| Event::NoAnswer(*endpoint))
     }
 
     /// One made ahead of need, by this worker or by another one, or a new one.

@@ -75,6 +75,8 @@ fn a_black_hole_costs_the_timeout_and_no_more() {
     let took = began.elapsed().as_millis();
     assert!((550..5_000).contains(&took), "{took} ms");
     assert_eq!(line["reason"], "upstream_timeout", "{line}");
+    let says = format!("no answer from {} within 300ms, dial 2 of 2", hole.address);
+    assert_eq!(line["detail"], says, "{line}");
     let metrics = gateway.settled();
     assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 2);
     assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 2);

@@ -52,7 +52,7 @@ pub enum Broken {
     LineProtocol,
     #[error("the line of version 1 does not hold two addresses and two ports of its family")]
     LineAddresses,
-    #[error("the version is {0}, and only 1 and 2 are known")]
+    #[error("the signature of version 2 is followed by the version {0}")]
     Version(u8),
     #[error("the command is {0}, which is neither LOCAL (0) nor PROXY (1)")]
     Command(u8),
