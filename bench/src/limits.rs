@@ -34,7 +34,7 @@ fn rate(case: &str, count: u32) -> Case {
     Case::new(format!("limits/rate/{case}"), move || {
         now += Duration::from_micros(1);
         at = (at + STRIDE) % keys.len();
-        sources.admits(black_box(keys[at]), RATE, 0, now)
+        sources.admits(black_box(keys[at]), RATE, 0, || now)
     })
 }
 
