@@ -270,6 +270,7 @@ fn better_alert(reason: Reason, is_tls13: bool) -> Option<u8> {
 
 fn client_reason(error: &Error) -> Reason {
     match error {
+        Error::AlertReceived(AlertDescription::CloseNotify) => Reason::ClientClosed,
         Error::AlertReceived(_) => Reason::ClientAlert,
         Error::NoCertificatesPresented => Reason::NoCertificate,
         Error::InvalidCertificate(_) => Reason::CertificateInvalid,
@@ -328,6 +329,7 @@ fn upstream_reason(reason: Reason) -> Reason {
 /// rustls' words, and the name of a received alert.
 pub(super) fn words(error: &Error) -> String {
     match error {
+        Error::AlertReceived(AlertDescription::CloseNotify) => CLOSED.to_owned(),
         Error::AlertReceived(alert) => {
             let code = u8::from(*alert);
             format!("the peer sent the alert {} ({code})", alert_name(code))
@@ -346,6 +348,9 @@ pub(super) fn words(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+/// What a refusal says whose client took leave before there was a session.
+pub(super) const CLOSED: &str = "the peer closed in the middle of the handshake, with close_notify";
 
 /// What a refusal says whose client and chain have no suite for the certificate that was chosen.
 pub(super) const NO_SUITE: &str = "no cipher suite in common";
@@ -377,6 +382,14 @@ mod tests {
         assert!(refusal.detail.contains("TLS 1.1 or older"));
         let newer = fault.of_hello(Newest::Tls12).unwrap();
         assert_eq!((newer.reason, newer.alert), (Reason::CipherMismatch, Some(40)));
+    }
+
+    #[test]
+    fn who_takes_leave_in_a_handshake_has_closed_and_sent_no_other_alert() {
+        let refused = |alert| Fault::of(Error::AlertReceived(alert), 0).refusal(None, Peer::Client);
+        let closed = refused(AlertDescription::CloseNotify);
+        assert_eq!((closed.reason, &*closed.detail), (Reason::ClientClosed, CLOSED));
+        assert_eq!(refused(AlertDescription::UnknownCA).reason, Reason::ClientAlert);
     }
 
     #[test]

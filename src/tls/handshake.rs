@@ -388,7 +388,7 @@ fn closed<E: Engine>() -> Refusal {
         Peer::Client => Reason::ClientClosed,
         Peer::Upstream => Reason::UpstreamTls,
     };
-    Refusal::new(reason, "the peer closed in the middle of the handshake, with close_notify")
+    Refusal::new(reason, alert::CLOSED)
 }
 
 /// What one call into rustls came to.
