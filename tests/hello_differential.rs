@@ -69,7 +69,7 @@ fn every_wanted_difference_exists_and_makes_us_the_stricter_one() {
     };
     for name in [&b"192.0.2.1"[..], b"::1", b"a.example."] {
         let reason = only_theirs(&hello(&[sni(name), schemes()], 1000));
-        assert!(matches!(reason, RejectReason::InvalidName(_)), "{reason}");
+        assert!(matches!(reason, RejectReason::InvalidName { .. }), "{reason}");
     }
     let long = hello(&[sni(b"a"), schemes(), (0x1234, vec![0; 20_000])], 16384);
     assert!(matches!(only_theirs(&long), RejectReason::TooLarge { .. }));

@@ -120,7 +120,7 @@ fn is_stricter(reason: RejectReason) -> bool {
         // Our caps are lower: rustls takes 64 KiB in any number of records.
         RejectReason::TooLarge { .. } | RejectReason::TooManyRecords => true,
         // rustls reads an IP address as no name and lets a trailing dot stand; we route by names.
-        RejectReason::InvalidName(_) => true,
+        RejectReason::InvalidName { .. } => true,
         RejectReason::Malformed(fault) => match fault {
             // rustls knows the numbers of SSL 2.0 and DTLS for a record's version and takes them, and it
             // allows records 2 KiB over the limit of plain text.

@@ -18,7 +18,7 @@ use std::fmt;
 
 pub use again::Changed;
 pub use hello::{Alpn, ClientHello, KeyShareGroups, Newest, U16List};
-pub use reject::{Malformed, RejectReason};
+pub use reject::{Malformed, NameShown, RejectReason};
 pub use sniff::LooksLike;
 
 use crate::core::server_name::{NameError, normalise_into};
@@ -69,7 +69,7 @@ pub fn server_name<'a>(raw: &[u8], buffer: &'a mut [u8; 255]) -> Result<&'a str,
     match normalise_into(raw, buffer) {
         // An empty vector where the protocol wants a name, before it is looked at as one.
         Err(NameError::Empty) => Err(Malformed::Empty { field: HOST_NAME }.into()),
-        name => name.map_err(RejectReason::InvalidName),
+        name => name.map_err(|error| RejectReason::InvalidName { name: NameShown::of(raw), error }),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Decides nothing. `refusal` holds the labels that these reasons are counted under.
 
+use std::fmt;
+
 use super::sniff::LooksLike;
 use super::{HELLO_BYTES_MAX, HELLO_RECORDS_MAX, RECORD_BYTES_MAX, parse};
 use crate::core::refusal::Reason;
@@ -18,8 +20,16 @@ pub enum RejectReason {
     TooManyRecords,
     #[error("malformed client hello: {0}")]
     Malformed(#[from] Malformed),
-    #[error("the server name cannot be routed: {0}")]
-    InvalidName(NameError),
+    #[error("the server name \"{name}\" cannot be routed: {error}")]
+    InvalidName { name: NameShown, error: NameError },
+}
+
+/// What of a name is told: its beginning, escaped, for it is the client's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameShown {
+    bytes: [u8; NAME_BYTES_SHOWN],
+    length: usize,
+    is_cut: bool,
 }
 
 /// Which rule of the protocol the hello breaks. `field` is the name that the RFCs give it.
@@ -67,6 +77,22 @@ pub enum Malformed {
     Renegotiation { bytes: usize },
 }
 
+impl NameShown {
+    pub(super) fn of(name: &[u8]) -> Self {
+        let shown = &name[..name.len().min(NAME_BYTES_SHOWN)];
+        let mut bytes = [0; NAME_BYTES_SHOWN];
+        bytes[..shown.len()].copy_from_slice(shown);
+        Self { bytes, length: shown.len(), is_cut: shown.len() < name.len() }
+    }
+}
+
+impl fmt::Display for NameShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bytes[..self.length].escape_ascii())?;
+        if self.is_cut { f.write_str("…") } else { Ok(()) }
+    }
+}
+
 impl RejectReason {
     /// The AlertDescription to send before closing (RFC 8446 §6.2). `None`: just close.
     pub fn alert(&self) -> Option<u8> {
@@ -75,7 +101,7 @@ impl RejectReason {
             // A legal hello beyond our own limit: not a decoding error.
             Self::TooLarge { .. } | Self::TooManyRecords => Some(ILLEGAL_PARAMETER),
             Self::Malformed(fault) => Some(fault.alert()),
-            Self::InvalidName(_) => Some(UNRECOGNIZED_NAME),
+            Self::InvalidName { .. } => Some(UNRECOGNIZED_NAME),
         }
     }
 
@@ -85,7 +111,7 @@ impl RejectReason {
             Self::NotTls { .. } => Reason::NotTls,
             Self::TooLarge { .. } | Self::TooManyRecords => Reason::HelloTooLarge,
             Self::Malformed(_) => Reason::HelloMalformed,
-            Self::InvalidName(_) => Reason::SniInvalid,
+            Self::InvalidName { .. } => Reason::SniInvalid,
         }
     }
 
@@ -137,3 +163,6 @@ const ILLEGAL_PARAMETER: u8 = 47;
 const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
 const UNRECOGNIZED_NAME: u8 = 112;
+
+/// Enough to know whose client it is, and little in a log.
+const NAME_BYTES_SHOWN: usize = 64;

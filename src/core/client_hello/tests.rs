@@ -424,7 +424,10 @@ fn names_are_normalised_and_bad_ones_refused() {
         (&long, NameError::TooLong { bytes: 255 }),
     ] {
         let reason = rejected(&Sample::named(name).wire());
-        assert_eq!(reason, RejectReason::InvalidName(error));
+        assert_eq!(reason, RejectReason::InvalidName { name: NameShown::of(name), error });
+        let told = reason.to_string();
+        let shown = name[..name.len().min(64)].escape_ascii();
+        assert!(told.starts_with(&format!("the server name \"{shown}")), "{told}");
         assert_eq!((reason.alert(), reason.code()), (Some(112), "sni_invalid"));
     }
 }
