@@ -104,7 +104,11 @@ impl Sources {
     /// Whether one more may pass now; `kept` as in `Rate::admit`. The clock is read behind each look at the
     /// entry: by a time from before another worker's last one, a whole burst would be more than a burst.
     pub fn admits(&self, key: Key, rate: Rate, kept: u32, clock: impl Fn() -> Instant) -> bool {
-        let entry = self.tables(key.of).rate(key.digest, self.time(clock()));
+        let tables = self.tables(key.of);
+        let entry = match tables.own_rate(key.digest) {
+            Some(entry) => entry,
+            None => tables.take_rate(key.digest, self.time(clock())),
+        };
         let moved = entry.arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
             rate.admit(arrival, self.time(clock()), kept)
         });
@@ -172,8 +176,15 @@ impl Tables {
         }
     }
 
-    /// The entry of a key: its own, or the first that is free, or the one that would be the soonest.
-    fn rate(&self, digest: u64, now: u64) -> &RateEntry {
+    /// The entry of a key, if it has one.
+    fn own_rate(&self, digest: u64) -> Option<&RateEntry> {
+        let mut entries = places(digest, self.rates.len()).map(|at| &self.rates[at]);
+        entries.find(|entry| entry.key.load(Ordering::Acquire) == digest)
+    }
+
+    /// Takes for a key the first entry that is free, or the one that would be the soonest; or its own, where another
+    /// worker has just done so.
+    fn take_rate(&self, digest: u64, now: u64) -> &RateEntry {
         let mut found = self.find_rate(digest, now);
         for _ in 0..TAKES_MAX {
             let Found::Other { entry, arrival } = found else { break };
