@@ -104,7 +104,7 @@ reasons! {
     Draining = "draining", Load, "this process is shutting down: the balancer in front should have stopped sending clients";
     // The handshake with the client.
     HandshakeTimeout = "handshake_timeout", Client, "the handshake did not end within timeouts.handshake: packet loss, or a client that waits for a smart card or a person";
-    NoCertificate = "no_certificate", Client, "the client sent no certificate: give it one (and its key); only where clients may be nobody, set client_auth to \"optional\"";
+    NoCertificate = "no_certificate", Client, "the client sent no certificate: give it one (and its key); set client_auth to \"optional\" only where clients need not be known";
     UnknownIssuer = "unknown_issuer", Client, "no anchor of this chain's trust issued the client's certificate: check the CA, and that the client sends leaf and intermediates";
     CertificateExpired = "certificate_expired", Client, "renew the client's certificate; if it should still be valid, check this machine's clock";
     CertificateNotYetValid = "certificate_not_yet_valid", Client, "the client's certificate starts in the future: check the clocks here and where it was issued";

@@ -219,8 +219,8 @@ fn unknown_issuer(sent: &Sent<'_>, roots: &RootCertStore) -> Finding {
     if anchors.iter().any(|anchor| anchor == last) {
         let what = format!("an anchor is called {last} too, but its key did not sign this chain");
         return finding(what).hint(format!(
-            "anybody can call a CA {last}: find out whose key signed it, and only if that is yours, \
-             renewed for one, add its certificate to anchors, or issue the peer's certificate anew"
+            "anybody can call a CA {last}: find out whose key signed it; only if it is yours (of a CA that \
+             was renewed, say), add its certificate to anchors, or issue the peer's certificate anew"
         ));
     }
     let known = match &anchors[..] {

@@ -17,11 +17,9 @@ use crate::core::identity::Identity;
 /// What a certificate says; `None` when it is none. Texts are capped; they come from the peer.
 pub fn identify(certificate: &[u8]) -> Option<Identity> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let names = parsed.subject_alternative_name().ok().flatten();
-    let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
     Some(Identity {
         subject: name(parsed.subject()),
-        sans: sans.iter().take(SANS_MAX).filter_map(shown).map(capped).collect(),
+        sans: sans(&parsed).filter_map(shown).map(capped).collect(),
         issuer: name(parsed.issuer()),
         serial: hex(parsed.raw_serial()),
         fingerprint_sha256: sha256(certificate),
@@ -34,9 +32,7 @@ pub fn identify(certificate: &[u8]) -> Option<Identity> {
 /// first SAN that `identify` shows, or the subject where there is none.
 pub(super) fn lasting_name(certificate: &[u8]) -> Option<[u8; 32]> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let names = parsed.subject_alternative_name().ok().flatten();
-    let sans = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
-    let first = sans.iter().take(SANS_MAX).find_map(|name| match name {
+    let first = sans(&parsed).find_map(|name| match name {
         GeneralName::Invalid(Tag(6), octets) => Some([b"uri:", *octets].concat()),
         other => san(other).map(String::into_bytes),
     });
@@ -73,6 +69,13 @@ pub(super) fn span(seconds: u64) -> String {
         _ => (seconds / 86_400, "day"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The first of its SANs.
+fn sans<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<Item = &'a GeneralName<'a>> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| &names.value.general_names[..]).unwrap_or_default();
+    names.iter().take(SANS_MAX)
 }
 
 fn name(name: &X509Name<'_>) -> String {

@@ -56,9 +56,10 @@ impl Probing {
             peer.ask(&mut wire, script).await?;
         }
         peer.goodbye(&mut wire).await;
-        match probe {
-            Probe::Tls => peer.verdict(&mut wire, until).await,
-            Probe::Tcp | Probe::Script(_) => Ok(()),
+        match (probe, &wire) {
+            // One that has answered a script takes our certificate, and in TLS 1.2 whoever ends the handshake.
+            (Probe::Tls, Wire::Tls13(_)) => peer.verdict(&mut wire, until).await,
+            _ => Ok(()),
         }
     }
 
@@ -129,15 +130,7 @@ impl Peer {
         let (mut scratch, mut out) = (Scratch::default(), vec![0; OUT_BYTES_MIN]);
         let mut answer = Vec::new();
         loop {
-            let Transfer { consumed, produced, stop, payload: _ } = transfer(
-                wire,
-                &mut Wire::Plain,
-                &mut self.input,
-                &mut out,
-                &mut scratch,
-                clock::now(),
-            );
-            self.input.drain(..consumed);
+            let Transfer { produced, stop, .. } = self.open(wire, &mut out, &mut scratch);
             answer.extend_from_slice(&out[..produced]);
             // What needs more is a part of what is expected: it does not grow beyond that.
             match script.judge(&answer) {
@@ -155,6 +148,14 @@ impl Peer {
                 Stop::Failed(fault) => return Err(fault.refusal.to_string()),
             }
         }
+    }
+
+    /// Opens what is there, into `out`.
+    fn open(&mut self, wire: &mut Wire, out: &mut [u8], scratch: &mut Scratch) -> Transfer {
+        let plain = &mut Wire::Plain;
+        let opened = transfer(wire, plain, &mut self.input, out, scratch, clock::now());
+        self.input.drain(..opened.consumed);
+        opened
     }
 
     /// Receives behind what is there.
@@ -175,21 +176,19 @@ impl Peer {
     }
 
     /// What it says of our certificate: in TLS 1.3 its handshake is over for us before it has seen that (RFC 8446
-    /// §2), and if it refuses it, an alert is what comes next. One that closes, or says nothing, takes it.
+    /// §2), and if it refuses it, an alert is what comes next. One that closes, or says nothing by `until`, takes it.
     ///
     /// # Errors
-    /// The alert, in words.
+    /// The alert, or how else it broke the session, in words.
     async fn verdict(&mut self, wire: &mut Wire, until: Instant) -> Result<(), String> {
         let (mut scratch, mut out) = (Scratch::default(), vec![0; OUT_BYTES_MIN]);
         loop {
-            let (plain, now) = (&mut Wire::Plain, clock::now());
-            let Transfer { consumed, stop, .. } =
-                transfer(wire, plain, &mut self.input, &mut out, &mut scratch, now);
-            self.input.drain(..consumed);
-            match stop {
+            match self.open(wire, &mut out, &mut scratch).stop {
                 Stop::Failed(fault) => return Err(fault.refusal.to_string()),
                 Stop::CloseNotify => return Ok(()),
                 Stop::OutputFull => {}
+                // For one that never pauses, the time is looked at as well.
+                Stop::InputEmpty if clock::now() >= until => return Ok(()),
                 Stop::InputEmpty => {
                     let more = self.receive("its goodbye");
                     if !matches!(tokio::time::timeout_at(until.into(), more).await, Ok(Ok(()))) {

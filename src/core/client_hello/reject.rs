@@ -28,8 +28,8 @@ pub enum RejectReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameShown {
     bytes: [u8; NAME_BYTES_SHOWN],
+    /// Of the whole name.
     length: usize,
-    is_cut: bool,
 }
 
 /// Which rule of the protocol the hello breaks. `field` is the name that the RFCs give it.
@@ -79,17 +79,18 @@ pub enum Malformed {
 
 impl NameShown {
     pub(super) fn of(name: &[u8]) -> Self {
-        let shown = &name[..name.len().min(NAME_BYTES_SHOWN)];
         let mut bytes = [0; NAME_BYTES_SHOWN];
-        bytes[..shown.len()].copy_from_slice(shown);
-        Self { bytes, length: shown.len(), is_cut: shown.len() < name.len() }
+        let shown = name.len().min(NAME_BYTES_SHOWN);
+        bytes[..shown].copy_from_slice(&name[..shown]);
+        Self { bytes, length: name.len() }
     }
 }
 
 impl fmt::Display for NameShown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.bytes[..self.length].escape_ascii())?;
-        if self.is_cut { f.write_str("…") } else { Ok(()) }
+        let shown = &self.bytes[..self.length.min(NAME_BYTES_SHOWN)];
+        let rest = if shown.len() < self.length { "…" } else { "" };
+        write!(f, "{}{rest}", shown.escape_ascii())
     }
 }
 

@@ -264,7 +264,8 @@ proptest! {
                     Event::Routed { chain, terminate, connect: Connect { attempts, ..connect } }
                 }
                 event @ (Event::Secured | Event::Connected | Event::DialFailed(_)
-                    | Event::ReadyDied | Event::Refused(_) | Event::Deadline | Event::NoAnswer(_)) => event,
+                    | Event::ReadyDied | Event::Refused(_) | Event::Deadline
+                    | Event::NoAnswer(_)) => event,
             };
             if matches!(session.phase, Phase::Over { .. }) {
                 prop_assert!(matches!(session.handle(event, now()), Wish::Refuse(_)));
