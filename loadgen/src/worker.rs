@@ -227,6 +227,10 @@ impl Worker {
             }
             launched += 1;
             let at = clock::now();
+            if at >= self.window.1 {
+                // The window ended since this turn began: the run is over.
+                return None;
+            }
             if !self.launch(at, at) {
                 // No descriptor or port: trying again at once would spin.
                 return Some(now + LOCAL_FAILURE_PAUSE);
@@ -590,3 +594,42 @@ const STARTS_PER_TURN_MAX: u32 = 32;
 const LINGER_MAX: Duration = Duration::from_secs(1);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const LOCAL_FAILURE_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::flags::LoadFlags;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadFlags,
+    }
+
+    /// A closed loop of three whose measured second began `ago`.
+    fn worker(ago: Duration) -> Worker {
+        let words = "load --target 127.0.0.1:9 --cheap-client --conns 3 --duration 1s --warmup 0s";
+        let plan = Arc::new(Line::parse_from(words.split(' ')).load.plan().unwrap());
+        let prepared = Prepared::new(&plan).unwrap();
+        let (ticks, _) = mpsc::channel();
+        Worker::new(plan, 0, prepared, clock::now() - ago, ticks).unwrap()
+    }
+
+    #[test]
+    fn a_closed_loop_starts_nothing_after_the_window_that_ended_within_a_turn() {
+        let mut late = worker(Duration::from_secs(2));
+        // What the turn saw when it began.
+        let before_the_end = clock::now() - Duration::from_millis(1500);
+        assert_eq!(late.launch_closed(before_the_end), None);
+        assert_eq!((late.ticker.tick.attempted, late.tally.attempted), (0, 0));
+
+        let mut early = worker(Duration::ZERO);
+        early.launch_closed(clock::now());
+        assert!(early.tally.attempted > 0);
+        assert_eq!(early.ticker.tick.attempted, early.tally.attempted);
+    }
+}
