@@ -11,7 +11,7 @@ use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtensio
 use x509_parser::prelude::ASN1Time;
 use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
-use super::identity::sha256;
+use super::identity::{name_text, sha256};
 use super::signature::Signature;
 use super::standing::{CertificateKey, SerialKeys};
 
@@ -183,7 +183,7 @@ impl Outline {
             }
         }
         Some(Self {
-            issuer: issuer.to_string(),
+            issuer: name_text(&issuer),
             this_update: u64::try_from(this_update.timestamp()).ok()?,
             next_update: u64::try_from(next_update.timestamp()).ok()?,
             extensions,

@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::breach;
-use super::identity::{identify, span};
+use super::identity::{identify, name_text, span};
 use super::leaf::{Leaf, key_kind};
 use super::path::{
     CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, Chain, Fault, NAMESAKES_MAX, PATHS_MAX,
@@ -291,7 +291,7 @@ fn anchor_names(roots: &RootCertStore) -> Vec<String> {
 /// An anchor's name, as webpki has it, in the words of `Identity`.
 pub(super) fn text_of(name: &[u8]) -> Option<String> {
     let name = DistinguishedName::in_sequence(name);
-    Some(X509Name::from_der(name.as_ref()).ok()?.1.to_string())
+    Some(name_text(&X509Name::from_der(name.as_ref()).ok()?.1))
 }
 
 fn revocation(fault: RevocationFault, trust: &TrustStore, now: u64) -> Finding {

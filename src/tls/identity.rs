@@ -12,15 +12,16 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
+use super::name;
 use crate::core::identity::Identity;
 
 /// What a certificate says; `None` when it is none. Texts are capped; they come from the peer.
 pub fn identify(certificate: &[u8]) -> Option<Identity> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some(Identity {
-        subject: name(parsed.subject()),
+        subject: name_text(parsed.subject()),
         sans: sans(&parsed).filter_map(shown).map(capped).collect(),
-        issuer: name(parsed.issuer()),
+        issuer: name_text(parsed.issuer()),
         serial: hex(parsed.raw_serial()),
         fingerprint_sha256: sha256(certificate),
         not_before: seconds(parsed.validity().not_before.timestamp()),
@@ -78,8 +79,9 @@ fn sans<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<Item = &'a Ge
     names.iter().take(SANS_MAX)
 }
 
-fn name(name: &X509Name<'_>) -> String {
-    let text = name.to_string();
+/// A distinguished name for people; nothing is decided by it.
+pub(super) fn name_text(name: &X509Name<'_>) -> String {
+    let text = name::text(name);
     if text.is_empty() { "(no name)".to_owned() } else { capped(text) }
 }
 

@@ -28,6 +28,7 @@ mod leaves;
 pub mod material;
 #[cfg(test)]
 mod mutations;
+mod name;
 pub mod note;
 mod offered;
 mod path;
