@@ -1,6 +1,6 @@
-//! Which endpoints of a cluster are left alone, as their dials have failed again and again.
+//! Which endpoints of a cluster are left alone, as their dials or sessions have failed again and again.
 //!
-//! Sans-I/O: ends of dials and times go in. It dials nothing and chooses nothing: `balance` skips whom
+//! Sans-I/O: ends of dials and sessions, and times, go in. It dials nothing and chooses nothing: `balance` skips whom
 //! this has ejected. What one worker has seen; each finds out for itself.
 
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// When endpoints are ejected, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EjectionRules {
-    /// Dials in a row that fail.
+    /// Dials in a row that fail, or sessions that are turned away.
     pub failures: u32,
     /// The first ejection; the nth lasts n times as long, up to [`TIMES_MAX`].
     pub base: Duration,
@@ -21,6 +21,8 @@ pub struct EjectionRules {
 pub struct Conduct {
     /// Dials in a row that failed.
     failures: u32,
+    /// Sessions in a row that it turned away.
+    rejections: u32,
     /// Ejections that are not forgiven yet.
     times: u32,
     /// The end of the latest ejection.
@@ -52,13 +54,36 @@ impl Ejection {
         }
     }
 
+    /// A session got bytes of the endpoint. A dial that ended well says nothing of that: over TLS 1.3 a
+    /// server refuses a client's certificate behind the handshake (RFC 8446 §4.4.2.4).
+    pub fn served(&mut self, endpoint: usize) {
+        if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
+            endpoint.rejections = 0;
+        }
+    }
+
     /// A dial failed. Until when the endpoint is ejected, where this was one too many. One that is back
     /// from an ejection has a single try: whoever fails again is not up again.
     pub fn failed(&mut self, endpoint: usize, now: Instant) -> Option<Instant> {
+        self.count(endpoint, |conduct| &mut conduct.failures, now)
+    }
+
+    /// As `failed`, for a session that was turned away before its first byte.
+    pub fn rejected(&mut self, endpoint: usize, now: Instant) -> Option<Instant> {
+        self.count(endpoint, |conduct| &mut conduct.rejections, now)
+    }
+
+    fn count(
+        &mut self,
+        endpoint: usize,
+        row: fn(&mut Conduct) -> &mut u32,
+        now: Instant,
+    ) -> Option<Instant> {
         let may_eject = self.ejected(now) < self.ejected_max();
         let conduct = self.endpoints.get_mut(endpoint)?;
-        conduct.failures = conduct.failures.saturating_add(1);
-        let is_enough = conduct.failures >= self.rules.failures;
+        let row = row(conduct);
+        *row = row.saturating_add(1);
+        let is_enough = *row >= self.rules.failures;
         if !is_enough || conduct.is_ejected(now) || !may_eject {
             return None;
         }
@@ -134,6 +159,22 @@ mod tests {
         assert_eq!(ejection.failed(0, now), Some(now + seconds(30)));
         assert!(ejection.is_ejected(0, now + seconds(29)) && !ejection.is_ejected(1, now));
         assert!(!ejection.is_ejected(0, now + seconds(30)));
+    }
+
+    #[test]
+    fn dials_that_end_well_do_not_excuse_sessions_that_are_turned_away() {
+        let (now, mut ejection) = (start(), ejection(2, RULES));
+        let session = |ejection: &mut Ejection| {
+            ejection.succeeded(0);
+            ejection.rejected(0, now)
+        };
+        assert_eq!([0; 2].map(|_| session(&mut ejection)), [None, None]);
+        ejection.served(0);
+        assert_eq!([0; 2].map(|_| session(&mut ejection)), [None, None]);
+        // The two rows are not added up.
+        assert_eq!(ejection.failed(0, now), None);
+        assert_eq!(session(&mut ejection), Some(now + seconds(30)));
+        assert_eq!(ejection.rejected(0, now + seconds(30)), Some(now + seconds(90)));
     }
 
     #[test]

@@ -131,9 +131,10 @@ reasons! {
     UpstreamConnect = "upstream_connect", Upstream, "no endpoint of the cluster took the connection: is the service up, is the address right?";
     UpstreamTimeout = "upstream_timeout", Upstream, "no endpoint answered within connect.timeout: black hole, firewall, or overload";
     UpstreamUntrusted = "upstream_untrusted", Upstream, "the upstream's certificate was not accepted, and nothing of the client was sent: see the detail, then trust and server_name of the tls.upstream";
-    UpstreamNoTls = "upstream_no_tls", Upstream, "the upstream does not offer TLS when it is asked as `prelude` of the cluster says: turn TLS on there (ssl = on in postgresql.conf), or take tls and prelude off the cluster";
+    UpstreamNoTls = "upstream_no_tls", Upstream, "the upstream does not offer TLS when it is asked as `prelude` of the cluster says: turn TLS on there (ssl = on in postgresql.conf, with ssl_cert_file and ssl_key_file)";
     UpstreamSmuggled = "upstream_smuggled", Upstream, "bytes came behind the upstream's answer before TLS began: an attack on the way (CVE-2021-23222) or a broken server; nothing of them was used";
     UpstreamTls = "upstream_tls", Upstream, "the TLS handshake with the upstream failed: see the detail";
+    UpstreamAlert = "upstream_alert", Upstream, "the upstream ended TLS with the alert in the detail: one about certificates is about ours, `certificate` of the tls.upstream, or the CA that the service believes; its own log says more";
     UpstreamNoName = "upstream_no_name", Operator, "the upstream's server_name is \"$sni\" and the client sent none: give the tls.upstream a fixed name";
     LocalResources = "local_resources", Operator, "this machine is out of what the detail names: descriptors (LimitNOFILE), local ports (net.ipv4.ip_local_port_range) or memory";
     // An established session that ended badly.

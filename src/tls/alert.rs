@@ -321,6 +321,7 @@ fn upstream_reason(reason: Reason) -> Reason {
         | Reason::NotPinned
         | Reason::SanNotAllowed
         | Reason::UpstreamUntrusted => Reason::UpstreamUntrusted,
+        Reason::ClientAlert => Reason::UpstreamAlert,
         Reason::Internal => Reason::Internal,
         _ => Reason::UpstreamTls,
     }
@@ -359,8 +360,8 @@ const CONTENT_ALERT: u8 = 21;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
-const WITHOUT_TLS: &str = "take `tls` out of the cluster, or name a port of the service that speaks TLS in `endpoints`; \
-                           of Postgres, which begins in plain text, set `prelude` of the cluster to \"postgres\"";
+const WITHOUT_TLS: &str = "name in `endpoints` a port on which the service speaks TLS, or turn TLS on in it; for \
+                           Postgres, which begins in plain text, set `prelude` of the cluster to \"postgres\"";
 
 /// Enough to tell HTTP from SMTP, and little in a log.
 const ANSWER_SHOWN_MAX: usize = 24;

@@ -267,7 +267,7 @@ fn failed<E: Engine>(error: &Error, alert: Option<u8>) -> Refusal {
     let reason = match (E::PEER, error) {
         (Peer::Client, Error::DecryptError) => Reason::ClientRecord,
         (Peer::Client, _) => return Refusal { alert, ..alert::refusal(error, E::PEER) },
-        (Peer::Upstream, Error::AlertReceived(_)) => Reason::UpstreamTls,
+        (Peer::Upstream, Error::AlertReceived(_)) => Reason::UpstreamAlert,
         (Peer::Upstream, _) => Reason::UpstreamRecord,
     };
     Refusal { alert, ..Refusal::new(reason, alert::words(error)) }

@@ -152,7 +152,7 @@ impl Tls13 {
                 format!("the client sent the alert {name} ({description})"),
             ),
             Peer::Upstream => Refusal::new(
-                Reason::UpstreamTls,
+                Reason::UpstreamAlert,
                 format!("the upstream sent the alert {name} ({description})"),
             ),
         }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use portcullis_kit::{
     Authority, ClientTls, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls, TlsEcho,
-    TlsStream, Validity, close_write, connect_tls, monotonic_now, read_to_end, refusal, round_trip,
+    TlsStream, Validity, close_write, connect_tls, eventually, monotonic_now, read_to_end, refusal,
+    round_trip,
 };
 use rustls::AlertDescription;
 use serde_json::Value;
@@ -228,7 +229,34 @@ fn an_upstream_that_refuses_the_gateways_certificate_is_told_as_such_after_the_h
     // In TLS 1.3 the gateway's handshake is done before the upstream has looked at its certificate.
     drop(round_trip(&mut stream, b"hello"));
     let line = gateway.wait_access(PATIENCE, |_| true);
-    assert_eq!(line["reason"], "upstream_tls", "{line}");
+    assert_eq!(line["reason"], "upstream_alert", "{line}");
     let detail = line["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("alert certificate_required"), "{line}");
+    let hint = line["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("`certificate` of the tls.upstream"), "{line}");
+}
+
+#[test]
+fn an_endpoint_that_refuses_the_gateways_certificate_is_ejected_though_its_dials_end_well() {
+    let pki = Pki::new();
+    let strangers = Authority::new("Strangers");
+    let server = || ServerTls::new(&pki.upstream).only_tls13();
+    let picky = TlsEcho::start(server().require_clients_of(&strangers).build());
+    let good = TlsEcho::start(server().build());
+    let keys = "pool = { ready_max = 0 }\nbalance = \"round_robin\"\n\
+                ejection = { failures = 2, percent_max = 50 }";
+    let gateway = encrypted(&pki, &[picky.address(), good.address()], keys);
+    let served = || round_trip(&mut pki.connect(&gateway), b"hello").is_ok();
+    let first: Vec<_> = (0..4).map(|_| served()).collect();
+    assert_eq!(first.iter().filter(|served| **served).count(), 2, "{first:?}");
+    eventually(PATIENCE, "the ejection", || {
+        let ejections = gateway.metrics().sum("portcullis_endpoint_ejections_total", &[]);
+        (ejections == 1).then_some(())
+    });
+    for _ in 0..4 {
+        assert!(served(), "everybody goes to the endpoint that takes us");
+    }
+    let metrics = gateway.settled();
+    assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 2);
+    assert_eq!(metrics.refusals("upstream_alert"), 2);
 }

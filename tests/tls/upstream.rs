@@ -247,7 +247,11 @@ fn upstream_that_answers_in_plain_text_is_quoted_and_the_hint_says_what_to_set()
         assert_eq!(refusal.reason, Reason::UpstreamTls, "{refusal}");
         assert!(refusal.detail.starts_with("it answered without TLS, with "), "{refusal}");
         assert!(refusal.detail.contains(quoted), "{refusal}");
-        assert!(refusal.hint().contains("take `tls` out of the cluster"), "{}", refusal.hint());
+        assert!(
+            refusal.hint().contains("a port on which the service speaks TLS"),
+            "{}",
+            refusal.hint()
+        );
     }
 }
 
@@ -257,6 +261,6 @@ fn upstream_that_refuses_us_is_quoted() {
     let (world, id) = world(&servers, None);
     let config = server(&servers.server(&[NAME]), &rustls::version::TLS12, Some(&clients));
     let refusal = connect(&world.load().upstream(id).dialler(), NAME, &config).unwrap_err();
-    assert_eq!(refusal.reason, Reason::UpstreamTls, "{refusal}");
+    assert_eq!(refusal.reason, Reason::UpstreamAlert, "{refusal}");
     assert!(refusal.detail.contains("the peer sent the alert"), "{refusal}");
 }

@@ -122,7 +122,8 @@ tables! {
     /// `cluster.NAME.ejection`
     RawEjection {
         /// Dials in a row that fail, in TCP, in TLS or by `connect.timeout`, until a worker ejects the
-        /// endpoint; from 1 to 1000. Default: 5.
+        /// endpoint, or sessions in a row that it ends by a TLS alert before their first byte; from 1 to
+        /// 1000. Default: 5.
         failures: u64,
         /// How long the first ejection lasts. The next one lasts twice as long, the third three times,
         /// up to ten times. Default: "30s".

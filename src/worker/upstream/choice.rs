@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{EndpointTls, Purpose, Seeker};
+use super::{EndpointTls, Purpose, Seeker, Verdict};
 use crate::config::plan::{Balance, Cluster};
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
 use crate::core::ejection::{Conduct, Ejection};
@@ -176,6 +176,24 @@ impl Chooser {
         }
         ejection.succeeded(at);
         None
+    }
+
+    /// As `dialled`, for a session that is over.
+    pub(super) fn judged(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Option<Instant> {
+        let ejection = self.ejection.as_mut()?;
+        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
+        match verdict {
+            Verdict::Rejected => ejection.rejected(at, now),
+            Verdict::Served => {
+                ejection.served(at);
+                None
+            }
+        }
     }
 
     /// Nobody goes by these ejections any more: they are shown no longer.

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -138,6 +138,15 @@ enum End {
     Ours,
     /// Its client went: nobody knows how it would have ended.
     GivenUp,
+}
+
+/// What a session that is over says of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It sent bytes.
+    Served,
+    /// It sent a TLS alert and nothing before it.
+    Rejected,
 }
 
 /// A client that waits for a dial.
@@ -409,7 +418,13 @@ impl Cluster {
     fn dialled(&self, endpoint: &Rc<Endpoint>, has_failed: bool) {
         let now = clock::now();
         let ejected = self.chooser.borrow_mut().dialled(endpoint, has_failed, now);
-        let Some(until) = ejected else { return };
+        if let Some(until) = ejected {
+            self.ejected(endpoint, now, until, "its dials fail");
+        }
+    }
+
+    /// Says and shows that an endpoint is ejected, and closes what it has ready.
+    fn ejected(&self, endpoint: &Endpoint, now: Instant, until: Instant, why: &str) {
         let pause = until.saturating_duration_since(now);
         let counters = endpoint.counters();
         counters.ejections.increment();
@@ -418,7 +433,7 @@ impl Cluster {
             counters.ejected_until.set_to(until);
         }
         let (cluster, address) = (self.name(), endpoint.address);
-        tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: its dials fail");
+        tracing::warn!(%cluster, endpoint = %address, ?pause, "ejected: {why}");
         self.discard_ready(|other| other.address == endpoint.address);
     }
 
@@ -517,6 +532,26 @@ impl Seeker<'_> {
 impl Connected {
     pub(super) fn endpoint(&self) -> &Arc<EndpointSeries> {
         self.active.endpoint.series()
+    }
+
+    /// Notes what its session says of the endpoint. One that was turned away counts as a dial that failed,
+    /// which it is but for the order of TLS 1.3.
+    pub(super) fn judge(&self, verdict: Verdict) {
+        let Active { cluster, endpoint } = &self.active;
+        if verdict == Verdict::Rejected {
+            cluster.counters().dial_failures.increment();
+            endpoint.counters().dial_failures.increment();
+        }
+        let now = clock::now();
+        let ejected = cluster.chooser.borrow_mut().judged(endpoint, verdict, now);
+        if let Some(until) = ejected {
+            cluster.ejected(
+                endpoint,
+                now,
+                until,
+                "it ends sessions by an alert before their first byte",
+            );
+        }
     }
 
     /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
