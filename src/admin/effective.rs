@@ -171,6 +171,7 @@ fn listener_of(plan: &Plan, listener: &Listener) -> Value {
         connections_per_source,
         handshakes_per_second_per_source,
         prelude,
+        defer_accept,
         proxied_from,
         chains,
     } = listener;
@@ -190,6 +191,7 @@ fn listener_of(plan: &Plan, listener: &Listener) -> Value {
             "handshakes_per_second_per_source": rate(*handshakes_per_second_per_source),
         },
         "prelude": prelude.map(prelude_name),
+        "defer_accept": defer_accept,
         "proxy_protocol": { "from": shown(proxied_from) },
         "chain": named(chains, |it| (&it.name, chain_of(plan, it))),
     })

@@ -21,7 +21,7 @@ use crate::core::drain::Drain;
 use crate::core::route::Conflict;
 use crate::core::ticket_ring::RingError;
 use crate::sys::splice::{PIPE_DESCRIPTORS, PIPES_MAX};
-use crate::sys::{clock, descriptors, thread};
+use crate::sys::{clock, descriptors, socket, thread};
 use crate::tls::{Material, Reloaded, StagedKeys, StekKeys};
 use crate::worker::sources::Sources;
 use crate::worker::{self, Ended, ListenerKey, Mailbox, Order, Peer, Report, Snapshot, Spawn};
@@ -238,6 +238,7 @@ impl Gateway {
         // A worker closes its socket once it has emptied the queue: ours must be gone by then.
         self.kept.retain(|(key, _)| snapshot.listener(*key).is_some());
         let sockets = self.hold(bound);
+        self.set_defer_accept(&snapshot);
         self.give(&snapshot, sockets);
         let generation = snapshot.generation;
         self.current.store(snapshot);
@@ -327,7 +328,9 @@ impl Gateway {
     }
 
     fn drain_by(&mut self, drain: Drain, passed_on: &Arc<[ListenerKey]>) {
-        self.kept.clear();
+        let closing = self.kept.drain(..).filter(|(key, _)| !passed_on.contains(key));
+        // Who is not accepted yet when its socket is closed would be reset.
+        closing.for_each(|(_, sockets)| defer_accept(&sockets, false));
         self.tell_all(|| Order::Drain(drain, Arc::clone(passed_on)));
     }
 
@@ -388,6 +391,15 @@ impl Gateway {
         all
     }
 
+    /// Whether clients are accepted before they have said something, which may change while the socket stays.
+    fn set_defer_accept(&self, snapshot: &Snapshot) {
+        for (key, sockets) in &self.kept {
+            if let Some(at) = snapshot.listener(*key) {
+                defer_accept(sockets, snapshot.plan.listeners[at].defer_accept);
+            }
+        }
+    }
+
     fn give(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<(ListenerKey, TcpListener)>>) {
         for (peer, sockets) in self.peers.iter().zip(sockets) {
             peer.mailbox.order(Order::Take(Arc::clone(snapshot), sockets));
@@ -434,6 +446,7 @@ impl Loaded {
             stek,
         };
         gateway.waiting = gateway.hold(bound);
+        gateway.set_defer_accept(&snapshot);
         let sources = Sources::new(clock::now());
         for index in 0..workers {
             let seed = clock::wall().subsec_nanos();
@@ -495,6 +508,16 @@ impl Loader {
         let snapshot =
             self.before.next(plan, material, self.workers).map_err(StartError::Chains)?;
         Ok(Prepared { snapshot, tickets })
+    }
+}
+
+fn defer_accept(sockets: &[TcpListener], is_wanted: bool) {
+    for socket in sockets {
+        if let Err(error) = socket::defer_accept(socket, is_wanted)
+            && is_wanted
+        {
+            tracing::warn!(%error, "defer_accept has no effect: the system does not know TCP_DEFER_ACCEPT");
+        }
     }
 }
 

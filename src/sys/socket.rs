@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::{libc, setsockopt_impl, sockopt_impl};
+use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -55,6 +55,22 @@ pub fn adopt(listener: &TcpListener) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     congestion::unpace_local(listener, listener.local_addr()?.ip());
     keep_alive(listener)
+}
+
+/// Has a client accepted once its first bytes are there, which spares a worker to be woken for it twice; or, without
+/// `is_wanted`, at once. The kernel asks one that says nothing once more, after a second, and has it accepted then
+/// (TCP_DEFER_ACCEPT, tcp(7)).
+///
+/// # Errors
+/// The system does not know the option, and accepts at once.
+pub fn defer_accept(listener: &impl AsFd, is_wanted: bool) -> io::Result<()> {
+    Ok(setsockopt(listener, DeferAccept, &libc::c_int::from(is_wanted))?)
+}
+
+/// What `defer_accept` has set.
+#[cfg(test)]
+pub fn is_accept_deferred(listener: &impl AsFd) -> bool {
+    nix::sys::socket::getsockopt(listener, DeferAccept).unwrap() > 0
 }
 
 /// Fails when somebody else already listens on the address. SO_REUSEPORT would let two gateways of
@@ -215,6 +231,15 @@ pub fn send_before_more(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 }
 
 sockopt_impl!(
+    /// For so many seconds a client without bytes is not accepted.
+    DeferAccept,
+    Both,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    libc::c_int
+);
+
+sockopt_impl!(
     /// Bytes that make a socket readable.
     ReceiveLowWater,
     SetOnly,
@@ -242,6 +267,11 @@ pub fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    use portcullis_kit::{PATIENCE, eventually};
+
     use super::*;
 
     #[test]
@@ -251,6 +281,23 @@ mod tests {
         assert_eq!(ensure_free(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         listen(address).unwrap();
         drop(first);
+    }
+
+    #[test]
+    fn who_has_said_something_is_accepted_before_who_has_not() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        defer_accept(&listener, true).unwrap();
+        let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (silent, mut speaking) = (connect(), connect());
+        speaking.write_all(b"x").unwrap();
+        let next = || {
+            eventually(PATIENCE, "a client", || match accept(&listener) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                accepted => Some(accepted.unwrap().1.unwrap()),
+            })
+        };
+        assert_eq!(next(), speaking.local_addr().unwrap());
+        assert_eq!(next(), silent.local_addr().unwrap(), "who says nothing is accepted as well");
     }
 
     #[test]

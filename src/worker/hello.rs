@@ -39,7 +39,7 @@ impl Connection {
         if let Err(refusal) = self.take_place(entrance) {
             return Event::Refused(refusal);
         }
-        if is_raw_only(entrance) {
+        if entrance.plan().is_raw_only() {
             let chosen = self.choose_raw(entrance, None);
             return self.decided(entrance, chosen);
         }
@@ -160,9 +160,5 @@ impl Connection {
 }
 
 /// Every chain takes plain text: nothing to peek at, and the server may speak first.
-fn is_raw_only(entrance: &Entrance) -> bool {
-    entrance.plan().chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
-}
-
 /// RFC 6066 §3: the server does not know the name.
 const UNRECOGNIZED_NAME: u8 = 112;

@@ -58,6 +58,7 @@ impl World {
             connections_per_source: None,
             handshakes_per_second_per_source: None,
             prelude: None,
+            defer_accept: false,
             chains: Vec::new(),
         };
         let plan = Plan {

@@ -45,7 +45,17 @@ fn listener(stage: &Stage, way: Way, port: u16, choice: Choice) -> Value {
         },
     });
     let mut chain = json!({"filters": [proxy]});
-    let mut listener = json!({"name": way.name(), "address": address(port)});
+    let mut listener = json!({
+        "name": way.name(),
+        "address": address(port),
+        "socket_options": [{
+            "description": "TCP_DEFER_ACCEPT",
+            "level": IPPROTO_TCP,
+            "name": TCP_DEFER_ACCEPT,
+            "int_value": 1,
+            "state": "STATE_LISTENING",
+        }],
+    });
     if way.leg == Leg::Pass || choice == Choice::ByName {
         chain["filter_chain_match"] = json!({"server_names": [server_name(way)]});
         listener["listener_filters"] = json!([{
@@ -145,3 +155,6 @@ fn address(port: u16) -> Value {
 }
 
 const LIMIT: u32 = 100_000;
+/// Of Linux, for an option of sockets that Envoy knows by number only.
+const IPPROTO_TCP: u32 = 6;
+const TCP_DEFER_ACCEPT: u32 = 9;

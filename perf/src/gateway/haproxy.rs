@@ -76,7 +76,7 @@ defaults
         };
         write!(
             text,
-            "frontend {name}\n    bind {address}{bind}\n{rules}\
+            "frontend {name}\n    bind {address}{bind} defer-accept\n{rules}\
              backend {name}\n    server only {upstream}{terms}\n"
         )?;
     }

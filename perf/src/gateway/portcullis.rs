@@ -76,6 +76,7 @@ anchors = ["pki/ca.crt"]
             r#"
 [listener.{name}]
 address = "{address}"
+defer_accept = true
 [listener.{name}.chain.only]
 {chain}
 cluster = "{name}"

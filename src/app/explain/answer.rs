@@ -112,8 +112,8 @@ impl<'a> Answer<'a> {
         let question = Question { snapshot, place, client };
         match &client.says {
             // Nothing is peeked at where every chain takes plain text.
-            Says::Hello(_) if is_raw_only(question.listener()) => Ok(question.raw(None)),
-            Says::PlainText if is_raw_only(question.listener()) => Ok(question.raw(None)),
+            Says::Hello(_) if question.listener().is_raw_only() => Ok(question.raw(None)),
+            Says::PlainText if question.listener().is_raw_only() => Ok(question.raw(None)),
             Says::PlainText => Ok(question.plain_text()),
             Says::Hello(name) => question.hello(name.as_deref()),
         }
@@ -122,11 +122,6 @@ impl<'a> Answer<'a> {
     pub(super) fn is_in(&self) -> bool {
         self.explanation.refusal.is_none()
     }
-}
-
-/// Every chain takes plain text.
-pub(super) fn is_raw_only(listener: &Listener) -> bool {
-    listener.chains.iter().all(|chain| chain.matches.transport == Transport::Raw)
 }
 
 struct Question<'a, 'c> {

@@ -200,7 +200,7 @@ fn listeners(command: &ExplainCommand, plan: &Plan) -> Result<Vec<usize>, Unansw
     if command.source.is_none() {
         // An answer that rests on what was not said could be the wrong one.
         for listener in meant.iter().map(|place| &plan.listeners[*place]) {
-            let is_raw = command.raw || answer::is_raw_only(listener);
+            let is_raw = command.raw || listener.is_raw_only();
             let transport = if is_raw { Transport::Raw } else { Transport::Tls };
             let by_source = listener.chains.iter().find(|chain| {
                 chain.matches.transport == transport && !chain.matches.sources.is_empty()

@@ -113,6 +113,32 @@ fn anywhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
+#[test]
+fn whether_accepting_is_deferred_follows_the_configuration_while_the_socket_stays() {
+    let plans = Plans::new();
+    let plan = |defer_accept| {
+        let mut plan = plans.with(&[("edge", anywhere())]);
+        plan.listeners[0].defer_accept = defer_accept;
+        plan
+    };
+    let is_deferred =
+        |gateway: &Gateway| socket::is_accept_deferred(&gateway.sockets()[0].sockets[0]);
+    let mut gateway = Gateway::start(plan(true), None).unwrap();
+    let (_, address) = gateway.addresses().remove(0);
+    assert!(is_deferred(&gateway));
+    for wanted in [false, true] {
+        gateway.reload(plan(wanted)).unwrap();
+        assert_eq!(gateway.addresses()[0].1, address);
+        assert_eq!(is_deferred(&gateway), wanted);
+    }
+    echoes(&connect(address), &hello("late.test"));
+
+    let worker_socket = gateway.sockets()[0].sockets[0].try_clone().unwrap();
+    gateway.drain(clock::now());
+    assert!(!socket::is_accept_deferred(&worker_socket), "nobody is left behind in the grace");
+    gateway.stop();
+}
+
 #[test] // threat 35
 fn a_listener_that_comes_back_while_its_socket_is_still_open_is_bound() {
     let plans = Plans::new();

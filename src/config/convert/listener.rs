@@ -103,6 +103,7 @@ fn listener(
             limits.and_then(|limits| limits.handshakes_per_second_per_source.as_ref()),
         ),
         prelude: prelude?,
+        defer_accept: raw.defer_accept.as_ref().is_some_and(|written| written.value),
         proxied_from: proxied_from?,
         chains: chains?,
     })

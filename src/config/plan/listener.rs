@@ -25,10 +25,19 @@ pub struct Listener {
     pub handshakes_per_second_per_source: Option<NonZeroU32>,
     /// What clients may say before the hello.
     pub prelude: Option<Prelude>,
+    /// Clients are accepted with their first bytes.
+    pub defer_accept: bool,
     /// Sources that must begin with a PROXY header; empty: nobody may.
     pub proxied_from: Vec<Prefix>,
     /// In name order; `core::route::ChainId` indexes it. No two match the same client.
     pub chains: Vec<Chain>,
+}
+
+impl Listener {
+    /// Nothing a client says is looked at: it may wait for the upstream to speak first.
+    pub fn is_raw_only(&self) -> bool {
+        self.chains.iter().all(Chain::is_raw)
+    }
 }
 
 /// `hello` and `handshake` count from accept and are not moved by progress.

@@ -22,6 +22,11 @@ tables! {
         /// What clients say before the TLS hello: "postgres" answers SSLRequest, and takes TLS from the
         /// first byte as well. Left out: nothing.
         prelude: String,
+        /// Whether the kernel accepts a client only once its first bytes are there (TCP_DEFER_ACCEPT), so that
+        /// a worker is woken for it once instead of twice. Who says nothing is accepted after a second, and
+        /// counts from then on; who resets the connection before is not seen. Not for protocols in which the
+        /// server speaks first. Default: false.
+        defer_accept: bool,
         /// Filter chains. At least one must be written.
         chain: Named<RawChain>,
     }
