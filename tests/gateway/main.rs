@@ -14,6 +14,7 @@ mod certificates;
 mod cluster;
 mod commands;
 mod confinement;
+mod deferred;
 mod dns;
 mod drivers;
 mod ends;
