@@ -44,6 +44,7 @@ pub(super) struct Control {
     pub admin: Option<AdminThread>,
     pub logs: Logs,
     pub supervisor: Supervisor,
+    pub memory: Memory,
 }
 
 impl Control {
@@ -58,7 +59,6 @@ impl Control {
     pub(super) async fn run(&mut self) -> Result<Ended, RunError> {
         let mut look = tokio::time::interval(LOOK);
         let mut upkeep = Upkeep::new(self.gateway.peers());
-        let mut memory = Memory::new();
         let successor = loop {
             // Another process that starts has its own picture of the configuration.
             let may_reload = !self.upgrades.is_running();
@@ -88,7 +88,6 @@ impl Control {
                     self.reloads.look();
                     let current = self.gateway.current().load_full();
                     upkeep.look(&current);
-                    memory.look(current.plan.limits.memory, self.gateway.peers());
                     self.look();
                 }
             }
@@ -110,6 +109,7 @@ impl Control {
     fn look(&mut self) {
         let gateway = &self.gateway;
         self.supervisor.look(gateway.peers(), |worker| gateway.is_gone(worker), clock::now());
+        self.memory.look(gateway);
         // Freed where nobody waits for it.
         let unused = self.gateway.take_unused();
         if !unused.is_empty() {

@@ -356,22 +356,23 @@ impl Gateway {
             self.tell_all(|| Order::Stop);
         }
         let mut ended = Ended::Clean;
-        for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(Ok(Ended::Clean)) => {}
-                Ok(Ok(Ended::Cut)) => ended = Ended::Cut,
+        for (thread, peer) in self.threads.drain(..).zip(self.peers.iter()) {
+            let lost = || Ended::Cut { connections: peer.counters.open.value() };
+            let of_worker = match thread.join() {
+                Ok(Ok(of_worker)) => of_worker,
                 Ok(Err(error)) => {
                     tracing::error!(
                         %error,
                         "a worker could not run; where files are too many, raise LimitNOFILE (ulimit -n)"
                     );
-                    ended = Ended::Cut;
+                    lost()
                 }
                 Err(_panic) => {
                     tracing::error!("a worker panicked; please report it with what stands above");
-                    ended = Ended::Cut;
+                    lost()
                 }
-            }
+            };
+            ended = ended.and(of_worker);
         }
         ended
     }

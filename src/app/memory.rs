@@ -2,13 +2,13 @@
 //!
 //! `core::pressure` says what is let go of when.
 
-use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use super::gateway::Gateway;
 use crate::core::pressure::{Pressure, PressureWatch, Stage};
 use crate::sys::clock;
 use crate::sys::status::Status;
-use crate::worker::{Order, Peer};
+use crate::worker::Order;
 
 /// Nothing is read while there is no limit.
 #[derive(Debug)]
@@ -23,9 +23,10 @@ impl Memory {
         Self { watch: PressureWatch::new(), told: Stage::Calm, next: clock::now() }
     }
 
-    /// To be called often.
-    pub(super) fn look(&mut self, limit: Option<NonZeroU64>, peers: &[Peer]) {
+    /// To be called often, in a drain as well: that may last as long as its sessions do.
+    pub(super) fn look(&mut self, gateway: &Gateway) {
         let now = clock::now();
+        let limit = gateway.current().load().plan.limits.memory;
         if now < self.next || (limit.is_none() && self.told == Stage::Calm) {
             return;
         }
@@ -39,7 +40,9 @@ impl Memory {
             tell(pressure, self.told);
             self.told = pressure.stage;
         }
-        for peer in peers {
+        let peers = gateway.peers().iter().enumerate();
+        // In a drain some are gone, and nobody reads their mail.
+        for (_, peer) in peers.filter(|(worker, _)| !gateway.is_gone(*worker)) {
             peer.mailbox.order(Order::Memory(pressure));
         }
     }

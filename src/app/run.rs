@@ -35,6 +35,7 @@ use super::confinement::{self, Confinement};
 use super::control::Control;
 use super::gateway::{Gateway, Given, StartError};
 use super::inherited::{GivenAdmin, GivenListener, Giver, Inherited};
+use super::memory::Memory;
 use super::orders::Logs;
 use super::reload::{self, Files, Fingerprint, Reading, Reloads};
 use super::signals::Signals;
@@ -106,7 +107,7 @@ pub fn run(command: &RunCommand) -> ExitCode {
     };
     match start(&command.config, program, takeover.as_ref()) {
         Ok(Ended::Clean) => ExitCode::SUCCESS,
-        Ok(Ended::Cut) => ExitCode::from(2),
+        Ok(Ended::Cut { .. }) => ExitCode::from(2),
         Err(error) => {
             if let Some(takeover) = &takeover {
                 takeover.fail(&problems::why(&error));
@@ -236,6 +237,7 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
         admin,
         logs,
         supervisor,
+        memory: Memory::new(),
     };
     let mut control = control.ready();
     if let Err(error) = say(&ready) {
@@ -249,7 +251,12 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     }
     match &ended {
         Ok(Ended::Clean) => tracing::info!("ended: every session ended by itself"),
-        Ok(Ended::Cut) => tracing::warn!("ended: sessions were cut"),
+        Ok(Ended::Cut { connections }) => {
+            tracing::warn!(
+                connections,
+                "ended: sessions were cut, see `draining` in the access log"
+            );
+        }
         Err(_) => {}
     }
     ended

@@ -25,7 +25,7 @@ use super::report::{Ending, Report, UpstreamReport};
 use super::review::Review;
 use super::socket::Socket;
 use super::tally::Tally;
-use super::upstream::{Cluster, Connected, Purpose, Seeker, Verdict};
+use super::upstream::{Cluster, Connected, Purpose, Seeker};
 use super::{ChainCounters, ChainSeries, Worker, handshake, stream};
 use crate::config::plan::HashBy;
 use crate::core::balance::by_weight;
@@ -438,8 +438,12 @@ impl Connection {
             relay::Session::new(&self.worker, legs, ready, self.limits, review, tally);
         let relayed = session.run().await;
         drop(session);
-        if let Some(verdict) = verdict(&relayed, upstream.leg.received) {
-            upstream.judge(verdict);
+        match &relayed {
+            Relayed::Over { .. } if upstream.leg.received > 0 => upstream.served(),
+            Relayed::Over { outcome, .. } if outcome.reason == Some(Reason::UpstreamAlert) => {
+                upstream.rejected();
+            }
+            Relayed::Over { .. } | Relayed::ReadyDied => {}
         }
         relayed
     }
@@ -567,17 +571,6 @@ fn phase(wish: &Wish) -> Phase {
 }
 
 /// What a trust in audit mode has against an upstream, by the reason that it would be refused for.
-/// What a session that is over says of its endpoint, from which it got `received` bytes of payload.
-fn verdict(relayed: &Relayed, received: u64) -> Option<Verdict> {
-    match relayed {
-        Relayed::Over { .. } if received > 0 => Some(Verdict::Served),
-        Relayed::Over { outcome, .. } if outcome.reason == Some(Reason::UpstreamAlert) => {
-            Some(Verdict::Rejected)
-        }
-        Relayed::Over { .. } | Relayed::ReadyDied => None,
-    }
-}
-
 fn upstream_audit(refusal: Refusal) -> Refusal {
     Refusal { reason: Reason::UpstreamUntrusted, ..refusal }
 }

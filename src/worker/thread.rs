@@ -57,8 +57,26 @@ pub struct Spawn {
 pub enum Ended {
     /// Every session ended by itself or at an idle moment.
     Clean,
-    /// Some had to be cut at the deadline.
-    Cut,
+    /// So many had to be cut, at the deadline or at once.
+    Cut { connections: u64 },
+}
+
+impl Ended {
+    /// How this worker and another one ended.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match self.cut() + other.cut() {
+            0 => Self::Clean,
+            connections => Self::Cut { connections },
+        }
+    }
+
+    fn cut(self) -> u64 {
+        match self {
+            Self::Clean => 0,
+            Self::Cut { connections } => connections,
+        }
+    }
 }
 
 /// How often an ending worker looks whether its last session is gone.
@@ -209,9 +227,13 @@ async fn end(worker: &Rc<Worker>, drain: Drain, passed_on: &[ListenerKey]) -> En
 
 /// Resets every session: one that is merely dropped would end with FIN, as if it were whole.
 async fn cut(worker: &Rc<Worker>, patience: Duration) -> Ended {
+    let open = worker.counters.open.value();
     worker.roster.set_phase(DrainPhase::Forced);
     empty_by(worker, clock::now() + patience).await;
-    Ended::Cut
+    match open {
+        0 => Ended::Clean,
+        connections => Ended::Cut { connections },
+    }
 }
 
 /// Waits until no connection is left, nor can one come, or until `at`; says which.

@@ -237,6 +237,7 @@ fn a_second_signal_ends_everything_at_once() {
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let ended = stream.read(&mut [0; 16]).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset), "a cut must not look like an end");
+        gateway.wait_log(&["sessions were cut", "connections=2"]);
     }
 }
 

@@ -10,6 +10,7 @@ use portcullis_kit::{
     Behaviour, Gateway, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream, close_write,
     connect_plain, connect_tls, eventually, is_root, monotonic_now, read_to_end, round_trip,
 };
+use rustix::process::Signal;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use serde_json::Value;
@@ -204,6 +205,30 @@ fn beyond_the_memory_limit_new_clients_are_refused_and_idle_ones_closed() {
     use_once(&mut next);
     finish(next);
     assert_eq!(gateway.settled().sum("portcullis_memory_pressure", &[]), 0);
+}
+
+#[test] // threat 33
+fn memory_is_watched_in_a_drain() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let config = Config::with_drain(1, r#"{ grace = "60s", spread = "60s", deadline = "120s" }"#)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[echoes.address()], "");
+    let gateway = config.start();
+    let mut stream = pki.connect(&gateway);
+    gateway.reload(&config.clone().table("[limits]\nmemory = \"1MiB\"").to_string());
+    eventually(PATIENCE, "the last stage", || {
+        // Whoever is not idle stays.
+        use_once(&mut stream);
+        (gateway.metrics().sum("portcullis_memory_pressure", &[]) == 3).then_some(())
+    });
+    gateway.signal(Signal::TERM);
+    gateway.wait_log(&["draining"]);
+    use_once(&mut stream);
+    assert_eq!(read_to_end(&mut stream).unwrap(), b"");
+    let line = gateway.wait_access(PATIENCE, |_| true);
+    assert_eq!(line["reason"], "memory_limit", "{line}");
 }
 
 #[test] // threat 33

@@ -263,6 +263,7 @@ fn a_reload_reads_what_has_changed_and_nothing_else() {
     let directory = Directory::new();
     let (same, old) = (directory.add("same.test"), directory.add("changed.test"));
     directory.add("gone.test");
+    directory.add("late.test");
     let before = directory.load(None);
     for name in ["same.test", "changed.test", "gone.test"] {
         directory.shown(&before, name).unwrap();
@@ -282,6 +283,9 @@ fn a_reload_reads_what_has_changed_and_nothing_else() {
     assert_eq!(reason, Reason::NoCertificateForName);
     // A connection that began before goes on with what was there.
     assert_eq!(&directory.shown(&before, "changed.test").unwrap(), old.leaf());
+    let loads = note(&after).loads;
+    directory.shown(&before, "late.test").unwrap();
+    assert_eq!(note(&after).loads, loads + 1, "a counter takes nothing back at a reload");
 }
 
 // threat 36

@@ -37,7 +37,9 @@ pub(super) struct CertificateDir {
     cache: Cache,
     loader: Arc<Loader>,
     clock: UnixClock,
-    loads: AtomicU64,
+    /// Counted with those of the directory that this one takes the place of: clients may be served from both
+    /// at a time.
+    loads: Arc<AtomicU64>,
 }
 
 /// The certificate for a client, or why there is none.
@@ -107,14 +109,14 @@ impl CertificateDir {
                 pem::check_mode(&key, findings);
             }
         }
-        let loads = previous.map_or(0, |previous| previous.loads.load(Ordering::Relaxed));
+        let loads = previous.map(|previous| Arc::clone(&previous.loads));
         let this = Self {
             directory: directory.clone(),
             cache: Cache::new(index.pairs().len(), LOADED_MAX),
             index,
             loader: Arc::clone(loader),
             clock,
-            loads: AtomicU64::new(loads),
+            loads: loads.unwrap_or_default(),
         };
         if let Some(previous) = previous {
             this.inherit(previous, findings);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{EndpointTls, Purpose, Seeker, Verdict};
+use super::{EndpointTls, Purpose, Seeker};
 use crate::config::plan::{Balance, Cluster};
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
 use crate::core::ejection::{Conduct, Ejection};
@@ -178,22 +178,18 @@ impl Chooser {
         None
     }
 
-    /// As `dialled`, for a session that is over.
-    pub(super) fn judged(
-        &mut self,
-        endpoint: &Rc<Endpoint>,
-        verdict: Verdict,
-        now: Instant,
-    ) -> Option<Instant> {
-        let ejection = self.ejection.as_mut()?;
-        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
-        match verdict {
-            Verdict::Rejected => ejection.rejected(at, now),
-            Verdict::Served => {
-                ejection.served(at);
-                None
-            }
+    /// A session got bytes of an endpoint.
+    pub(super) fn served(&mut self, endpoint: &Rc<Endpoint>) {
+        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint));
+        if let Some((ejection, at)) = self.ejection.as_mut().zip(at) {
+            ejection.served(at);
         }
+    }
+
+    /// As `dialled`, for a session that an endpoint has turned away.
+    pub(super) fn rejected(&mut self, endpoint: &Rc<Endpoint>, now: Instant) -> Option<Instant> {
+        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
+        self.ejection.as_mut()?.rejected(at, now)
     }
 
     /// Nobody goes by these ejections any more: they are shown no longer.

@@ -140,15 +140,6 @@ enum End {
     GivenUp,
 }
 
-/// What a session that is over says of its endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It sent bytes.
-    Served,
-    /// It sent a TLS alert and nothing before it.
-    Rejected,
-}
-
 /// A client that waits for a dial.
 #[derive(Debug)]
 pub(super) struct Pending<'a>(&'a ClusterCounters);
@@ -534,16 +525,20 @@ impl Connected {
         self.active.endpoint.series()
     }
 
-    /// Notes what its session says of the endpoint. One that was turned away counts as a dial that failed,
-    /// which it is but for the order of TLS 1.3.
-    pub(super) fn judge(&self, verdict: Verdict) {
+    /// Its session got bytes of the endpoint.
+    pub(super) fn served(&self) {
         let Active { cluster, endpoint } = &self.active;
-        if verdict == Verdict::Rejected {
-            cluster.counters().dial_failures.increment();
-            endpoint.counters().dial_failures.increment();
-        }
+        cluster.chooser.borrow_mut().served(endpoint);
+    }
+
+    /// Its session was turned away. That counts as a dial that failed, which it is but for the order of
+    /// TLS 1.3.
+    pub(super) fn rejected(&self) {
+        let Active { cluster, endpoint } = &self.active;
+        cluster.counters().dial_failures.increment();
+        endpoint.counters().dial_failures.increment();
         let now = clock::now();
-        let ejected = cluster.chooser.borrow_mut().judged(endpoint, verdict, now);
+        let ejected = cluster.chooser.borrow_mut().rejected(endpoint, now);
         if let Some(until) = ejected {
             cluster.ejected(
                 endpoint,
