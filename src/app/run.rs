@@ -249,17 +249,22 @@ async fn serve(plan: Plan, start: Start<'_>) -> Result<Ended, RunError> {
     if let Err(error) = access_log.finish(LOG_PATIENCE) {
         tracing::warn!(%error, "the last lines of the access log are lost");
     }
-    match &ended {
-        Ok(Ended::Clean) => tracing::info!("ended: every session ended by itself"),
-        Ok(Ended::Cut { connections }) => {
+    if let Ok(ended) = &ended {
+        tell(*ended);
+    }
+    ended
+}
+
+fn tell(ended: Ended) {
+    match ended {
+        Ended::Clean => tracing::info!("ended: every session ended by itself"),
+        Ended::Cut { connections } => {
             tracing::warn!(
                 connections,
                 "ended: sessions were cut, see `draining` in the access log"
             );
         }
-        Err(_) => {}
     }
-    ended
 }
 
 /// The socket of the admin pages.
