@@ -159,6 +159,5 @@ impl Connection {
     }
 }
 
-/// Every chain takes plain text: nothing to peek at, and the server may speak first.
 /// RFC 6066 §3: the server does not know the name.
 const UNRECOGNIZED_NAME: u8 = 112;

@@ -180,16 +180,17 @@ impl Chooser {
 
     /// A session got bytes of an endpoint.
     pub(super) fn served(&mut self, endpoint: &Rc<Endpoint>) {
-        let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint));
-        if let Some((ejection, at)) = self.ejection.as_mut().zip(at) {
+        let Some(ejection) = &mut self.ejection else { return };
+        if let Some(at) = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint)) {
             ejection.served(at);
         }
     }
 
     /// As `dialled`, for a session that an endpoint has turned away.
     pub(super) fn rejected(&mut self, endpoint: &Rc<Endpoint>, now: Instant) -> Option<Instant> {
+        let ejection = self.ejection.as_mut()?;
         let at = self.endpoints.iter().position(|it| Rc::ptr_eq(it, endpoint))?;
-        self.ejection.as_mut()?.rejected(at, now)
+        ejection.rejected(at, now)
     }
 
     /// Nobody goes by these ejections any more: they are shown no longer.
