@@ -218,6 +218,37 @@ fn the_name_that_the_client_asked_for_can_be_the_upstreams() {
     assert_eq!(gateway.settled().refusals("upstream_untrusted"), 1);
 }
 
+#[test] // threat 28
+fn names_that_clients_make_up_eject_nobody() {
+    let pki = Pki::new();
+    let tenant = pki.ca.server(&["a.edge.test"]);
+    let upstreams = [0; 2].map(|_| TlsEcho::start(ServerTls::new(&tenant).build()));
+    let keys = "tls = \"db\"\nconnect = { attempts = 1 }\nbalance = \"round_robin\"\n\
+                ejection = { failures = 2, percent_max = 50 }";
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(&pki, "")
+        .table("[tls.upstream.db]\nserver_name = \"$sni\"\ntrust = \"upstreams\"")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", &upstreams.each_ref().map(TlsEcho::address), keys)
+        .start();
+    let client = pki.client().build();
+    for _ in 0..8 {
+        refusal(gateway.addr("edge"), "b.edge.test", &client);
+    }
+    for _ in 0..4 {
+        use_once(connect_tls(gateway.addr("edge"), "a.edge.test", &client).unwrap());
+    }
+    let metrics = gateway.settled();
+    assert_eq!(metrics.refusals("upstream_untrusted"), 8);
+    assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 8);
+    assert_eq!(metrics.sum("portcullis_endpoint_ejections_total", &[]), 0);
+    for upstream in &upstreams {
+        assert!(upstream.counts().handshakes.len() >= 2, "both serve whoever asks for their name");
+    }
+}
+
 #[test]
 fn an_upstream_that_refuses_the_gateways_certificate_is_told_as_such_after_the_handshake_too() {
     let pki = Pki::new();

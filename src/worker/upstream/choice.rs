@@ -14,6 +14,7 @@ use crate::config::plan::{Balance, Cluster};
 use crate::core::balance::{Candidate, LeastConnections, RoundRobin, at_random};
 use crate::core::ejection::{Conduct, Ejection};
 use crate::core::health::{FULL, Opinion};
+use crate::core::refusal::Reason;
 use crate::tls::UpstreamTerms;
 use crate::worker::EndpointCounters;
 use crate::worker::endpoints::{Directory, EndpointHealth, Endpoints, Member};
@@ -292,6 +293,15 @@ impl Endpoint {
 
     pub(super) fn counters(&self) -> &EndpointCounters {
         self.series.of(self.worker)
+    }
+
+    /// Whether a dial or a session may have failed for the name that a client asked for, of which the
+    /// endpoint knows nothing: that is not held against it, or who asks for names that nobody has could
+    /// have endpoints ejected.
+    pub(super) fn is_answer_to_a_name(&self, reason: Reason) -> bool {
+        let answers = [Reason::UpstreamUntrusted, Reason::UpstreamAlert, Reason::UpstreamTls];
+        let is_of_client = self.tls.as_ref().is_some_and(|tls| tls.server_name.is_none());
+        is_of_client && answers.contains(&reason)
     }
 
     fn active(&self) -> u32 {

@@ -282,14 +282,14 @@ impl Cluster {
             gone = departure => Err(gone),
         };
         let connected = opened.inspect_err(|refusal| {
+            let waited = clock::now().saturating_duration_since(began);
             dialling.end = match refusal.reason.blame() {
+                Blame::Upstream if dialling.endpoint.is_answer_to_a_name(refusal.reason) => {
+                    End::Ours
+                }
                 Blame::Upstream => End::Failed,
                 // Or a black hole would never be found out by clients that wait less than it takes.
-                Blame::Client
-                    if clock::now().saturating_duration_since(began) >= self.timeout / 2 =>
-                {
-                    End::Failed
-                }
+                Blame::Client if waited >= self.timeout / 2 => End::Failed,
                 Blame::Client => End::GivenUp,
                 Blame::Operator | Blame::Load => End::Ours,
             };
@@ -531,12 +531,15 @@ impl Connected {
         cluster.chooser.borrow_mut().served(endpoint);
     }
 
-    /// Its session was turned away. That counts as a dial that failed, which it is but for the order of
-    /// TLS 1.3.
+    /// Its session was turned away by an alert. That counts as a dial that failed, which it is but for
+    /// the order of TLS 1.3.
     pub(super) fn rejected(&self) {
         let Active { cluster, endpoint } = &self.active;
         cluster.counters().dial_failures.increment();
         endpoint.counters().dial_failures.increment();
+        if endpoint.is_answer_to_a_name(Reason::UpstreamAlert) {
+            return;
+        }
         let now = clock::now();
         let ejected = cluster.chooser.borrow_mut().rejected(endpoint, now);
         if let Some(until) = ejected {
