@@ -261,7 +261,7 @@ fn tell(ended: Ended) {
         Ended::Cut { connections } => {
             tracing::warn!(
                 connections,
-                "ended: sessions were cut, see `draining` in the access log"
+                "ended: connections were cut, see `draining` in the access log"
             );
         }
     }

@@ -378,8 +378,9 @@ impl Connection {
             },
             None => cluster.dial(worker, seeker, &self.tried, self.departure()).await,
         };
-        dialled.map_err(|refusal| match refusal.reason.blame() {
-            Blame::Client => Event::Refused(refusal),
+        dialled.map_err(|refusal| match (refusal.reason, refusal.reason.blame()) {
+            // No other endpoint would do.
+            (Reason::Draining, _) | (_, Blame::Client) => Event::Refused(refusal),
             _ => Event::DialFailed(refusal),
         })
     }

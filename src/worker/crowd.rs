@@ -13,12 +13,16 @@ use super::{Order, Worker};
 use crate::core::refusal::{Reason, Refusal};
 use crate::sys::clock;
 
-/// The clients of this worker that are waited for: for their hello, in their handshake, or to take leave.
+/// The clients of this worker that are waited for: for their hello, in their handshake, or to take leave;
+/// at the end of a drain also those whose upstream is dialled.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     waited: Notify,
     /// When this worker last asked all of them for room.
     asked: Cell<Option<Instant>>,
+    /// Nobody is waited for any more.
+    is_dismissed: Cell<bool>,
+    dismissed: Notify,
 }
 
 impl Crowd {
@@ -27,14 +31,33 @@ impl Crowd {
         self.waited.notify_waiters();
     }
 
-    /// Returns once a client that is waited for since then has to make room.
+    /// Ends all of this worker, those too whose upstream is dialled, and who comes from now on.
+    pub(super) fn dismiss(&self) {
+        self.is_dismissed.set(true);
+        self.waited.notify_waiters();
+        self.dismissed.notify_waiters();
+    }
+
+    /// Returns once a client that is waited for since then has to go.
     pub(super) async fn has_to_go(&self, since: Instant) -> Refusal {
-        loop {
+        while !self.is_dismissed.get() {
             self.waited.notified().await;
             if clock::now().saturating_duration_since(since) >= PATIENCE {
-                return Refusal::new(Reason::ConnectionLimit, SILENT);
+                break;
             }
         }
+        match self.is_dismissed.get() {
+            true => dismissal(),
+            false => Refusal::new(Reason::ConnectionLimit, SILENT),
+        }
+    }
+
+    /// Returns once even a client whose upstream is dialled has to go.
+    pub(super) async fn is_dismissed(&self) -> Refusal {
+        while !self.is_dismissed.get() {
+            self.dismissed.notified().await;
+        }
+        dismissal()
     }
 }
 
@@ -48,6 +71,10 @@ impl Worker {
         asked.set(Some(now));
         self.peers.iter().for_each(|peer| peer.mailbox.order(Order::MakeRoom));
     }
+}
+
+fn dismissal() -> Refusal {
+    Refusal::new(Reason::Draining, "the drain was over before the client had reached an upstream")
 }
 
 /// Who means to speak has spoken by then; a handshake needs a round trip or two and a signature.

@@ -9,10 +9,17 @@ use crate::core::refusal::{Reason, Refusal};
 use crate::sys::{clock, socket};
 
 impl Connection {
-    /// Returns once the client has gone for certain: it was reset, or ended a TLS stream without a byte
-    /// and without close_notify. One that has only sent its end is there: half-closed clients wait for
-    /// their answer.
+    /// Returns once the client has to go, at the end of a drain, or has gone for certain.
     pub(super) async fn departure(&self) -> Refusal {
+        tokio::select! {
+            dismissed = self.worker.crowd.is_dismissed() => dismissed,
+            gone = self.has_gone() => gone,
+        }
+    }
+
+    /// It was reset, or ended a TLS stream without a byte and without close_notify. One that has only
+    /// sent its end is there: half-closed clients wait for their answer.
+    async fn has_gone(&self) -> Refusal {
         loop {
             self.worker.timers.sleep_until(clock::now() + LOOK).await;
             if let Some(refusal) = gone(&self.down) {

@@ -82,7 +82,7 @@ impl Ended {
 /// How often an ending worker looks whether its last session is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Resets are done in the time that it takes to poll each session once; handshakes are not waited for.
+/// Resets and refusals are done in the time that it takes to poll each connection once.
 const CUT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Starts the thread. It accepts on what it is told to, until it is told to drain or to stop.
@@ -225,10 +225,12 @@ async fn end(worker: &Rc<Worker>, drain: Drain, passed_on: &[ListenerKey]) -> En
     cut(worker, LINGER).await
 }
 
-/// Resets every session: one that is merely dropped would end with FIN, as if it were whole.
+/// Resets every session: one that is merely dropped would end with FIN, as if it were whole. Who is not
+/// that far is refused.
 async fn cut(worker: &Rc<Worker>, patience: Duration) -> Ended {
     let open = worker.counters.open.value();
     worker.roster.set_phase(DrainPhase::Forced);
+    worker.crowd.dismiss();
     empty_by(worker, clock::now() + patience).await;
     match open {
         0 => Ended::Clean,

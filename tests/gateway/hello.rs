@@ -31,7 +31,7 @@ fn patient(pki: &Pki, upstream: &PlainEcho, hello: &str) -> Gateway {
 }
 
 /// A hello for `name` as rustls sends it, in one record.
-fn hello(pki: &Pki, name: &str) -> (ClientConnection, Vec<u8>) {
+pub(crate) fn hello(pki: &Pki, name: &str) -> (ClientConnection, Vec<u8>) {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(pki.client().build(), name).unwrap();
     let mut bytes = Vec::new();

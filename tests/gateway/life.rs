@@ -15,7 +15,8 @@ use portcullis_kit::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{BINARY, Config, NAME, Pki, assert_same, pattern};
+use crate::hello::hello;
+use crate::support::{BINARY, BlackHole, Config, NAME, Pki, assert_same, pattern};
 
 fn mutual(config: Config, pki: &Pki, upstream: &PlainEcho) -> Gateway {
     config
@@ -237,8 +238,43 @@ fn a_second_signal_ends_everything_at_once() {
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let ended = stream.read(&mut [0; 16]).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset), "a cut must not look like an end");
-        gateway.wait_log(&["sessions were cut", "connections=2"]);
+        gateway.wait_log(&["connections were cut", "connections=2"]);
     }
+}
+
+#[test] // threat 37
+fn who_had_not_reached_an_upstream_when_everything_ends_is_told_of_too() {
+    let (pki, hole) = (Pki::new(), BlackHole::new());
+    let mut gateway =
+        Config::with_drain(1, r#"{ grace = "60s", spread = "0s", deadline = "120s" }"#)
+            .listener("edge", "timeouts = { hello = \"60s\", handshake = \"60s\" }")
+            .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+            .mutual(&pki, "")
+            .cluster("app", &[hole.address], "connect = { timeout = \"60s\" }")
+            .start();
+    let mut in_hello = connect_plain(gateway.addr("edge")).unwrap();
+    in_hello.write_all(&[22]).unwrap();
+    let mut in_handshake = connect_plain(gateway.addr("edge")).unwrap();
+    in_handshake.write_all(&hello(&pki, NAME).1).unwrap();
+    in_handshake.read_exact(&mut [0; 5]).unwrap();
+    let mut in_dial = pki.connect(&gateway);
+    in_dial.write_all(b"hello").unwrap();
+    eventually(PATIENCE, "the dial", || {
+        let metrics = gateway.metrics();
+        let sum = |name| metrics.sum(name, &[]);
+        let is_so =
+            sum("portcullis_upstream_dials_total") == 1 && sum("portcullis_connections_open") == 3;
+        is_so.then_some(())
+    });
+    gateway.signal(Signal::TERM);
+    not_ready(&gateway);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait_exit(PATIENCE).code(), Some(2));
+    gateway.wait_log(&["connections were cut", "connections=3"]);
+    let log = gateway.access_log();
+    assert_eq!(log.len(), 3, "{log:?}");
+    assert!(log.iter().all(|line| line["reason"] == "draining"), "{log:?}");
+    assert!(log.iter().all(|line| line["outcome"] == "refused"), "{log:?}");
 }
 
 #[test]
