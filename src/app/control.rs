@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::gateway::Gateway;
+use super::gateway::{Gateway, WorkerLost};
 use super::memory::Memory;
 use super::orders::{self, Logs, Then};
 use super::problems;
@@ -82,8 +82,7 @@ impl Control {
                 }
                 _ = look.tick() => {
                     if self.gateway.has_ended() {
-                        self.gateway.stop();
-                        return Err(RunError::WorkerLost);
+                        return self.stop();
                     }
                     self.reloads.look();
                     let current = self.gateway.current().load_full();
@@ -231,6 +230,10 @@ impl Control {
                 _ = look.tick() => self.look(),
             }
         }
-        Ok(self.gateway.stop())
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<Ended, RunError> {
+        self.gateway.stop().map_err(|WorkerLost| RunError::WorkerLost)
     }
 }

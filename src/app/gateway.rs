@@ -101,6 +101,10 @@ pub struct ReloadReport {
     pub tickets_changed: bool,
 }
 
+/// A worker has ended by itself, and with it all that it served.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WorkerLost;
+
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -289,10 +293,13 @@ impl Gateway {
         &self.stek
     }
 
-    /// Lets the workers accept.
+    /// Lets the workers accept. Before, nothing of a socket is changed: it may be another process', which
+    /// goes on with it if this one cannot.
     pub fn open(&mut self) {
+        let current = self.current.load_full();
+        self.set_defer_accept(&current);
         let sockets = std::mem::take(&mut self.waiting);
-        self.give(&self.current.load_full(), sockets);
+        self.give(&current, sockets);
     }
 
     /// What another process needs to accept in the place of this one.
@@ -350,31 +357,16 @@ impl Gateway {
     }
 
     /// Ends whatever still runs and says how it went.
-    pub fn stop(&mut self) -> Ended {
+    ///
+    /// # Errors
+    /// A worker had ended by itself; the log says why. What it served is gone.
+    pub fn stop(&mut self) -> Result<Ended, WorkerLost> {
         let running = self.threads.iter().any(|thread| !thread.is_finished());
         if running {
             self.tell_all(|| Order::Stop);
         }
-        let mut ended = Ended::Clean;
-        for (thread, peer) in self.threads.drain(..).zip(self.peers.iter()) {
-            let lost = || Ended::Cut { connections: peer.counters.open.value() };
-            let of_worker = match thread.join() {
-                Ok(Ok(of_worker)) => of_worker,
-                Ok(Err(error)) => {
-                    tracing::error!(
-                        %error,
-                        "a worker could not run; where files are too many, raise LimitNOFILE (ulimit -n)"
-                    );
-                    lost()
-                }
-                Err(_panic) => {
-                    tracing::error!("a worker panicked; please report it with what stands above");
-                    lost()
-                }
-            };
-            ended = ended.and(of_worker);
-        }
-        ended
+        let joined: Vec<_> = self.threads.drain(..).map(join).collect();
+        joined.into_iter().try_fold(Ended::Clean, |ended, of_worker| Ok(ended.and(of_worker?)))
     }
 
     /// Notes sockets, and returns them by worker.
@@ -414,6 +406,24 @@ impl Gateway {
     }
 }
 
+/// Waits for a worker's end.
+fn join(thread: JoinHandle<io::Result<Ended>>) -> Result<Ended, WorkerLost> {
+    match thread.join() {
+        Ok(Ok(ended)) => Ok(ended),
+        Ok(Err(error)) => {
+            tracing::error!(
+                %error,
+                "a worker could not run; where files are too many, raise LimitNOFILE (ulimit -n)"
+            );
+            Err(WorkerLost)
+        }
+        Err(_panic) => {
+            tracing::error!("a worker panicked; please report it with what stands above");
+            Err(WorkerLost)
+        }
+    }
+}
+
 impl Former {
     fn is_unused(&self) -> bool {
         Arc::strong_count(&self.snapshot) == 1
@@ -447,7 +457,6 @@ impl Loaded {
             stek,
         };
         gateway.waiting = gateway.hold(bound);
-        gateway.set_defer_accept(&snapshot);
         let sources = Sources::new(clock::now());
         for index in 0..workers {
             let seed = clock::wall().subsec_nanos();
@@ -464,7 +473,8 @@ impl Loaded {
             match started {
                 Ok(thread) => gateway.threads.push(thread),
                 Err(error) => {
-                    gateway.stop();
+                    // What matters is why there is one worker less.
+                    drop(gateway.stop());
                     return Err(StartError::Thread(error));
                 }
             }

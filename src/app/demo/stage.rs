@@ -135,7 +135,8 @@ impl Stage {
 
     /// Ends everything; the folder stays if it is to be kept.
     pub(crate) fn strike(mut self, keep: bool) {
-        self.gateway.stop();
+        // A worker that was lost has said so in the log.
+        drop(self.gateway.stop());
         if keep {
             // From here on it is the user's folder.
             let _kept: PathBuf = self.folder.keep();

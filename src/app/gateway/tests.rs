@@ -73,7 +73,7 @@ fn a_panic_costs_its_connection_and_no_other() {
     eventually(PATIENCE, "two connections", || (counters.open.value() == 2).then_some(()));
     drop((held, next));
     eventually(PATIENCE, "no connection", || (counters.open.value() == 0).then_some(()));
-    gateway.stop();
+    gateway.stop().unwrap();
 }
 
 /// A folder for a plan, and where its upstream is.
@@ -123,7 +123,10 @@ fn whether_accepting_is_deferred_follows_the_configuration_while_the_socket_stay
     };
     let is_deferred =
         |gateway: &Gateway| socket::is_accept_deferred(&gateway.sockets()[0].sockets[0]);
-    let mut gateway = Gateway::start(plan(true), None).unwrap();
+    let loaded = Gateway::load(plan(true), &mut Given::default()).unwrap();
+    let mut gateway = loaded.spawn(None).unwrap();
+    assert!(!is_deferred(&gateway), "another process may go on with the socket");
+    gateway.open();
     let (_, address) = gateway.addresses().remove(0);
     assert!(is_deferred(&gateway));
     for wanted in [false, true] {
@@ -136,7 +139,7 @@ fn whether_accepting_is_deferred_follows_the_configuration_while_the_socket_stay
     let worker_socket = gateway.sockets()[0].sockets[0].try_clone().unwrap();
     gateway.drain(clock::now());
     assert!(!socket::is_accept_deferred(&worker_socket), "nobody is left behind in the grace");
-    gateway.stop();
+    gateway.stop().unwrap();
 }
 
 #[test] // threat 35
@@ -170,7 +173,7 @@ fn a_listener_that_comes_back_while_its_socket_is_still_open_is_bound() {
     drop(worker_socket);
     gateway.reload(plans.with(&both)).unwrap();
     echoes(&connect(address), &hello("back.test"));
-    gateway.stop();
+    gateway.stop().unwrap();
 }
 
 #[test] // threat 35
@@ -194,7 +197,7 @@ fn a_socket_that_comes_behind_the_reload_that_gives_it_up_is_emptied_and_closed(
 
     echoes(&waits, &hello("waits.test"));
     eventually(PATIENCE, "nobody listens", || socket::ensure_free(address).ok());
-    gateway.stop();
+    gateway.stop().unwrap();
 }
 
 #[test] // threat 37
@@ -210,5 +213,19 @@ fn a_worker_that_has_not_heard_of_a_drain_hands_no_client_to_one_that_has_ended(
     let held = connect(address);
     echoes(&held, &hello("held.test"));
     echoes(&connect(address), &hello("next.test"));
-    gateway.stop();
+    gateway.stop().unwrap();
+}
+
+#[test] // threat 40
+fn a_worker_that_is_lost_is_no_good_end_whatever_it_had_open() {
+    let lost: [fn() -> io::Result<Ended>; 2] =
+        [|| Err(io::Error::other("it has lost its timers")), || panic!("as a worker would")];
+    for lose in lost {
+        let plans = Plans::new();
+        let mut gateway = Gateway::start(plans.with(&[("edge", anywhere())]), None).unwrap();
+        gateway.threads.push(std::thread::spawn(lose));
+        eventually(PATIENCE, "one worker", || gateway.has_ended().then_some(()));
+        gateway.drain(clock::now());
+        assert_eq!(gateway.stop(), Err(WorkerLost));
+    }
 }

@@ -324,6 +324,6 @@ mod tests {
         gateway.reload(plan(&["new", "newer", "old"])).unwrap();
         upkeep.adopt_names(&gateway.current().load(), found);
         assert_eq!(upkeep.naming.len(), 3);
-        gateway.stop();
+        gateway.stop().unwrap();
     }
 }
