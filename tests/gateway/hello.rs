@@ -104,9 +104,9 @@ fn a_slow_hello_is_cut_at_its_deadline_although_it_makes_progress() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
     let gateway = patient(&pki, &echoes, "400ms");
     let (_, whole) = hello(&pki, NAME);
+    let began = monotonic_now();
     let mut socket = connect_plain(gateway.addr("edge")).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let began = monotonic_now();
     let mut cut = false;
     // A byte, then up to 20 ms of waiting for the end: the end is the event.
     for byte in whole.chunks(1) {
@@ -146,8 +146,8 @@ fn a_slow_handshake_is_cut_at_its_deadline() {
         .cluster("app", &[echoes.address()], "")
         .start();
     let (_, whole) = hello(&pki, NAME);
-    let mut socket = connect_plain(gateway.addr("edge")).unwrap();
     let began = monotonic_now();
+    let mut socket = connect_plain(gateway.addr("edge")).unwrap();
     socket.write_all(&whole).unwrap();
     // The server's flight comes, then nothing; the client never answers.
     answer(&socket);

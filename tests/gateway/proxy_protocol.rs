@@ -177,9 +177,9 @@ fn a_slow_header_is_cut_at_the_deadline_of_the_hello_although_it_makes_progress(
     let gateway =
         listening(&pki, echoes.address(), "timeouts = { hello = \"400ms\", handshake = \"15s\" }");
     let gateway = gateway.start();
+    let began = monotonic_now();
     let mut socket = connect_plain(gateway.addr("edge")).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let began = monotonic_now();
     let slow = [LINE, &[22; 200]].concat();
     let cut = slow.chunks(1).any(|byte| {
         let waits = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
