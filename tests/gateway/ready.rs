@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, read_to_end, round_trip,
+    Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, monotonic_now, read_to_end,
+    round_trip,
 };
 
 use crate::support::{ClosedPort, Config, Pki};
@@ -303,6 +305,27 @@ fn pass(socket: TcpStream, door: &(Mutex<Door>, Condvar), upstream: SocketAddr) 
     forth.join().unwrap();
 }
 
+/// For so long a client whose own dial has failed waits for a connection of another worker.
+const ANSWER_TIME: Duration = Duration::from_millis(50);
+
+/// Whether a client is served, which by the time it is. Else the other worker had no processor for as long as
+/// is waited for it.
+fn is_served(pki: &Pki, gateway: &Gateway) -> bool {
+    let began = monotonic_now();
+    let mut stream = pki.connect(gateway);
+    let said = stream.write_all(b"hello").and_then(|()| close_write(&mut stream));
+    match said.and_then(|()| read_to_end(&mut stream)) {
+        // Behind a header, if the upstream is sent one.
+        Ok(back) => assert!(back.ends_with(b"hello"), "{back:?}"),
+        Err(error) => {
+            let took = began.elapsed();
+            assert!(took >= ANSWER_TIME, "refused after {took:?}: {error}");
+            return false;
+        }
+    }
+    true
+}
+
 /// Four ready connections on two workers, four clients one after another, and no way to a fifth: all are
 /// served, wherever the kernel puts them.
 fn four_clients_of_four_connections(door: Door, keys: &str, rounds: u32) {
@@ -317,21 +340,18 @@ fn four_clients_of_four_connections(door: Door, keys: &str, rounds: u32) {
         .trust("upstreams", &pki.ca)
         .cluster("db", &[gate.address], &format!("tls = \"db\"\npool = {POOL_OF_TWO}\n{keys}"))
         .start();
-    let mut clients = 0;
+    let (mut clients, mut late) = (0, 0);
     for round in 1..=60 {
         gate.set(Door::Open);
         ready(&gateway, 4);
         gate.set(door);
         for _ in 0..4 {
-            let mut stream = pki.connect(&gateway);
-            stream.write_all(b"hello").unwrap();
-            close_write(&mut stream).unwrap();
-            // Behind a header, if the upstream is sent one.
-            assert!(read_to_end(&mut stream).unwrap().ends_with(b"hello"));
+            late += u64::from(!is_served(&pki, &gateway));
             clients += 1;
         }
         // In three of eight rounds the kernel happens to give each worker as many as it has.
         if round >= rounds
+            && late <= clients / LATE_PART
             && gateway.metrics().sum("portcullis_upstream_ready_stolen_total", &[]) > 0
         {
             break;
@@ -343,10 +363,20 @@ fn four_clients_of_four_connections(door: Door, keys: &str, rounds: u32) {
     let stolen = metrics.sum("portcullis_upstream_ready_stolen_total", &[]);
     let hits = metrics.sum("portcullis_upstream_ready_hits_total", &[]);
     assert!(stolen > 0, "no worker was ever without one");
-    assert_eq!(hits + stolen, clients);
-    assert_eq!(metrics.sum("portcullis_upstream_ready_misses_total", &[]), 0);
+    assert_eq!(hits + stolen + late, clients);
+    // Whose dial hangs waits for as long as that.
+    let late_max = if door == Door::Forbidden { clients / LATE_PART } else { 0 };
+    assert!(late <= late_max, "{late} of {clients} clients were refused");
+    assert_eq!(metrics.sum("portcullis_upstream_ready_misses_total", &[]), late);
     assert_eq!(metrics.sum("portcullis_panics_total", &[]), 0);
-    assert!(gateway.access_log().iter().all(|line| line["upstream_ready"] == true));
+    let log = gateway.access_log();
+    let (refused, served): (Vec<_>, Vec<_>) =
+        log.iter().partition(|line| line["outcome"] == "refused");
+    // The dial of each was reset: before its hello was sent, or after.
+    let reasons: Vec<_> = refused.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    let is_reset = |reason: &&str| ["upstream_connect", "upstream_tls"].contains(reason);
+    assert!(reasons.iter().all(is_reset), "{reasons:?}");
+    assert!(served.iter().all(|line| line["upstream_ready"] == true));
     // Each is counted where it is: once no dial is on its way, those that are ready are all that are open.
     eventually(PATIENCE, "the counts of what is open", || {
         let metrics = gateway.metrics();
@@ -354,6 +384,9 @@ fn four_clients_of_four_connections(door: Door, keys: &str, rounds: u32) {
         (open.map(|gauge| metrics.sum(gauge, &[])) == [4, 4]).then_some(())
     });
 }
+
+/// On a busy machine one client in so many may be refused.
+const LATE_PART: u64 = 20;
 
 #[test]
 fn a_worker_that_has_none_ready_takes_one_of_another_while_its_dial_hangs() {
