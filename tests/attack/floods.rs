@@ -8,6 +8,9 @@ use portcullis_kit::{PATIENCE, PlainEcho, connect_plain, connect_tls, eventually
 use super::hello::{Hello, PRE_SHARED_KEY};
 use super::support::{Keys, NAME, Pki, crowd, echo, until_closed};
 
+/// A handshake that was waited for a second gives its place to who comes: before that, none does.
+const PLACES_HELD: Duration = Duration::from_millis(900);
+
 /// A round trip beside an attack, in a debug build on a busy machine.
 const NOTICEABLE: Duration = Duration::from_secs(2);
 
@@ -51,7 +54,15 @@ fn slow_hellos_take_neither_memory_nor_the_places_of_handshakes() {
 // threat 9
 #[test]
 fn stalled_handshakes_are_bounded_and_those_beyond_are_closed_at_once() {
-    let (pki, upstream) = (Pki::new(), PlainEcho::start());
+    let pki = Pki::new();
+    // Where a busy machine has not closed them in time all is played again.
+    let is_in_time = (0..5).any(|_| those_beyond_are_closed_at_once(&pki));
+    assert!(is_in_time, "those beyond are not closed within {PLACES_HELD:?}");
+}
+
+/// `false`: it took so long that a handshake may have given up its place.
+fn those_beyond_are_closed_at_once(pki: &Pki) -> bool {
+    let upstream = PlainEcho::start();
     let keys = Keys {
         tables: "[limits]\nhandshakes_in_flight = 4",
         listener: "timeouts = { hello = \"3s\", handshake = \"3s\" }",
@@ -60,18 +71,21 @@ fn stalled_handshakes_are_bounded_and_those_beyond_are_closed_at_once() {
     let gateway = pki.gateway(upstream.address(), keys);
     let mut session = pki.session(&gateway);
     let hello = Hello::recorded().without(PRE_SHARED_KEY).wire();
+    let began = monotonic_now();
     let mut stalled = crowd(gateway.addr("edge"), 4);
     for socket in &mut stalled {
         socket.write_all(&hello).unwrap();
         socket.read_exact(&mut [0; 5]).unwrap();
     }
-    let began = monotonic_now();
     for _ in 0..20 {
         let mut beyond = connect_plain(gateway.addr("edge")).unwrap();
         beyond.write_all(&hello).unwrap();
-        assert_eq!(until_closed(&beyond), b"");
+        let answer = until_closed(&beyond);
+        if began.elapsed() > PLACES_HELD {
+            return false;
+        }
+        assert_eq!(answer, b"");
     }
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     echo(&mut session);
     // Their deadline gives the places back.
     stalled.iter().for_each(|socket| drop(until_closed(socket)));
@@ -82,6 +96,7 @@ fn stalled_handshakes_are_bounded_and_those_beyond_are_closed_at_once() {
     assert_eq!(metrics.refusals("handshake_limit"), 20);
     assert_eq!(metrics.refusals("handshake_timeout"), 4);
     assert_eq!(upstream.counts().bytes, 2 + 1, "nothing of who was not let in");
+    true
 }
 
 // threat 31
