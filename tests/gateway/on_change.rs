@@ -202,8 +202,8 @@ fn a_ca_that_is_gone_ends_the_sessions_that_it_vouched_for() {
 fn a_session_whose_certificate_has_expired_ends_all_the_same_once_it_is_revoked() {
     let stage = Stage::new();
     let soon = Validity::For(std::time::Duration::from_secs(3));
-    let carol = stage.pki.ca.client(&ClientSpec::new("carol").validity(soon));
     let gateway = stage.start("close");
+    let carol = stage.pki.ca.client(&ClientSpec::new("carol").validity(soon));
     let mut session = stage.connect(&gateway, &carol);
     let again = ClientTls::trusting(&stage.pki.ca).identity(&carol).without_resumption().build();
     let expired = Refusal::Alert(AlertDescription::CertificateExpired);
