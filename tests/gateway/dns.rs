@@ -102,8 +102,8 @@ fn the_last_good_addresses_are_kept_while_nobody_answers() {
     let gateway = config(&pki, &dns, "db.test", port, "").start();
     for answer in [DnsAnswer::NXDOMAIN, DnsAnswer::SERVFAIL, DnsAnswer::NOTHING, DnsAnswer::Silence]
     {
-        let before = dns.asked("db.test");
         dns.set("db.test", answer.clone());
+        let before = dns.asked("db.test");
         eventually(PATIENCE, "another question", || {
             (dns.asked("db.test") > before + 1).then_some(())
         });
