@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use portcullis_kit::ClosedPort;
 use portcullis_kit::lying_server::{Lie, start};
 use serde_json::Value;
 
@@ -180,9 +181,8 @@ fn resumption_asked_is_not_resumption_had() {
 
 #[test]
 fn nobody_there_is_exit_1() {
-    // Bound and dropped: nobody listens there now.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = Scratch::new().run(&address.to_string(), &["--rate", "20/s"]);
+    let nobody = ClosedPort::new();
+    let ran = Scratch::new().run(&nobody.address.to_string(), &["--rate", "20/s"]);
     assert_eq!(ran.exit, Some(1));
     assert_eq!(ran.only_error().0, "refused");
     let said = String::from_utf8_lossy(&ran.output.stderr);

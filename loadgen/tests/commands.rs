@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_kit::ClosedPort;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -318,8 +319,8 @@ fn held_connections_survive_and_come_back() {
 
 #[test]
 fn nobody_there_is_exit_1_with_the_reason() {
-    // Bound and dropped: nobody listens there now.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = ClosedPort::new();
+    let address = nobody.address.to_string();
     for command in [&["hold", "--conns", "2"][..], &["stream"], &["attack", "garbage", "-n", "2"]] {
         let ran = load().args(command).args(["--target", &address]).output().unwrap();
         assert_eq!(ran.status.code(), Some(1), "{command:?}: {ran:?}");

@@ -5,13 +5,13 @@ use std::sync::mpsc;
 use std::thread;
 
 use portcullis_kit::{
-    Authority, Behaviour, ClientSpec, Gateway, Identity, Metrics, PATIENCE, PlainEcho, Refusal,
-    ServerTls, TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now,
+    Authority, Behaviour, ClientSpec, ClosedPort, Gateway, Identity, Metrics, PATIENCE, PlainEcho,
+    Refusal, ServerTls, TlsEcho, TlsStream, close_write, connect_tls, eventually, monotonic_now,
     read_to_end, refusal, reset, round_trip,
 };
 use rustls::AlertDescription;
 
-use crate::support::{BlackHole, ClosedPort, Config, NAME, Pki, UPSTREAM_NAME};
+use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME};
 
 /// Mutual TLS with clients, plain TCP to these endpoints, each as it is written in the list.
 fn over(pki: &Pki, endpoints: &str, keys: &str) -> Gateway {
@@ -338,9 +338,8 @@ fn ejected(gateway: &Gateway, endpoint: SocketAddr, workers: u64) {
 #[test] // threat 28
 fn an_endpoint_that_refuses_is_left_alone_and_tried_again_later() {
     let pki = Pki::new();
-    let flapping = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = flapping.local_addr().unwrap();
-    drop(flapping);
+    let flapping = ClosedPort::new();
+    let address = flapping.address;
     let upstream = PlainEcho::start();
     let endpoints = format!("\"{address}\", \"{}\"", upstream.address());
     let keys = "ejection = { failures = 2, base = \"2s\", percent_max = 50 }";
@@ -355,7 +354,7 @@ fn an_endpoint_that_refuses_is_left_alone_and_tried_again_later() {
     let line = gateway.wait_log(&["ejected: its dials fail", &address.to_string()]);
     assert!(line.contains("cluster=app"), "{line}");
     // It is back, and gets its clients again once its time is over.
-    let back = TcpListener::bind(address).unwrap();
+    let back = flapping.open();
     let (says, came) = mpsc::channel();
     let server = thread::spawn(move || says.send(back.accept().unwrap().1));
     eventually(PATIENCE, "a client at the endpoint that is back", || {

@@ -5,11 +5,11 @@ use std::sync::mpsc;
 use std::thread;
 
 use portcullis_kit::{
-    Authority, ClientSpec, Gateway, Metrics, PATIENCE, PlainEcho, ServerTls, TlsEcho, TlsStream,
-    close_write, eventually, read_to_end, round_trip,
+    Authority, ClientSpec, ClosedPort, Gateway, Metrics, PATIENCE, PlainEcho, ServerTls, TlsEcho,
+    TlsStream, close_write, eventually, read_to_end, round_trip,
 };
 
-use crate::support::{BlackHole, ClosedPort, Config, Pki, UPSTREAM_NAME, files};
+use crate::support::{BlackHole, Config, Pki, UPSTREAM_NAME, files};
 
 /// `health` of this kind, often enough for a test.
 fn health(keys: &str) -> String {

@@ -7,11 +7,11 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 use std::thread;
 
-use portcullis_kit::{PATIENCE, PlainEcho, eventually, round_trip, within};
+use portcullis_kit::{ClosedPort, PATIENCE, PlainEcho, eventually, round_trip, within};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{BINARY, ClosedPort, Config, Pki};
+use crate::support::{BINARY, Config, Pki};
 
 /// What `health` says to `listen`: its exit code and both outputs.
 fn ask(listen: &str, words: &[&str]) -> (Option<i32>, String) {

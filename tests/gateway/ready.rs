@@ -9,11 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_kit::{
-    Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, monotonic_now, read_to_end,
-    round_trip,
+    ClosedPort, Gateway, PATIENCE, ServerTls, TlsEcho, close_write, eventually, monotonic_now,
+    read_to_end, round_trip,
 };
 
-use crate::support::{ClosedPort, Config, Pki};
+use crate::support::{Config, Pki};
 
 const POOL: &str = "pool = { ready_min = 3, ready_max = 3 }";
 

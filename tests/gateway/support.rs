@@ -4,7 +4,9 @@ use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use portcullis_kit::{Authority, ClientSpec, ClientTls, Gateway, Identity, TlsStream, connect_tls};
+use portcullis_kit::{
+    Authority, ClientSpec, ClientTls, ClosedPort, Gateway, Identity, TlsStream, connect_tls,
+};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
@@ -151,27 +153,6 @@ pub(crate) fn assert_same(left: &[u8], right: &[u8], what: &str) {
     }
 }
 
-/// A port that refuses connections and is kept for a test meanwhile: a socket that is bound and does not
-/// listen. One that is only found free is somebody else's a moment later, a client's on its way out most
-/// often.
-pub(crate) struct ClosedPort {
-    pub(crate) address: SocketAddr,
-    socket: socket2::Socket,
-}
-
-impl ClosedPort {
-    pub(crate) fn new() -> Self {
-        let (socket, address) = bound();
-        Self { address, socket }
-    }
-
-    /// From now on it accepts.
-    pub(crate) fn open(self) -> TcpListener {
-        self.socket.listen(128).unwrap();
-        self.socket.into()
-    }
-}
-
 /// An address that is about to be listened on: free now, and not among the ports that the system gives out
 /// by itself, so that nobody takes it meanwhile.
 pub(crate) fn free_address() -> SocketAddr {
@@ -185,25 +166,18 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// A socket of 127.0.0.1 with a port of its own.
-fn bound() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
-}
-
 /// A port that answers no SYN: a listener whose queue is full (Linux drops what does not fit).
 pub(crate) struct BlackHole {
     pub(crate) address: SocketAddr,
-    _listener: socket2::Socket,
+    _listener: TcpListener,
     _queued: Vec<TcpStream>,
 }
 
 impl BlackHole {
     pub(crate) fn new() -> Self {
-        let (listener, address) = bound();
-        listener.listen(0).unwrap();
+        let port = ClosedPort::new();
+        let address = port.address;
+        let listener = port.open_for(0);
         let mut queued = Vec::new();
         let limit = std::time::Duration::from_millis(200);
         while let Ok(socket) = TcpStream::connect_timeout(&address, limit) {

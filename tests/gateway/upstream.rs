@@ -5,14 +5,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use portcullis_kit::{
-    Authority, ClientTls, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls, TlsEcho,
-    TlsStream, Validity, close_write, connect_tls, eventually, monotonic_now, read_to_end, refusal,
-    round_trip,
+    Authority, ClientTls, ClosedPort, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls,
+    TlsEcho, TlsStream, Validity, close_write, connect_tls, eventually, monotonic_now, read_to_end,
+    refusal, round_trip,
 };
 use rustls::AlertDescription;
 use serde_json::Value;
 
-use crate::support::{BlackHole, ClosedPort, Config, NAME, Pki, UPSTREAM_NAME};
+use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME};
 
 fn plain(pki: &Pki, endpoints: &[SocketAddr], keys: &str) -> Gateway {
     Config::new(1)

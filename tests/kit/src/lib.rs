@@ -10,6 +10,7 @@
 
 mod authority;
 mod clock;
+mod closed_port;
 mod connect;
 mod deadline;
 mod dns;
@@ -25,6 +26,7 @@ pub mod unbuffered;
 
 pub use authority::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 pub use clock::{monotonic_now, wall_now};
+pub use closed_port::ClosedPort;
 pub use connect::{
     Refusal, TlsStream, close_write, connect_plain, connect_plain_from, connect_tls, handshake,
     read_to_end, refusal, reset, round_trip,
