@@ -200,6 +200,13 @@ pub(super) fn is_unsealed_close(records: &[u8]) -> bool {
     matches!(records, [CONTENT_ALERT, 3, _, 0, 2, WARNING | FATAL, 0, ..])
 }
 
+/// Whether `record`, which rustls has opened where it lay, is a close_notify: what it says stands before the tag, with
+/// any cipher of TLS 1.2.
+pub(super) fn is_opened_close(record: &[u8]) -> bool {
+    let [CONTENT_ALERT, _, _, _, _, payload @ ..] = record else { return false };
+    matches!(payload.last_chunk::<{ 2 + TAG }>(), Some([WARNING | FATAL, 0, ..]))
+}
+
 /// The alert that rustls sends for `error`, or that it should send. `None` when it sends none.
 pub(super) fn sealed_alert(error: &Error) -> Option<u8> {
     let alert = match error {
@@ -355,6 +362,9 @@ pub(super) const CLOSED: &str = "the peer closed in the middle of the handshake,
 
 /// What a refusal says whose client and chain have no suite for the certificate that was chosen.
 pub(super) const NO_SUITE: &str = "no cipher suite in common";
+
+/// Of every cipher suite.
+pub(super) const TAG: usize = 16;
 
 const CONTENT_ALERT: u8 = 21;
 const WARNING: u8 = 1;

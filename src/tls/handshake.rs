@@ -10,7 +10,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
-use super::alert::{self, Fault, Peer};
+use super::alert::{self, Fault, Peer, TAG};
 use super::crypto::{group_name, suite_name};
 use super::handshake_context::{self, HandshakeContext};
 use super::second_hello::{Look, SecondHello};
@@ -123,6 +123,7 @@ impl<E: Engine> Handshake<E> {
             if E::PEER == Peer::Client {
                 self.second_hello.answered(&input[..shown], &out[answered..]);
             }
+            let done_with = consumed..consumed + discard;
             consumed += discard;
             self.shown = shown - consumed;
             if discard > 0 {
@@ -136,7 +137,7 @@ impl<E: Engine> Handshake<E> {
                     (self.shown, self.records) = (0, 0);
                     self.passed_over += 1;
                 }
-                Step::Blocked if self.is_left(&input[shown..]) => {
+                Step::Blocked if self.is_left(&input[done_with], &input[shown..]) => {
                     if E::PEER == Peer::Client && !self.is_sealing {
                         out.extend_from_slice(&alert::UNSEALED_CLOSE);
                     }
@@ -250,13 +251,18 @@ impl<E: Engine> Handshake<E> {
             && payload.iter().take(payload.len().saturating_sub(TAG)).all(|byte| *byte == 0)
     }
 
-    /// Whether the record that comes next is a close_notify, which rustls takes for a warning before TLS 1.2
-    /// seals: its peer would wait for an answer (RFC 5246 §7.2.1) until the handshake's time is up.
-    fn is_left(&self, rest: &[u8]) -> bool {
+    /// Whether the record that comes next is a close_notify, or the one that rustls is done with was, under the
+    /// keys of TLS 1.2. Before the end of a handshake rustls takes such for a warning: its peer would wait for
+    /// an answer (RFC 5246 §7.2.1) until the handshake's time is up.
+    fn is_left(&self, done_with: &[u8], rest: &[u8]) -> bool {
         let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
         // Behind a piece of a message it is out of place.
-        let is_in_place = self.shown == 0 && !self.is_opening && !self.is_broken && !is_tls13;
-        is_in_place && alert::is_unsealed_close(rest)
+        let is_in_place = self.shown == 0 && !self.is_broken && !is_tls13;
+        is_in_place
+            && match self.is_opening {
+                true => alert::is_opened_close(done_with),
+                false => alert::is_unsealed_close(rest),
+            }
     }
 
     /// Adds the next whole record to what rustls is shown; `false` when there is none.
@@ -467,9 +473,6 @@ const CONTENT_APPLICATION_DATA: u8 = 23;
 const ILLEGAL_PARAMETER: u8 = 47;
 
 const RECORD_HEADER: usize = 5;
-/// Of every cipher suite of TLS 1.3.
-const TAG: usize = 16;
-
 /// TLS 1.2's limit (RFC 5246 §6.2.3) but for its last byte, which rustls does not read; rustls applies
 /// 1.3's.
 const PAYLOAD_MAX: usize = 16_384 + 2_047;

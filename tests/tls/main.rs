@@ -12,6 +12,7 @@ mod breaches;
 mod certificate_dir;
 mod chains;
 mod downstream;
+mod farewells;
 mod key_exchange;
 mod material;
 mod paths;
