@@ -82,6 +82,22 @@ fn without(hello: &[u8], kind: u16) -> Vec<u8> {
     record(22, &[&[1, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat())
 }
 
+/// A hello in one record with one extension more.
+fn with(hello: &[u8], kind: u16, body: &[u8]) -> Vec<u8> {
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    at += 1 + usize::from(hello[at]);
+    let length = (body.len() as u16).to_be_bytes();
+    let list = [&hello[at + 2..], &kind.to_be_bytes(), &length, body].concat();
+    let body = [&hello[9..at], &(list.len() as u16).to_be_bytes(), &list].concat();
+    record(22, &[&[1, 0][..], &(body.len() as u16).to_be_bytes(), &body].concat())
+}
+
+fn share(group: u8, length: u8) -> Vec<u8> {
+    [&[0, group, 0, length][..], &vec![9; usize::from(length)]].concat()
+}
+
 #[test]
 fn a_hello_without_what_its_version_wants_is_told_what() {
     let site = Site::new(|_| {});
@@ -264,8 +280,8 @@ fn who_shares_no_suite_or_signature_with_the_chain_is_told_why() {
     is_told(&pairs, (all, &[p384, X25519]), words, "with an ECDSA key on P-384");
 }
 
-#[test]
-fn a_second_hello_with_another_name_is_told_so() {
+/// A handshake that has asked for a share on P-384, and the second hello for it.
+fn asked_again() -> (ServerHandshake, Vec<u8>) {
     let site = Site::new(|world| {
         world.plan.downstream_tls[0].crypto.groups = vec![Group::Secp384r1];
     });
@@ -275,13 +291,41 @@ fn a_second_hello_with_another_name_is_told_so() {
     let (mut held, mut out) = (hello, Vec::new());
     assert!(matches!(server.advance(&mut held, &mut out).outcome, Outcome::NeedMore));
     give(&mut peer, &out).unwrap();
-    let mut second = sent_by(&mut peer);
+    let sent = sent_by(&mut peer);
+    // Behind the change_cipher_spec that comes first.
+    (server, sent.strip_prefix(&[20, 3, 3, 0, 1, 1]).unwrap().to_vec())
+}
+
+#[test]
+fn a_second_hello_with_another_name_is_told_so() {
+    let (mut server, mut second) = asked_again();
     let name = NAME.as_bytes();
     let at = second.windows(name.len()).position(|window| window == name).unwrap();
     second[at] = b'x';
     let (refusal, out) = refused(&mut server, &second);
     assert_eq!((refusal.reason, refusal.alert), (Reason::ProtocolViolation, Some(47)));
     assert_eq!(out, alert(47));
+}
+
+/// RFC 8446 §4.2.8.
+#[test]
+fn a_second_hello_has_the_share_that_was_asked_for_and_no_other() {
+    let (x25519, p384) = (share(29, 32), share(24, 97));
+    let cases = [
+        (x25519.clone(), "RefusedToFollow"),
+        ([&p384[..], &x25519].concat(), "extension 51"),
+        ([x25519, p384].concat(), "extension 51"),
+        (vec![], "extension 51"),
+    ];
+    for (shares, what) in cases {
+        let (mut server, second) = asked_again();
+        let shares = [&(shares.len() as u16).to_be_bytes()[..], &shares].concat();
+        let second = with(&without(&second, 51), 51, &shares);
+        let (refusal, out) = refused(&mut server, &second);
+        assert_eq!(refusal.reason, Reason::ProtocolViolation, "{refusal:?}");
+        assert!(refusal.detail.contains(what), "{what}: {refusal:?}");
+        assert_eq!((refusal.alert, &out[..]), (Some(47), &alert(47)[..]), "{what}");
+    }
 }
 
 #[test]

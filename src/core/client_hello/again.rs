@@ -6,9 +6,7 @@
 use std::fmt;
 
 use super::hello::ClientHello;
-use super::parse::{
-    COOKIE, EARLY_DATA, ENCRYPTED_CLIENT_HELLO, KEY_SHARE, PRE_SHARED_KEY, SERVER_NAME,
-};
+use super::parse::{COOKIE, EARLY_DATA, ENCRYPTED_CLIENT_HELLO, KEY_SHARE, PRE_SHARED_KEY};
 
 /// What stands otherwise in a second hello and may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +18,9 @@ pub enum Changed {
 }
 
 impl ClientHello<'_> {
-    /// What `second` has changed of this hello, though it may not. Its server name is not asked: rustls
-    /// compares that. The order of extensions says nothing.
+    /// What `second` has changed of this hello, though it may not, where it was asked for another key share and
+    /// given no cookie. The order of extensions says nothing. Whether the share is of the group that was asked
+    /// for, whether early data is offered again and whether all keys were withdrawn is for rustls to say.
     pub fn changed_by(&self, second: &ClientHello<'_>) -> Option<Changed> {
         let fields = [
             ("legacy_version", self.legacy_version == second.legacy_version),
@@ -34,31 +33,56 @@ impl ClientHello<'_> {
             return Some(Changed::Field(field));
         }
         let (before, after) = (Extensions(self.extensions), Extensions(second.extensions));
-        let lacks = |all: &Extensions<'_>, one| !all.clone().any(|other| other == one);
-        let gone = before.clone().find(|one| lacks(&after, *one));
-        let new = after.clone().find(|one| lacks(&before, *one));
-        gone.or(new).map(|(kind, _)| Changed::Extension(kind))
+        let may_differ = |one: &(u16, &[u8])| MAY_CHANGE.contains(&one.0);
+        let gone = before.clone().find(|one| !may_differ(one) && !after.has(*one));
+        let new = after.clone().find(|one| !may_differ(one) && !before.has(*one));
+        let changed = gone.or(new).map(|(kind, _)| kind);
+        changed.or_else(|| self.changed_too_far_by(second)).map(Changed::Extension)
+    }
+
+    /// The extension that has changed in another way than it may.
+    fn changed_too_far_by(&self, second: &ClientHello<'_>) -> Option<u16> {
+        let has = |kind| Extensions(second.extensions).any(|(other, _)| other == kind);
+        let cases = [
+            // It was in the first already, and is the answer to nothing (RFC 8446 §4.2.2).
+            (COOKIE, has(COOKIE)),
+            (KEY_SHARE, has(KEY_SHARE) && !is_one_share(second.key_shares)),
+            (PRE_SHARED_KEY, second.has_pre_shared_key() && !self.has_pre_shared_key()),
+            (ENCRYPTED_CLIENT_HELLO, second.has_ech != self.has_ech),
+        ];
+        cases.into_iter().find(|(_, is_too_far)| *is_too_far).map(|(kind, _)| kind)
     }
 }
 
-/// Those that may not change.
+/// RFC 8446 §4.2.8: the list has a single share then.
+fn is_one_share(list: &[u8]) -> bool {
+    match list {
+        [_, _, high, low, share @ ..] => {
+            share.len() == usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
+    }
+}
+
+/// Type and body of each.
 #[derive(Debug, Clone)]
 struct Extensions<'a>(&'a [u8]);
+
+impl Extensions<'_> {
+    fn has(&self, one: (u16, &[u8])) -> bool {
+        self.clone().any(|other| other == one)
+    }
+}
 
 impl<'a> Iterator for Extensions<'a> {
     type Item = (u16, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let [kind_high, kind_low, high, low, rest @ ..] = self.0 {
-            let kind = u16::from_be_bytes([*kind_high, *kind_low]);
-            let len = usize::from(u16::from_be_bytes([*high, *low]));
-            let (body, rest) = rest.split_at_checked(len)?;
-            self.0 = rest;
-            if !MAY_CHANGE.contains(&kind) {
-                return Some((kind, body));
-            }
-        }
-        None
+        let [kind_high, kind_low, high, low, rest @ ..] = self.0 else { return None };
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let (body, rest) = rest.split_at_checked(len)?;
+        self.0 = rest;
+        Some((u16::from_be_bytes([*kind_high, *kind_low]), body))
     }
 }
 
@@ -71,9 +95,10 @@ impl fmt::Display for Changed {
     }
 }
 
-/// The outer hello of ECH is sealed anew over the inner one (RFC 9849 §6.1.5).
-const MAY_CHANGE: [u16; 7] =
-    [SERVER_NAME, PADDING, PRE_SHARED_KEY, EARLY_DATA, COOKIE, KEY_SHARE, ENCRYPTED_CLIENT_HELLO];
+/// Each in its own way (RFC 8446 §4.1.2). The outer hello of ECH is sealed anew over the inner one
+/// (RFC 9849 §6.1.5).
+const MAY_CHANGE: [u16; 5] =
+    [PADDING, PRE_SHARED_KEY, EARLY_DATA, KEY_SHARE, ENCRYPTED_CLIENT_HELLO];
 
 /// RFC 7685.
 const PADDING: u16 = 21;
