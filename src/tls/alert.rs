@@ -56,6 +56,8 @@ pub fn alert_name(code: u8) -> &'static str {
 pub(super) enum Fault {
     /// A Finished that does not fit the handshake.
     Finished,
+    /// An alert that is neither a warning nor fatal.
+    Level,
     Other(Error),
 }
 
@@ -94,6 +96,19 @@ impl Fault {
         }
     }
 
+    /// The same, where rustls has answered an alert: before TLS 1.3 it does so for its level alone, and in 1.3 for
+    /// warnings too. Both stand in `record` as it was opened.
+    pub(super) fn answered(self, record: &[u8], is_tls13: bool) -> Self {
+        match self {
+            Self::Other(Error::AlertReceived(_))
+                if !is_tls13 || !matches!(record.get(LEVEL_AT), Some(&(WARNING | FATAL))) =>
+            {
+                Self::Level
+            }
+            fault => fault,
+        }
+    }
+
     /// Whether what came has not even the header of a record.
     pub(super) fn is_no_record(&self) -> bool {
         matches!(
@@ -109,6 +124,7 @@ impl Fault {
         match (failure, self) {
             (Some(failure), _) => by(peer, failure),
             (None, Self::Finished) => by(peer, Refusal::new(Reason::ProtocolViolation, FINISHED)),
+            (None, Self::Level) => by(peer, Refusal::new(Reason::ProtocolViolation, NO_SUCH_LEVEL)),
             (None, Self::Other(error)) => refusal(error, peer),
         }
     }
@@ -117,6 +133,7 @@ impl Fault {
     pub(super) fn sealed_alert(&self, is_tls13: bool) -> Option<u8> {
         match self {
             Self::Finished => Some(AlertDescription::DecryptError.into()),
+            Self::Level => Some(AlertDescription::IllegalParameter.into()),
             // A warning, or close_notify: in the handshake rustls takes none in TLS 1.3.
             Self::Other(Error::AlertReceived(_)) if is_tls13 => {
                 Some(AlertDescription::DecodeError.into())
@@ -128,7 +145,7 @@ impl Fault {
     /// The alert that was due and that rustls has not sent.
     pub(super) fn missed_alert(&self) -> Option<u8> {
         match self {
-            Self::Finished => None,
+            Self::Finished | Self::Level => None,
             Self::Other(error) => sealed_alert(error),
         }
     }
@@ -144,7 +161,7 @@ impl Fault {
             Self::Other(Error::InvalidMessage(
                 InvalidMessage::InvalidEmptyPayload | InvalidMessage::InvalidContentType,
             )) => Some(AlertDescription::UnexpectedMessage.into()),
-            Self::Finished | Self::Other(_) => better_alert(reason, is_tls13),
+            Self::Finished | Self::Level | Self::Other(_) => better_alert(reason, is_tls13),
         }
     }
 
@@ -365,6 +382,12 @@ pub(super) const NO_SUITE: &str = "no cipher suite in common";
 
 /// Of every cipher suite.
 pub(super) const TAG: usize = 16;
+
+/// What is said of an alert by whose level nobody knows whether it ends anything.
+pub(super) const NO_SUCH_LEVEL: &str = "the peer sent an alert of a level that does not exist";
+
+/// In a record in the clear, or sealed by TLS 1.3 and opened: behind its header.
+const LEVEL_AT: usize = 5;
 
 const CONTENT_ALERT: u8 = 21;
 const WARNING: u8 = 1;

@@ -123,7 +123,7 @@ impl<E: Engine> Handshake<E> {
             if E::PEER == Peer::Client {
                 self.second_hello.answered(&input[..shown], &out[answered..]);
             }
-            let done_with = consumed..consumed + discard;
+            let before = consumed;
             consumed += discard;
             self.shown = shown - consumed;
             if discard > 0 {
@@ -137,7 +137,7 @@ impl<E: Engine> Handshake<E> {
                     (self.shown, self.records) = (0, 0);
                     self.passed_over += 1;
                 }
-                Step::Blocked if self.is_left(&input[done_with], &input[shown..]) => {
+                Step::Blocked if self.is_left(&input[before..consumed], &input[shown..]) => {
                     if E::PEER == Peer::Client && !self.is_sealing {
                         out.extend_from_slice(&alert::UNSEALED_CLOSE);
                     }
@@ -154,7 +154,8 @@ impl<E: Engine> Handshake<E> {
                 Step::Failed(error) => {
                     let fault = Fault::of(error, discard);
                     let plain = self.plain_text(&fault, &input[consumed..]);
-                    let refusal = self.give_up(&fault, &mut input[consumed..shown], out);
+                    let (done_with, rest) = input[..shown].split_at_mut(consumed);
+                    let refusal = self.give_up(fault, &done_with[before..], rest, out);
                     let refusal = plain.map_or(refusal, |found| Refusal { alert: None, ..found });
                     break Outcome::Failed(refusal);
                 }
@@ -300,8 +301,15 @@ impl<E: Engine> Handshake<E> {
         ))
     }
 
-    /// Collects the alert that rustls has for `fault`, corrects it where it can be, and says why.
-    fn give_up(&mut self, fault: &Fault, shown: &mut [u8], out: &mut Vec<u8>) -> Refusal {
+    /// Collects the alert that rustls has for `fault`, corrects it where it can be, and says why. `record` is what
+    /// rustls is done with.
+    fn give_up(
+        &mut self,
+        fault: Fault,
+        record: &[u8],
+        shown: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Refusal {
         let start = out.len();
         // Once the alert is out rustls must not be asked again: it would look at the input anew.
         for _ in 0..CHUNKS_MAX {
@@ -319,12 +327,13 @@ impl<E: Engine> Handshake<E> {
             }
         }
         let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let is_answered = out.len() > start;
+        let fault = if is_answered { fault.answered(record, is_tls13) } else { fault };
         let failure = self.context.failure.take();
         let hello = self.context.newest.filter(|_| failure.is_none());
         let hello = hello.and_then(|newest| fault.of_hello(newest));
         let of_hello = hello.as_ref().and_then(|refusal| refusal.alert);
         let refusal = fault.refusal(failure.or(hello), E::PEER);
-        let is_answered = out.len() > start;
         let alert = match plain_alert(&mut out[start..]) {
             Some(code) => {
                 let better = of_hello.or_else(|| fault.better_alert(refusal.reason, is_tls13));

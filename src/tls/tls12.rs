@@ -217,10 +217,15 @@ fn open<E: Engine>(
                 if is_answered {
                     collect_alert(engine, &mut record[discarded..], pending);
                 }
-                let alert = alert::sealed_alert(&error)
+                let refusal = match &error {
                     // rustls answers an alert in TLS 1.2 only where its level is unknown.
-                    .or(is_answered.then_some(ILLEGAL_PARAMETER));
-                return Err(Refused { refusal: failed::<E>(&error, alert), is_answered });
+                    Error::AlertReceived(_) if is_answered => {
+                        let refusal = Refusal::new(violation::<E>(), alert::NO_SUCH_LEVEL);
+                        refusal.with_alert(ILLEGAL_PARAMETER)
+                    }
+                    error => failed::<E>(error, alert::sealed_alert(error)),
+                };
+                return Err(Refused { refusal, is_answered });
             }
         }
     }

@@ -174,6 +174,25 @@ fn who_breaks_the_rules_before_anything_is_sealed_is_told_so() {
     }
 }
 
+/// In TLS 1.3 the answer is sealed.
+#[test]
+fn an_alert_of_no_known_level_breaks_the_rules_whatever_it_says() {
+    let site = Site::new(|_| {});
+    for (version, level) in [(TLS12, 0), (TLS12, 3), (TLS13, 0), (TLS13, 0xff)] {
+        for description in [0, 40, 90] {
+            let hello = sent_by(&mut site.client(version));
+            let mut server = site.begin(&hello);
+            let (mut held, mut out) = (hello, Vec::new());
+            assert!(matches!(server.advance(&mut held, &mut out).outcome, Outcome::NeedMore));
+            let (refusal, out) = refused(&mut server, &record(21, &[level, description]));
+            assert_eq!(refusal.reason, Reason::ProtocolViolation, "{refusal:?}");
+            assert_eq!(refusal.alert, Some(47), "{refusal:?}");
+            assert!(refusal.detail.contains("a level that does not exist"), "{refusal:?}");
+            assert!(!out.is_empty() && (version == TLS13 || out == alert(47)), "{out:?}");
+        }
+    }
+}
+
 /// RFC 5246 §7.2.1: it is answered, and nobody waits for the time of the handshake to be up.
 #[test]
 fn who_closes_in_a_handshake_of_tls_1_2_is_answered() {
@@ -522,7 +541,7 @@ fn renegotiation_is_refused_and_the_session_goes_on() {
 fn a_violation_after_a_handshake_of_tls_1_2_is_answered_with_its_alert() {
     let site = Site::new(|_| {});
     type Sent = fn(&mut Rogue) -> Vec<u8>;
-    let cases: [(Sent, u8, Reason, &str); 14] = [
+    let cases: [(Sent, u8, Reason, &str); 16] = [
         (|r| r.seal(22, &HELLO[..20]), 10, Reason::ProtocolViolation, "without a whole message"),
         (|r| r.seal(22, &[]), 10, Reason::ProtocolViolation, "without a whole message"),
         (
@@ -546,7 +565,9 @@ fn a_violation_after_a_handshake_of_tls_1_2_is_answered_with_its_alert() {
         (|_| vec![23, 3, 3, 0x48, 0], 22, Reason::ProtocolViolation, "18432 bytes"),
         (|r| r.seal(23, &[0; 18_407]), 22, Reason::ProtocolViolation, "excess record size"),
         (|r| r.seal(23, &[0; 16_385]), 22, Reason::ProtocolViolation, "excess record size"),
-        (|r| r.seal(21, &[7, 40]), 47, Reason::ClientAlert, "handshake_failure"),
+        (|r| r.seal(21, &[7, 40]), 47, Reason::ProtocolViolation, "a level that does not exist"),
+        (|r| r.seal(21, &[0, 0]), 47, Reason::ProtocolViolation, "a level that does not exist"),
+        (|r| r.seal(21, &[0xff, 0]), 47, Reason::ProtocolViolation, "a level that does not exist"),
         (|_| record(23, &[0; 40]), 20, Reason::ClientRecord, "decrypt"),
     ];
     for (bytes, code, reason, detail) in cases {
