@@ -133,6 +133,9 @@ impl<E: Engine> Handshake<E> {
                 Step::Again => {}
                 Step::Established => break Outcome::Done,
                 Step::Blocked if self.is_passed_over(&input[consumed..shown]) => {
+                    if shown - consumed > RECORD_HEADER + SEALED_MAX {
+                        break Outcome::Failed(too_long(None));
+                    }
                     consumed = shown;
                     (self.shown, self.records) = (0, 0);
                     self.passed_over += 1;
@@ -256,7 +259,7 @@ impl<E: Engine> Handshake<E> {
     /// keys of TLS 1.2. Before the end of a handshake rustls takes such for a warning: its peer would wait for
     /// an answer (RFC 5246 §7.2.1) until the handshake's time is up.
     fn is_left(&self, done_with: &[u8], rest: &[u8]) -> bool {
-        let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let is_tls13 = self.is_tls13();
         // Behind a piece of a message it is out of place.
         let is_in_place = self.shown == 0 && !self.is_broken && !is_tls13;
         is_in_place
@@ -266,8 +269,16 @@ impl<E: Engine> Handshake<E> {
             }
     }
 
+    fn is_tls13(&self) -> bool {
+        self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
     /// Adds the next whole record to what rustls is shown; `false` when there is none.
     fn show_more(&mut self, held: usize, rest: &[u8]) -> Result<bool, Refusal> {
+        if E::PEER == Peer::Client && !self.is_sealing && self.is_tls13() && is_too_long(rest) {
+            // Nothing that rustls could open: early data before a second hello.
+            return Err(too_long(Some(RECORD_OVERFLOW)));
+        }
         match self.second_hello.look(rest) {
             Look::Show => {}
             Look::Wait => return Ok(false),
@@ -326,7 +337,7 @@ impl<E: Engine> Handshake<E> {
                 break;
             }
         }
-        let is_tls13 = self.engine.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let is_tls13 = self.is_tls13();
         let is_answered = out.len() > start;
         let fault = if is_answered { fault.answered(record, is_tls13) } else { fault };
         let failure = self.context.failure.take();
@@ -406,6 +417,13 @@ fn closed<E: Engine>() -> Refusal {
     Refusal::new(reason, alert::CLOSED)
 }
 
+/// Early data that is passed over, in a record that is longer than TLS 1.3 allows (RFC 8446 §5.2). Of all others
+/// rustls finds it out.
+fn too_long(alert: Option<u8>) -> Refusal {
+    let detail = format!("a record of early data is longer than {SEALED_MAX} bytes");
+    Refusal { alert, ..Refusal::new(Reason::ProtocolViolation, detail) }
+}
+
 /// What one call into rustls came to.
 enum Step {
     Again,
@@ -431,6 +449,12 @@ fn next_record(bytes: &[u8]) -> NextRecord {
     }
     let bytes_whole = RECORD_HEADER + length;
     if bytes.len() < bytes_whole { NextRecord::Partial } else { NextRecord::Whole(bytes_whole) }
+}
+
+/// Whether the record that comes next says of itself that it is sealed by TLS 1.3, and is too long for that.
+fn is_too_long(rest: &[u8]) -> bool {
+    matches!(rest, [CONTENT_APPLICATION_DATA, 3, _, high, low, ..]
+        if usize::from(u16::from_be_bytes([*high, *low])) > SEALED_MAX)
 }
 
 /// Whether one record is an alert, in the clear or sealed by TLS 1.3. An alert that TLS 1.2 seals
@@ -479,9 +503,13 @@ pub(super) fn append<D>(
 
 const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
 const CONTENT_APPLICATION_DATA: u8 = 23;
+const RECORD_OVERFLOW: u8 = 22;
 const ILLEGAL_PARAMETER: u8 = 47;
 
 const RECORD_HEADER: usize = 5;
+/// RFC 8446 §5.2.
+const SEALED_MAX: usize = 16_384 + 256;
+
 /// TLS 1.2's limit (RFC 5246 §6.2.3) but for its last byte, which rustls does not read; rustls applies
 /// 1.3's.
 const PAYLOAD_MAX: usize = 16_384 + 2_047;

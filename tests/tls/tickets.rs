@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portcullis::config::plan::{CipherSuite, ClientAuth, TlsVersion};
+use portcullis::config::plan::{CipherSuite, ClientAuth, Group, TlsVersion};
 use portcullis::core::refusal::Reason;
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::DownstreamTerms;
+use portcullis::tls::handshake::Outcome;
 use portcullis::tls::material::Material;
 use portcullis_kit::{Authority, ClientSpec, Identity, Validity};
 use rustls::server::WebPkiClientVerifier;
@@ -343,6 +344,43 @@ fn early_data_for_another_server_is_passed_over() {
             let alert = refusal.and_then(|one| one.alert);
             assert!(matches!(alert, None | Some(20)), "{case}: bad_record_mac");
             assert!(!client.is_early_data_accepted(), "{case}");
+        }
+    }
+}
+
+/// RFC 8446 §5.2. Behind our own flight the alert would have to be sealed, and only rustls could.
+#[test]
+fn early_data_in_a_record_that_is_too_long_is_refused() {
+    let Tenants { servers, server, .. } = tenants();
+    let former = willing(&server);
+    for (groups, alert) in [(crypto().groups, None), (vec![Group::Secp384r1], Some(22))] {
+        let mut world = World::new();
+        let chain = world.chain("a", &server, ClientAuth::None);
+        world.plan.downstream_tls[0].crypto.groups = groups;
+        let terms = world.terms(chain);
+        for (length, is_taken) in [(16_640, true), (16_641, false), (18_000, false)] {
+            let mut config = client_config(servers.roots(), &rustls::version::TLS13, None);
+            config.enable_early_data = true;
+            let config = Arc::new(config);
+            assert!(plain_handshake(&former, &config).is_some());
+            let mut client = client(&config, NAME);
+            assert!(client.early_data().is_some());
+            let sent = sent_by(&mut client);
+            let mut server = begin_for(&terms, &sent);
+            let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
+            let mut held = [&sent[..], &[23, 3, 3, high, low], &vec![7; length]].concat();
+            let mut out = Vec::new();
+            match server.advance(&mut held, &mut out).outcome {
+                Outcome::NeedMore => assert!(is_taken, "{length} bytes"),
+                Outcome::Failed(refusal) => {
+                    assert!(!is_taken, "{length} bytes: {refusal:?}");
+                    assert_eq!((refusal.reason, refusal.alert), (Reason::ProtocolViolation, alert));
+                    assert!(refusal.detail.contains("longer than 16640 bytes"), "{refusal:?}");
+                    let told = alert.map_or(vec![], |code| vec![21, 3, 3, 0, 2, 2, code]);
+                    assert!(out.ends_with(&told), "{length} bytes");
+                }
+                Outcome::Done => panic!("{length} bytes"),
+            }
         }
     }
 }
