@@ -67,6 +67,7 @@ impl Edge {
             sni: Some(NAME),
             prefers_chacha20: false,
             newest: Newest::Tls13,
+            takes_raw_keys_only: false,
             groups: OfferedGroups::default(),
         });
         let mut held = Vec::new();

@@ -64,6 +64,8 @@ pub struct HelloFacts<'a> {
     pub prefers_chacha20: bool,
     /// What rustls refuses it for may be told better by this.
     pub newest: Newest,
+    /// The client wants keys without certificates, of which there are none here.
+    pub takes_raw_keys_only: bool,
     /// Of these the client gets the one that the chain likes best.
     pub groups: OfferedGroups,
 }
@@ -158,6 +160,7 @@ impl DownstreamTerms {
         };
         let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
             _ if hello.newest == Newest::FellBack && self.offers.has_tls13 => Err(fell_back()),
+            _ if hello.takes_raw_keys_only => Err(no_raw_keys()),
             Ok(engine) => Ok(Handshake::new(engine, context)),
             Err(error) => Err(alert::refusal(&error, Peer::Client)),
         };
@@ -211,6 +214,18 @@ fn fell_back() -> Refusal {
     Refusal {
         evidence: Some(Box::new(evidence)),
         ..Refusal::new(Reason::VersionMismatch, detail).with_alert(INAPPROPRIATE_FALLBACK)
+    }
+}
+
+/// RFC 7250 §4.2. rustls would say so as well, by handshake_failure.
+fn no_raw_keys() -> Refusal {
+    let detail = "the client takes raw public keys only (RFC 7250), and certificates are shown and asked for here";
+    let hint =
+        "have the client's library offer X.509 certificates too, for itself and for the server";
+    let evidence = Evidence { hint: Some(hint.to_owned()), ..Evidence::default() };
+    Refusal {
+        evidence: Some(Box::new(evidence)),
+        ..Refusal::new(Reason::CipherMismatch, detail).with_alert(UNSUPPORTED_CERTIFICATE)
     }
 }
 
@@ -313,6 +328,8 @@ impl ServerHandshake {
         Ok((wire, facts))
     }
 }
+
+const UNSUPPORTED_CERTIFICATE: u8 = 43;
 
 /// RFC 7507.
 const INAPPROPRIATE_FALLBACK: u8 = 86;

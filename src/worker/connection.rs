@@ -269,6 +269,7 @@ impl Connection {
             sni: self.notes.server_name.as_deref(),
             prefers_chacha20: self.notes.prefers_chacha20,
             newest: self.notes.newest,
+            takes_raw_keys_only: self.notes.takes_raw_keys_only,
             groups: self.notes.groups,
         });
         shake.certificate().await;

@@ -24,6 +24,7 @@ pub(super) struct HelloNotes {
     pub(super) server_name: Option<Arc<str>>,
     pub(super) prefers_chacha20: bool,
     pub(super) newest: Newest,
+    pub(super) takes_raw_keys_only: bool,
     pub(super) groups: OfferedGroups,
     /// It shows a ticket of ours, or one that it takes for ours.
     pub(super) offers_resumption: bool,
@@ -86,6 +87,7 @@ impl Connection {
                     server_name: hello.server_name().map(Into::into),
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
+                    takes_raw_keys_only: hello.takes_raw_keys_only(),
                     groups: OfferedGroups::of(&hello),
                     offers_resumption: hello.offers_resumption(),
                 };

@@ -248,6 +248,7 @@ pub(crate) fn hello(sni: &str) -> HelloFacts<'_> {
         sni: Some(sni),
         prefers_chacha20: false,
         newest: Newest::Tls13,
+        takes_raw_keys_only: false,
         groups: OfferedGroups::default(),
     }
 }
@@ -315,6 +316,7 @@ pub(crate) fn begin_for(terms: &Arc<DownstreamTerms>, bytes: &[u8]) -> ServerHan
         sni: Some(NAME),
         prefers_chacha20: hello.prefers_chacha20(),
         newest: hello.newest(),
+        takes_raw_keys_only: hello.takes_raw_keys_only(),
         groups: OfferedGroups::of(&hello),
     };
     begin(terms, facts)

@@ -315,6 +315,24 @@ fn asked_again() -> (ServerHandshake, Vec<u8>) {
     (server, sent.strip_prefix(&[20, 3, 3, 0, 1, 1]).unwrap().to_vec())
 }
 
+/// RFC 7250 §4.2. It has broken no rule.
+#[test]
+fn who_takes_raw_public_keys_only_is_told_so() {
+    let (site, tls12) = (Site::new(|_| {}), speaks_only(TlsVersion::Tls12));
+    let speaks_both = (43, &[4, 3, 4, 3, 3][..]);
+    for (site, kind) in [(&site, 19), (&site, 20), (&tls12, 19), (&tls12, 20)] {
+        let sent = [SIGNED, X25519, speaks_both, (kind, &[1, 2])];
+        let ending = (Reason::CipherMismatch, 43);
+        let hint = "offer X.509 certificates too";
+        is_told(site, (&[0xc0, 0x2b, 0x13, 1], &sent), ending, "raw public keys only", hint);
+        // One that takes both is served.
+        let both = [SIGNED, X25519, (kind, &[2, 2, 0])];
+        let (mut hello, mut out) = (made(&[0xc0, 0x2b], &both), Vec::new());
+        let outcome = site.begin(&hello.clone()).advance(&mut hello, &mut out).outcome;
+        assert!(matches!(outcome, Outcome::NeedMore), "{outcome:?}");
+    }
+}
+
 #[test]
 fn a_second_hello_with_another_name_is_told_so() {
     let (mut server, mut second) = asked_again();

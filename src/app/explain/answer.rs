@@ -175,6 +175,7 @@ impl<'a> Question<'a, '_> {
                     sni: hello.server_name(),
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
+                    takes_raw_keys_only: hello.takes_raw_keys_only(),
                     groups: OfferedGroups::of(&hello),
                 };
                 let mut explanation = terms.explain(&supposed, facts, client.now);

@@ -24,6 +24,7 @@ pub struct ClientHello<'a> {
     pub(super) session_ticket_len: usize,
     pub(super) has_early_data: bool,
     pub(super) has_ech: bool,
+    pub(super) takes_raw_keys_only: bool,
 }
 
 /// The newest version that a hello speaks, as far as what it lacks depends on it.
@@ -149,6 +150,11 @@ impl<'a> ClientHello<'a> {
     /// Whether encrypted_client_hello is there, real or GREASE: nobody but its addressee can tell.
     pub fn has_ech(&self) -> bool {
         self.has_ech
+    }
+
+    /// Whether one side, or both, would have to show a bare key in the place of a certificate (RFC 7250).
+    pub fn takes_raw_keys_only(&self) -> bool {
+        self.takes_raw_keys_only
     }
 
     pub fn random(&self) -> &'a [u8; 32] {

@@ -52,6 +52,7 @@ pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]
         session_ticket_len: 0,
         has_early_data: false,
         has_ech: false,
+        takes_raw_keys_only: false,
     };
     // TLS 1.2 clients may leave out the list with its length.
     let name = if reader.is_empty() { None } else { extensions(&mut reader, &mut hello)? };
@@ -107,6 +108,10 @@ fn extension<'a>(kind: u16, body: &'a [u8], hello: &mut ClientHello<'a>) -> Resu
             hello.key_shares = list;
         }
         PRE_SHARED_KEY => hello.psk_identities = pre_shared_key(body)?,
+        CLIENT_CERTIFICATE_TYPE | SERVER_CERTIFICATE_TYPE => {
+            let types = only_vec8(body, "certificate_types")?;
+            hello.takes_raw_keys_only |= types.contains(&RAW_KEY) && !types.contains(&X509);
+        }
         SESSION_TICKET => hello.session_ticket_len = body.len(),
         EARLY_DATA => {
             Reader::new(body, "early_data").end()?;
@@ -127,8 +132,6 @@ fn extension<'a>(kind: u16, body: &'a [u8], hello: &mut ClientHello<'a>) -> Resu
 fn unused_extension(kind: u16, body: &[u8]) -> Result<(), Malformed> {
     match kind {
         EC_POINT_FORMATS => only_vec8(body, "ec_point_formats").map(drop),
-        CLIENT_CERTIFICATE_TYPE => only_vec8(body, "client_certificate_type").map(drop),
-        SERVER_CERTIFICATE_TYPE => only_vec8(body, "server_certificate_type").map(drop),
         PSK_KEY_EXCHANGE_MODES => only_vec8(body, "psk_key_exchange_modes").map(drop),
         EXTENDED_MASTER_SECRET => Reader::new(body, "extended_master_secret").end(),
         COMPRESS_CERTIFICATE => {
@@ -357,6 +360,10 @@ impl Seen {
         Ok(())
     }
 }
+
+// CertificateType, RFC 7250 §3.
+const X509: u8 = 0;
+const RAW_KEY: u8 = 2;
 
 const SSL30: u16 = 0x0300;
 
