@@ -86,6 +86,10 @@ fn every_wanted_difference_exists_and_makes_us_the_stricter_one() {
     let renegotiation = hello(&[sni(b"a"), schemes(), (0xff01, vec![1, 7])], 1000);
     let fault = Malformed::Renegotiation { bytes: 1 };
     assert_eq!(only_theirs(&renegotiation), RejectReason::Malformed(fault));
+    for body in [&[][..], &[0, 3, 4], &[0, 2, 4, 3, 8], &[0, 0]] {
+        let reason = only_theirs(&hello(&[sni(b"a"), schemes(), (50, body.to_vec())], 1000));
+        assert!(reason.to_string().contains("signature_algorithms_cert"), "{reason}");
+    }
     // Without signature_algorithms only rustls refuses, and not for its form.
     assert_eq!(compare(&hello(&[sni(b"a")], 1000)), Agreed::Hello);
 }
@@ -123,6 +127,7 @@ fn any_extension() -> impl Strategy<Value = (u16, Vec<u8>)> {
         (44, vec![0, 1, 7]),
         (45, vec![1, 1]),
         (47, vec![0, 3, 0, 1, 7]),
+        (50, vec![0, 4, 4, 3, 8, 4]),
         (51, vec![0, 5, 0, 29, 0, 1, 7]),
         (58, vec![2, 1]),
         (0xff01, vec![0]),

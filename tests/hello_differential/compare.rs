@@ -110,6 +110,8 @@ fn same(ours: &ClientHello<'_>, theirs: &Accepted) {
     );
 }
 
+const SCHEMES_CERT: &str = "signature_algorithms_cert";
+
 /// The differences that are wanted: what we refuse and rustls' `Acceptor` lets through.
 fn is_stricter(reason: RejectReason) -> bool {
     use Malformed::*;
@@ -140,6 +142,10 @@ fn is_stricter(reason: RejectReason) -> bool {
                 true
             }
             Empty { field: "certificate_authorities" } => true,
+            // It does not parse this one.
+            Short { field: SCHEMES_CERT }
+            | Long { field: SCHEMES_CERT, .. }
+            | Empty { field: SCHEMES_CERT } => true,
             // Only rustls' parser of extensions could tell these apart from a good hello.
             OtherRecord { .. } | EmptyRecord | NotClientHello { .. } | MessageBehind { .. } => {
                 false

@@ -128,11 +128,16 @@ fn extension<'a>(kind: u16, body: &'a [u8], hello: &mut ClientHello<'a>) -> Resu
     Ok(())
 }
 
-/// Extensions whose content nobody here asks for, but that rustls parses.
+/// Extensions whose content nobody here asks for. rustls parses them, but for signature_algorithms_cert.
 fn unused_extension(kind: u16, body: &[u8]) -> Result<(), Malformed> {
     match kind {
         EC_POINT_FORMATS => only_vec8(body, "ec_point_formats").map(drop),
         PSK_KEY_EXCHANGE_MODES => only_vec8(body, "psk_key_exchange_modes").map(drop),
+        // What may sign certificates, where the handshake may be signed by something else (RFC 8446 §4.2.3).
+        SIGNATURE_ALGORITHMS_CERT => {
+            let field = "signature_algorithms_cert";
+            u16_list(only_vec16(body, field, 2)?, field).map(drop)
+        }
         EXTENDED_MASTER_SECRET => Reader::new(body, "extended_master_secret").end(),
         COMPRESS_CERTIFICATE => {
             let list = only_vec8(body, "compress_certificate")?;
@@ -385,6 +390,7 @@ const SUPPORTED_VERSIONS: u16 = 43;
 pub(super) const COOKIE: u16 = 44;
 const PSK_KEY_EXCHANGE_MODES: u16 = 45;
 const CERTIFICATE_AUTHORITIES: u16 = 47;
+const SIGNATURE_ALGORITHMS_CERT: u16 = 50;
 pub(super) const KEY_SHARE: u16 = 51;
 const TICKET_REQUEST: u16 = 58;
 const RENEGOTIATION_INFO: u16 = 0xff01;

@@ -6,6 +6,7 @@ use crate::core::refusal::Reason;
 use crate::core::server_name::NameError;
 
 mod again;
+mod certificate_types;
 mod random;
 
 macro_rules! recorded {
@@ -562,6 +563,7 @@ fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
         (44, &[0, 1, 7]),
         (45, &[1, 1]),
         (47, &[0, 3, 0, 1, 7]),
+        (50, &[0, 4, 4, 3, 8, 4]),
         (51, &[0, 0]),
         (51, &[0, 5, 0, 29, 0, 1, 7]),
         (57, &[1, 2, 3]),
@@ -573,24 +575,6 @@ fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
     ];
     for (kind, body) in good {
         accepted(&Sample::new().with(*kind, *body).wire());
-    }
-}
-
-#[test]
-fn only_who_leaves_x509_out_takes_raw_keys_only() {
-    for kind in [19, 20] {
-        for (types, expected) in [
-            (&[1, 2][..], true),
-            (&[2, 2, 0], false),
-            (&[2, 2, 9], true),
-            (&[1, 0], false),
-            (&[1, 1], false),
-        ] {
-            let wire = Sample::new().with(kind, types).wire();
-            let mut joined = HelloBuffer::new();
-            let Peek::Hello(hello) = peek(&wire, &mut joined) else { panic!("{types:?}") };
-            assert_eq!(hello.takes_raw_keys_only(), expected, "{kind} {types:?}");
-        }
     }
 }
 
@@ -620,6 +604,9 @@ fn extensions_of_another_form_are_malformed() {
         (45, &[0]),
         (47, &[0, 0]),
         (47, &[0, 3, 0, 2, 7]),
+        (50, &[0, 3, 4]),
+        (50, &[0, 3, 4, 3, 8]),
+        (50, &[0, 0]),
         (51, &[]),
         (51, &[0, 4, 0, 29, 0, 0]),
         (51, &[0, 5, 0, 29, 0, 2, 7]),
