@@ -68,9 +68,11 @@ impl Finding {
 pub(super) fn diagnose(fault: &Fault, chain: Chain<'_>, trust: &TrustStore, now: u64) -> Diagnosis {
     let sent = Sent::of(chain);
     let finding = match fault {
-        Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes | Fault::Unreadable => {
-            unread(fault)
-        }
+        Fault::TooMany(_)
+        | Fault::TooLong(_)
+        | Fault::TooManyNamesakes
+        | Fault::Empty
+        | Fault::Unreadable => unread(fault),
         Fault::Path(error) => path(error, &sent, trust, now),
         Fault::Unvouched => {
             let alert = CertificateError::UnknownIssuer;
@@ -135,6 +137,7 @@ fn unread(fault: &Fault) -> Finding {
             "the peer sent more than {NAMESAKES_MAX} CA certificates of one name, or so many of several \
              that there are more than {PATHS_MAX} paths: send only those that lead to the anchor"
         ),
+        Fault::Empty => "the peer sent a certificate without a byte behind its leaf".to_owned(),
         _ => "the leaf certificate cannot be parsed".to_owned(),
     };
     Finding::new(Reason::CertificateInvalid, CertificateError::BadEncoding, what)

@@ -245,9 +245,11 @@ impl Stage {
     fn of(fault: &Fault) -> Self {
         use webpki::Error as Webpki;
         match fault {
-            Fault::TooMany(_) | Fault::TooLong(_) | Fault::TooManyNamesakes | Fault::Unreadable => {
-                Self::Size
-            }
+            Fault::TooMany(_)
+            | Fault::TooLong(_)
+            | Fault::TooManyNamesakes
+            | Fault::Empty
+            | Fault::Unreadable => Self::Size,
             Fault::Path(Webpki::CertExpired { .. } | Webpki::CertNotValidYet { .. }) => {
                 Self::Validity
             }

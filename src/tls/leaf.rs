@@ -27,9 +27,12 @@ pub(super) struct Leaf<'a> {
 }
 
 impl<'a> Leaf<'a> {
-    /// `None` when this is no certificate, or says two things about its names.
+    /// `None` when this is no certificate, has bytes behind it, or says two things about its names.
     pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let (behind, parsed) = X509Certificate::from_der(der).ok()?;
+        if !behind.is_empty() {
+            return None;
+        }
         parsed.subject_alternative_name().ok()?;
         Some(Self { parsed, der })
     }

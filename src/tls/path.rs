@@ -44,6 +44,8 @@ pub(super) enum Fault {
     TooLong(usize),
     /// Several CAs of one name, which make a path branch (threat 13).
     TooManyNamesakes,
+    /// One of those behind the leaf has no bytes.
+    Empty,
     /// The leaf is no certificate.
     Unreadable,
     /// What webpki says.
@@ -215,6 +217,10 @@ pub(super) fn bound(chain: Chain<'_>) -> Result<(), Fault> {
     }
     if bytes > CHAIN_BYTES_MAX {
         return Err(Fault::TooLong(bytes));
+    }
+    // RFC 5246 §7.4.2, RFC 8446 §4.4.2: one byte at least. webpki passes over what it need not read.
+    if chain.intermediates.iter().any(|der| der.is_empty()) {
+        return Err(Fault::Empty);
     }
     Ok(())
 }

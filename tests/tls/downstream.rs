@@ -494,6 +494,35 @@ fn chain_that_is_too_long_is_refused_before_it_is_parsed() {
     }
 }
 
+/// webpki does not look at what it does not need, and has another alert for the rest.
+#[test]
+fn a_chain_with_an_empty_certificate_or_bytes_behind_the_leaf_is_refused() {
+    let Pki { servers, clients, server, alice } = pki();
+    let mut world = World::new();
+    let trust = world.trust(&clients);
+    let chain = world.chain("orders", &server, ClientAuth::Require(trust));
+    let terms = world.terms(chain);
+    let mut with_empty = alice.chain_der.clone();
+    with_empty.push(CertificateDer::from(vec![]));
+    let mut longer = alice.chain_der.clone();
+    longer[0] = CertificateDer::from([&longer[0][..], &[0]].concat());
+    for (sent, detail) in [(with_empty, "without a byte"), (longer, "cannot be parsed")] {
+        for version in VERSIONS {
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            let key = provider.key_provider.load_private_key(alice.key_der.clone_key()).unwrap();
+            let mut config = client_config(servers.roots(), version, None);
+            let shown = CertifiedKey::new(sent.clone(), key);
+            config.client_auth_cert_resolver =
+                Arc::new(rustls::sign::SingleCertAndKey::from(shown));
+            let mut peer = client(&Arc::new(config), NAME);
+            let (refusal, _) = refused(handshake(&terms, &mut peer, NAME));
+            assert_eq!(refusal.reason, Reason::CertificateInvalid, "{refusal:?}");
+            assert!(refusal.detail.contains(detail), "{refusal:?}");
+            assert_eq!(refusal.alert, Some(42), "{refusal:?}");
+        }
+    }
+}
+
 // threat 11
 #[test]
 fn message_in_a_thousand_pieces_is_refused() {
