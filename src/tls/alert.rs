@@ -176,6 +176,10 @@ impl Fault {
             Some(Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert))
         };
         match (why, newest) {
+            (
+                Why::NoKxGroupsInCommon | Why::SignatureAlgorithmsExtensionRequired,
+                Newest::Tls13WithKeyAlone,
+            ) => Some(key_alone(why)),
             (Why::KeyShareExtensionRequired, _) => lacks("key_share"),
             (Why::UncompressedEcPointsRequired, _) => {
                 // RFC 8422 §5.1.2.
@@ -201,6 +205,25 @@ impl Fault {
             }
             _ => None,
         }
+    }
+}
+
+/// Of a hello that would do where its key is taken. rustls asks for the rest before it looks at that.
+fn key_alone(why: &PeerIncompatible) -> Refusal {
+    let extension = match why {
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => "signature_algorithms",
+        _ => "supported_groups",
+    };
+    let detail = format!(
+        "the client offers TLS 1.3 by a pre-shared key without {extension}, which RFC 8446 §9.2 allows and is asked \
+         for here"
+    );
+    let hint = format!("have the client's library send {extension} in every hello, as most do");
+    let evidence = Evidence { hint: Some(hint), ..Evidence::default() };
+    let alert = AlertDescription::MissingExtension.into();
+    Refusal {
+        evidence: Some(Box::new(evidence)),
+        ..Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert)
     }
 }
 

@@ -188,11 +188,14 @@ impl DownstreamTerms {
     /// That of a handshake with a client, if there is one to be had.
     fn version(&self, newest: Newest) -> TlsVersion {
         match newest {
-            Newest::Tls13 | Newest::Tls13WithoutGroups if self.offers.has_tls13 => {
+            Newest::Tls13 | Newest::Tls13WithoutGroups | Newest::Tls13WithKeyAlone
+                if self.offers.has_tls13 =>
+            {
                 TlsVersion::Tls13
             }
             Newest::Tls13
             | Newest::Tls13WithoutGroups
+            | Newest::Tls13WithKeyAlone
             | Newest::Older
             | Newest::Tls12
             | Newest::FellBack => TlsVersion::Tls12,

@@ -124,6 +124,28 @@ fn a_hello_without_what_its_version_wants_is_told_what() {
     }
 }
 
+/// RFC 8446 §9.2: beside a key that is not taken it would be one, and rustls does not ask.
+#[test]
+fn a_hello_that_rests_on_its_key_alone_is_not_called_broken() {
+    let site = Site::new(|_| {});
+    let identity = [&[0, 6][..], b"ticket", &[0; 4]].concat();
+    let key = [&[0, 12][..], &identity, &[0, 33, 32], &[9; 32]].concat();
+    for (extensions, what) in [
+        (&[10, 51][..], "supported_groups"),
+        (&[13], "signature_algorithms"),
+        (&[10, 13, 51], "signature_algorithms"),
+    ] {
+        let hello = sent_by(&mut site.client(TLS13));
+        let hello = extensions.iter().fold(hello, |hello, kind| without(&hello, *kind));
+        let hello = with(&hello, 41, &key);
+        let (refusal, out) = refused(&mut site.begin(&hello), &hello);
+        assert_eq!(refusal.reason, Reason::ProtocolViolation, "{refusal:?}");
+        assert!(refusal.detail.contains(&format!("without {what}")), "{refusal:?}");
+        assert!(refusal.hint().contains("in every hello"), "{refusal:?}");
+        assert_eq!((refusal.alert, &out[..]), (Some(109), &alert(109)[..]), "{refusal:?}");
+    }
+}
+
 /// RFC 7507: rustls leaves it to the downgrade sentinel of TLS 1.3, which such a client does not know.
 #[test]
 fn a_client_that_fell_back_is_refused_where_it_need_not_have() {

@@ -39,6 +39,9 @@ pub enum Newest {
     Tls13,
     /// TLS 1.3, without the supported_groups that belong to it (RFC 8446 §9.2).
     Tls13WithoutGroups,
+    /// TLS 1.3, with a pre-shared key, beside which it may leave out signature_algorithms, or both
+    /// supported_groups and key_share, and does.
+    Tls13WithKeyAlone,
 }
 
 /// A list of 16-bit code points, in the client's order.
@@ -90,12 +93,19 @@ impl<'a> ClientHello<'a> {
             false => self.supported_versions.contains(TLS12),
         };
         match self.offers_tls13() {
+            true if self.rests_on_its_key() => Newest::Tls13WithKeyAlone,
             true if self.supported_groups.0.is_empty() => Newest::Tls13WithoutGroups,
             true => Newest::Tls13,
             false if !offers_tls12 => Newest::Older,
             false if self.cipher_suites.contains(FALLBACK) => Newest::FellBack,
             false => Newest::Tls12,
         }
+    }
+
+    /// RFC 8446 §9.2.
+    fn rests_on_its_key(&self) -> bool {
+        let has_no_groups = self.supported_groups.0.is_empty() && self.key_shares.is_empty();
+        self.has_pre_shared_key() && (self.signature_schemes.0.is_empty() || has_no_groups)
     }
 
     /// A TLS 1.3 resumption, if any of the keys is ours.
