@@ -42,7 +42,7 @@ fn a_second_hello_does_not_choose_another_name() {
     }
     let line = gateway.wait_access(PATIENCE, |line| line["reason"] != "client_closed");
     assert_eq!(line["outcome"], "refused", "{line}");
-    assert!(line["detail"].as_str().unwrap().contains("ServerNameDiffered"), "{line}");
+    assert!(line["detail"].as_str().unwrap().contains("changed server_name"), "{line}");
     gateway.settled();
     assert_eq!(upstream.counts().accepted, 0);
 }

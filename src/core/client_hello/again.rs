@@ -6,7 +6,9 @@
 use std::fmt;
 
 use super::hello::ClientHello;
-use super::parse::{COOKIE, EARLY_DATA, ENCRYPTED_CLIENT_HELLO, KEY_SHARE, PRE_SHARED_KEY};
+use super::parse::{
+    COOKIE, EARLY_DATA, ENCRYPTED_CLIENT_HELLO, KEY_SHARE, PRE_SHARED_KEY, SERVER_NAME,
+};
 
 /// What stands otherwise in a second hello and may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl fmt::Display for Changed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field(name) => f.write_str(name),
+            Self::Extension(SERVER_NAME) => f.write_str("server_name"),
             Self::Extension(kind) => write!(f, "extension {kind}"),
         }
     }

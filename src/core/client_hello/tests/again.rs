@@ -33,7 +33,7 @@ fn a_second_hello_is_the_first_but_for_what_may_change() {
     assert_eq!(change(&|it| it.extensions[3].1 = alpn(b"h2")), "extension 16");
     assert_eq!(change(&|it| drop(it.extensions.remove(3))), "extension 16");
     assert_eq!(change(&|it| it.extensions.push((0x1234, vec![]))), "extension 4660");
-    assert_eq!(change(&|it| it.extensions[0].1 = sni(b"A.example")), "extension 0");
+    assert_eq!(change(&|it| it.extensions[0].1 = sni(b"A.example")), "server_name");
     for shares in [vec![], [entry(24), entry(29)].concat(), [entry(24), entry(24)].concat()] {
         assert_eq!(change(&|it| it.extensions[4].1 = vec16(&shares)), "extension 51");
     }
