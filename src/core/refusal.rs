@@ -124,7 +124,7 @@ reasons! {
     GroupMismatch = "group_mismatch", Client, "client and chain share no key-exchange group: see `groups` of the chain's tls";
     AlpnMismatch = "alpn_mismatch", Client, "the client offers none of the chain's ALPN protocols: correct the client or `alpn` of the chain's tls";
     SniMismatch = "sni_mismatch", Client, "the SNI that TLS saw differs from the one that chose the chain: an attack or a bug; keep the capture";
-    ClientAlert = "client_alert", Client, "the client gave up with a TLS alert: unknown_ca or bad_certificate mean that it does not trust our certificate";
+    ClientAlert = "client_alert", Client, "the client gave up with a TLS alert: unknown_ca, bad_certificate and certificate_unknown mean that it does not trust our certificate, or the name in it; what others mean its own log says";
     ClientClosed = "client_closed", Client, "the client closed during the handshake: it may not trust our certificate, or have timed out";
     ProtocolViolation = "protocol_violation", Client, "the client broke the TLS protocol: a broken library, a middlebox or an attack";
     // The way to the upstream.
