@@ -195,19 +195,25 @@ fn upstream_sessions_are_resumed() {
     }
 }
 
+/// Asks its upstreams for what its clients ask for.
+fn by_their_names(pki: &Pki, upstreams: &[SocketAddr], keys: &str) -> Gateway {
+    let keys = format!("tls = \"db\"\nconnect = {{ attempts = 1 }}\n{keys}");
+    Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
+        .mutual(pki, "")
+        .table("[tls.upstream.db]\nserver_name = \"$sni\"\ntrust = \"upstreams\"")
+        .trust("upstreams", &pki.ca)
+        .cluster("db", upstreams, &keys)
+        .start()
+}
+
 #[test]
 fn the_name_that_the_client_asked_for_can_be_the_upstreams() {
     let pki = Pki::new();
     let tenant = pki.ca.server(&["a.edge.test"]);
     let upstream = TlsEcho::start(ServerTls::new(&tenant).build());
-    let gateway = Config::new(1)
-        .listener("edge", "")
-        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
-        .mutual(&pki, "")
-        .table("[tls.upstream.db]\nserver_name = \"$sni\"\ntrust = \"upstreams\"")
-        .trust("upstreams", &pki.ca)
-        .cluster("db", &[upstream.address()], "tls = \"db\"\nconnect = { attempts = 1 }")
-        .start();
+    let gateway = by_their_names(&pki, &[upstream.address()], "");
     let client = pki.client().build();
     let mut stream = connect_tls(gateway.addr("edge"), "a.edge.test", &client).unwrap();
     stream.flush().unwrap();
@@ -223,16 +229,8 @@ fn names_that_clients_make_up_eject_nobody() {
     let pki = Pki::new();
     let tenant = pki.ca.server(&["a.edge.test"]);
     let upstreams = [0; 2].map(|_| TlsEcho::start(ServerTls::new(&tenant).build()));
-    let keys = "tls = \"db\"\nconnect = { attempts = 1 }\nbalance = \"round_robin\"\n\
-                ejection = { failures = 2, percent_max = 50 }";
-    let gateway = Config::new(1)
-        .listener("edge", "")
-        .chain("edge", "default", "tls = \"edge\"\ncluster = \"db\"")
-        .mutual(&pki, "")
-        .table("[tls.upstream.db]\nserver_name = \"$sni\"\ntrust = \"upstreams\"")
-        .trust("upstreams", &pki.ca)
-        .cluster("db", &upstreams.each_ref().map(TlsEcho::address), keys)
-        .start();
+    let keys = "balance = \"round_robin\"\nejection = { failures = 2, percent_max = 50 }";
+    let gateway = by_their_names(&pki, &upstreams.each_ref().map(TlsEcho::address), keys);
     let client = pki.client().build();
     for _ in 0..8 {
         refusal(gateway.addr("edge"), "b.edge.test", &client);
