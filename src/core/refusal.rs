@@ -174,6 +174,14 @@ impl Refusal {
         self.alert = Some(alert);
         self
     }
+
+    /// With what to do in this case, in the place of what its reason advises, and no other evidence.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        let evidence = Evidence { hint: Some(hint.into()), ..Evidence::default() };
+        self.evidence = Some(Box::new(evidence));
+        self
+    }
 }
 
 impl fmt::Display for Refusal {

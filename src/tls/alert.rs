@@ -7,7 +7,7 @@
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::core::client_hello::Newest;
-use crate::core::refusal::{Evidence, Reason, Refusal};
+use crate::core::refusal::{Reason, Refusal};
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +82,7 @@ pub(super) fn of_upstream(refusal: Refusal) -> Refusal {
 pub(super) fn without_tls(answer: &[u8]) -> Refusal {
     let start = &answer[..answer.len().min(ANSWER_SHOWN_MAX)];
     let detail = format!("it answered without TLS, with {:?}", String::from_utf8_lossy(start));
-    let evidence = Evidence { hint: Some(WITHOUT_TLS.to_owned()), ..Evidence::default() };
-    Refusal { evidence: Some(Box::new(evidence)), ..Refusal::new(Reason::UpstreamTls, detail) }
+    Refusal::new(Reason::UpstreamTls, detail).with_hint(WITHOUT_TLS)
 }
 
 impl Fault {
@@ -219,12 +218,8 @@ fn key_alone(why: &PeerIncompatible) -> Refusal {
          for here"
     );
     let hint = format!("have the client's library send {extension} in every hello, as most do");
-    let evidence = Evidence { hint: Some(hint), ..Evidence::default() };
     let alert = AlertDescription::MissingExtension.into();
-    Refusal {
-        evidence: Some(Box::new(evidence)),
-        ..Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert)
-    }
+    Refusal::new(Reason::ProtocolViolation, detail).with_alert(alert).with_hint(hint)
 }
 
 /// The record of a fatal alert before anything is sealed (RFC 8446 §5.1 and §6).

@@ -24,7 +24,7 @@ use super::wire::Wire;
 use crate::config::plan::{Filter, Group, TlsVersion};
 use crate::core::client_hello::Newest;
 use crate::core::identity::Identity;
-use crate::core::refusal::{Evidence, Reason, Refusal};
+use crate::core::refusal::{Reason, Refusal};
 use crate::core::trust::Mode;
 
 /// Everything that a handshake on one (listener, chain) needs; shared by all workers.
@@ -213,11 +213,7 @@ fn fell_back() -> Refusal {
     let detail = "the client says that it fell back to TLS 1.2, and this chain takes 1.3";
     let hint =
         "something between client and gateway breaks TLS 1.3: look for a middlebox or an attack";
-    let evidence = Evidence { hint: Some(hint.to_owned()), ..Evidence::default() };
-    Refusal {
-        evidence: Some(Box::new(evidence)),
-        ..Refusal::new(Reason::VersionMismatch, detail).with_alert(INAPPROPRIATE_FALLBACK)
-    }
+    Refusal::new(Reason::VersionMismatch, detail).with_alert(INAPPROPRIATE_FALLBACK).with_hint(hint)
 }
 
 /// RFC 7250 §4.2. rustls would say so as well, by handshake_failure.
@@ -225,11 +221,7 @@ fn no_raw_keys() -> Refusal {
     let detail = "the client takes raw public keys only (RFC 7250), and certificates are shown and asked for here";
     let hint =
         "have the client's library offer X.509 certificates too, for itself and for the server";
-    let evidence = Evidence { hint: Some(hint.to_owned()), ..Evidence::default() };
-    Refusal {
-        evidence: Some(Box::new(evidence)),
-        ..Refusal::new(Reason::CipherMismatch, detail).with_alert(UNSUPPORTED_CERTIFICATE)
-    }
+    Refusal::new(Reason::CipherMismatch, detail).with_alert(UNSUPPORTED_CERTIFICATE).with_hint(hint)
 }
 
 impl Offers {
