@@ -5,6 +5,7 @@
 //! again, on panic too. Outside such a call the cell holds nothing and lookups do nothing.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::certificate_dir::Answer;
 use super::shown::Shown;
@@ -30,6 +31,8 @@ pub(super) struct HandshakeContext {
     pub audit: Option<Refusal>,
     /// Whether the chain was verified from memory; `None` where none was.
     pub memo: Option<Memo>,
+    /// An upstream has asked for our certificate; what became of it, in words.
+    pub asked: Option<Arc<str>>,
 
     /// Set by the resolver: the certificate of ours that the client gets.
     pub shown: Option<Shown>,

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustls::client::Resumption as ClientResumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
-use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::UnixTime;
 
 use super::UnixClock;
+use super::asked::OwnCertificate;
 use super::certificate_dir::{CertificateDir, Loader as PairLoader};
 use super::chain_order::{self, ShownChain};
 use super::crypto::{self, SuiteOrder};
@@ -433,13 +433,12 @@ impl Loader<'_> {
                 return None;
             }
         };
-        let mut config = match certificate {
-            None => builder.with_no_client_auth(),
-            Some(certificate) => {
-                let certificate = Arc::clone(certificate?.bare());
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)))
-            }
+        let shown = match certificate {
+            None => None,
+            Some(certificate) => Some(Arc::clone(certificate?.bare())),
         };
+        let own = Arc::new(OwnCertificate::new(&terms.name, shown));
+        let mut config = builder.with_client_cert_resolver(own);
         config.alpn_protocols = protocols(&terms.alpn);
         config.enable_secret_extraction = true;
         config.enable_early_data = false;

@@ -6,6 +6,7 @@
 
 mod alert;
 mod announced;
+mod asked;
 mod breach;
 mod certificate_dir;
 mod chain_memo;

@@ -11,7 +11,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::UnixClock;
 use super::alert::{self, Peer};
-use super::handshake::{Advance, Handshake, Negotiated, Version};
+use super::asked;
+use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{self, HandshakeContext, Memo};
 use super::identity::identify;
 use super::path::Chain;
@@ -62,12 +63,19 @@ pub struct UpstreamFacts {
     pub audit: Option<Refusal>,
     /// Whether the chain was verified from memory.
     pub memo: Option<Memo>,
+    /// What it got when it asked for our certificate, in words; `None` where it did not.
+    pub asked: Option<Arc<str>>,
 }
 
 impl UpstreamFacts {
     /// The upstream's certificate in words.
     pub fn identity(&self) -> Option<Identity> {
         self.leaf.as_deref().and_then(identify)
+    }
+
+    /// Adds to why the upstream ended the session what it got when it asked for our certificate.
+    pub fn explain(&self, detail: &mut String) {
+        asked::add_to(detail, self.asked.as_deref());
     }
 }
 
@@ -114,7 +122,18 @@ impl Dialler {
 impl ClientHandshake {
     /// The first call, with no input, makes the ClientHello; otherwise as `ServerHandshake::advance`.
     pub fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance {
-        self.inner.advance(input, out)
+        let mut advance = self.inner.advance(input, out);
+        if let Outcome::Failed(refusal) = &mut advance.outcome
+            && matches!(refusal.reason, Reason::UpstreamAlert | Reason::UpstreamTls)
+        {
+            self.explain(&mut refusal.detail);
+        }
+        advance
+    }
+
+    /// Adds to why it failed what the upstream got when it asked for our certificate.
+    pub fn explain(&self, detail: &mut String) {
+        asked::add_to(detail, self.inner.context.asked.as_deref());
     }
 
     /// The established connection.
@@ -130,9 +149,9 @@ impl ClientHandshake {
             Version::Tls13 => Wire::tls13_client(engine)?,
             Version::Tls12 => Wire::tls12_client(engine),
         };
-        let HandshakeContext { audit, memo, verified, .. } = context;
+        let HandshakeContext { audit, memo, asked, verified, .. } = context;
         let anchor = verified.and_then(|standing| verifier.trust().place_of(&standing.verified));
-        Ok((wire, UpstreamFacts { negotiated, leaf, anchor, audit, memo }))
+        Ok((wire, UpstreamFacts { negotiated, leaf, anchor, audit, memo, asked }))
     }
 
     fn leaf(&self) -> Option<CertificateDer<'static>> {

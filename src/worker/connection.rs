@@ -182,8 +182,11 @@ impl Connection {
             self.card.phase.set(phase(&wish));
             let event = match wish {
                 Wish::Relay => match self.relay().await {
-                    Relayed::Over { outcome, detail, alert, kept } => {
+                    Relayed::Over { outcome, mut detail, alert, kept } => {
                         self.audits.extend(kept);
+                        if let Some(upstream) = &self.upstream {
+                            upstream.explain(outcome.reason, &mut detail);
+                        }
                         return Ending::Closed { outcome, detail, alert };
                     }
                     Relayed::ReadyDied => Event::ReadyDied,

@@ -12,6 +12,8 @@ pub(super) trait Handshake {
     fn advance(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Advance;
     /// Whether, once it is done, the peer waits for nothing of what the last `advance` had to say.
     fn may_wait(&self) -> bool;
+    /// Adds to why the peer went away what is known of it.
+    fn explain(&self, detail: &mut String);
 }
 
 impl Handshake for ServerHandshake {
@@ -22,6 +24,7 @@ impl Handshake for ServerHandshake {
     fn may_wait(&self) -> bool {
         self.ends_with_tickets()
     }
+    fn explain(&self, _detail: &mut String) {}
 }
 
 impl Handshake for ClientHandshake {
@@ -31,6 +34,9 @@ impl Handshake for ClientHandshake {
     }
     fn may_wait(&self) -> bool {
         false
+    }
+    fn explain(&self, detail: &mut String) {
+        ClientHandshake::explain(self, detail);
     }
 }
 
@@ -81,17 +87,19 @@ async fn exchange<H: Handshake>(
         out.clear();
         match advance.outcome {
             Outcome::Failed(refusal) => return Err(refusal),
-            Outcome::Done => return sent.map_err(|error| closed::<H>(&error.to_string())),
-            Outcome::NeedMore => sent.map_err(|error| closed::<H>(&error.to_string()))?,
+            Outcome::Done => return sent.map_err(|error| closed(handshake, &error.to_string())),
+            Outcome::NeedMore => sent.map_err(|error| closed(handshake, &error.to_string()))?,
         }
         match leg.fill(worker).await {
-            Ok(0) => return Err(closed::<H>("end of stream")),
+            Ok(0) => return Err(closed(handshake, "end of stream")),
             Ok(_) => {}
-            Err(error) => return Err(closed::<H>(&error.to_string())),
+            Err(error) => return Err(closed(handshake, &error.to_string())),
         }
     }
 }
 
-fn closed<H: Handshake>(what: &str) -> Refusal {
-    Refusal::new(H::CLOSED, format!("the peer left in the middle of the handshake: {what}"))
+fn closed<H: Handshake>(handshake: &H, what: &str) -> Refusal {
+    let mut detail = format!("the peer left in the middle of the handshake: {what}");
+    handshake.explain(&mut detail);
+    Refusal::new(H::CLOSED, detail)
 }

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use portcullis_kit::{
-    Authority, ClientTls, ClosedPort, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, ServerTls,
-    TlsEcho, TlsStream, Validity, close_write, connect_tls, eventually, monotonic_now, read_to_end,
-    refusal, round_trip,
+    Authority, ClientTls, ClosedPort, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, Scripted,
+    ServerTls, TlsEcho, TlsStream, Validity, close_write, connect_tls, eventually, monotonic_now,
+    read_to_end, refusal, round_trip,
 };
-use rustls::AlertDescription;
+use rustls::{AlertDescription, ServerConnection};
 use serde_json::Value;
 
 use crate::support::{BlackHole, Config, NAME, Pki, UPSTREAM_NAME};
@@ -260,9 +260,49 @@ fn an_upstream_that_refuses_the_gateways_certificate_is_told_as_such_after_the_h
     let line = gateway.wait_access(PATIENCE, |_| true);
     assert_eq!(line["reason"], "upstream_alert", "{line}");
     let detail = line["detail"].as_str().unwrap_or_default();
-    assert!(detail.contains("alert certificate_required"), "{line}");
+    let none = "alert certificate_required (116); it asked for our certificate and there is none to show: write \
+                `certificate` of tls.upstream.db,";
+    assert!(detail.contains(none), "{line}");
     let hint = line["hint"].as_str().unwrap_or_default();
     assert!(hint.contains("`certificate` of the tls.upstream"), "{line}");
+}
+
+/// An upstream that asks for a certificate, and leaves without an alert once `is_over`.
+fn leaves(tls: ServerTls<'_>, is_over: fn(&ServerConnection) -> bool) -> Scripted<()> {
+    let mut tls = ServerConnection::new(tls.build()).unwrap();
+    Scripted::start(move |mut stream| {
+        while !is_over(&tls) {
+            tls.read_tls(&mut stream).unwrap();
+            tls.process_new_packets().unwrap();
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).unwrap();
+            }
+        }
+    })
+}
+
+#[test]
+fn an_upstream_that_leaves_without_a_word_is_told_with_what_it_got_for_a_certificate() {
+    let pki = Pki::new();
+    let asking = || ServerTls::new(&pki.upstream).accept_clients_of(&pki.ca);
+    let keys = "pool = { ready_max = 0 }\nconnect = { attempts = 1 }";
+    let detail = |upstream: &Scripted<()>, reason: &str| {
+        let gateway = encrypted(&pki, &[upstream.address()], keys);
+        let mut stream = pki.connect(&gateway);
+        assert!(read_to_end(&mut stream).is_err(), "no clean end");
+        let line = gateway.wait_access(PATIENCE, |_| true);
+        assert_eq!(line["reason"], reason, "{line}");
+        line["detail"].as_str().unwrap_or_default().to_owned()
+    };
+    // Its flight is out, the client's is not looked at.
+    let early = leaves(asking().only_tls12(), |tls| tls.negotiated_cipher_suite().is_some());
+    let early = detail(&early, "upstream_tls");
+    assert!(early.contains("the peer left in the middle of the handshake: "), "{early}");
+    let late = leaves(asking().only_tls13(), |tls| !tls.is_handshaking());
+    let late = detail(&late, "upstream_unclean_eof");
+    for told in [early, late] {
+        assert!(told.contains("it asked for our certificate and there is none to show"), "{told}");
+    }
 }
 
 #[test]

@@ -262,5 +262,39 @@ fn upstream_that_refuses_us_is_quoted() {
     let config = server(&servers.server(&[NAME]), &rustls::version::TLS12, Some(&clients));
     let refusal = connect(&world.load().upstream(id).dialler(), NAME, &config).unwrap_err();
     assert_eq!(refusal.reason, Reason::UpstreamAlert, "{refusal}");
+    let told = "; it asked for our certificate and there is none to show: write `certificate` of tls.upstream.";
     assert!(refusal.detail.contains("the peer sent the alert"), "{refusal}");
+    assert!(refusal.detail.contains(told), "{refusal}");
+}
+
+/// What we say of an upstream that takes clients of `asks` by TLS `version`, and has got ours of `shown`.
+fn told(
+    shown: Option<&Identity>,
+    asks: Option<&Authority>,
+    version: &'static SupportedProtocolVersion,
+) -> String {
+    let servers = Authority::new("Backends");
+    let (world, id) = world(&servers, shown);
+    let config = server(&servers.server(&[NAME]), version, asks);
+    let handshake = world.load().upstream(id).dialler().start(NAME).unwrap();
+    let mut peer = ServerConnection::new(config).unwrap();
+    match dial(handshake, &mut peer) {
+        Ok((_, facts, _)) => facts.asked.as_deref().unwrap_or_default().to_owned(),
+        Err(refusal) => refusal.detail,
+    }
+}
+
+#[test]
+fn what_an_upstream_asked_of_our_certificate_is_known_in_both_versions() {
+    let (ours, theirs) = (Authority::new("Gateways"), Authority::new("Partners"));
+    let gateway = ours.client(&ClientSpec::new("gateway"));
+    for version in VERSIONS {
+        let got = "it asked for our certificate and got CN=gateway, issued by CN=Gateways";
+        assert_eq!(told(Some(&gateway), Some(&ours), version), got);
+        assert_eq!(told(Some(&gateway), None, version), "");
+        let stranger = told(Some(&gateway), Some(&theirs), version);
+        let named = "it asked for a certificate that is issued by CN=Partners, and got CN=gateway, issued by \
+                     CN=Gateways: have `certificate` of tls.upstream.";
+        assert!(stranger.contains(named), "{version:?}: {stranger}");
+    }
 }

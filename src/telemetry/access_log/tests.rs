@@ -59,6 +59,7 @@ fn served() -> Report {
         anchor: None,
         audit: None,
         memo: None,
+        asked: None,
     };
     Report {
         id: 0x0001_0000_0000_002a,

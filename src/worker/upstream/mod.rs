@@ -552,6 +552,16 @@ impl Connected {
         }
     }
 
+    /// Adds to why the upstream ended its session before the first byte what it got when it asked for our
+    /// certificate: in TLS 1.3 it looks at that when our handshake is done.
+    pub(super) fn explain(&self, reason: Option<Reason>, detail: &mut String) {
+        let is_its_doing = reason.is_some_and(|reason| reason.blame() == Blame::Upstream);
+        if let Some(facts) = self.facts.as_ref().filter(|_| is_its_doing && self.leg.received == 0)
+        {
+            facts.explain(detail);
+        }
+    }
+
     /// Looks whether the upstream has closed meanwhile, without waiting. What it sent by itself
     /// (tickets, a greeting) is kept for the session.
     fn is_alive(&mut self, worker: &Worker) -> bool {
