@@ -197,7 +197,7 @@ impl Fault {
                 let alert = AlertDescription::HandshakeFailure.into();
                 Some(Refusal::new(Reason::CipherMismatch, detail).with_alert(alert))
             }
-            (Why::SignatureAlgorithmsExtensionRequired, Newest::Older) => {
+            (Why::SignatureAlgorithmsExtensionRequired, Newest::Older(_)) => {
                 let detail = "the client speaks TLS 1.1 or older";
                 let alert = AlertDescription::ProtocolVersion.into();
                 Some(Refusal::new(Reason::VersionMismatch, detail).with_alert(alert))
@@ -429,7 +429,7 @@ mod tests {
     fn a_client_older_than_tls_1_2_is_told_that_it_is() {
         let why = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
         let fault = Fault::Other(Error::PeerIncompatible(why));
-        let refusal = fault.of_hello(Newest::Older).unwrap();
+        let refusal = fault.of_hello(Newest::Older(0x0302)).unwrap();
         assert_eq!((refusal.reason, refusal.alert), (Reason::VersionMismatch, Some(70)));
         assert!(refusal.detail.contains("TLS 1.1 or older"));
         let newer = fault.of_hello(Newest::Tls12).unwrap();

@@ -196,7 +196,7 @@ impl DownstreamTerms {
             Newest::Tls13
             | Newest::Tls13WithoutGroups
             | Newest::Tls13WithKeyAlone
-            | Newest::Older
+            | Newest::Older(_)
             | Newest::Tls12
             | Newest::FellBack => TlsVersion::Tls12,
         }

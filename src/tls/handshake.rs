@@ -14,6 +14,7 @@ use super::alert::{self, Fault, Peer, TAG};
 use super::crypto::{group_name, suite_name};
 use super::handshake_context::{self, HandshakeContext};
 use super::second_hello::{Look, SecondHello};
+use crate::core::client_hello::Newest;
 use crate::core::refusal::{Reason, Refusal};
 
 /// What one call of `advance` did.
@@ -346,9 +347,13 @@ impl<E: Engine> Handshake<E> {
         let of_hello = hello.as_ref().and_then(|refusal| refusal.alert);
         let refusal = fault.refusal(failure.or(hello), E::PEER);
         let alert = match plain_alert(&mut out[start..]) {
-            Some(code) => {
+            Some([_content, major, minor, .., code]) => {
                 let better = of_hello.or_else(|| fault.better_alert(refusal.reason, is_tls13));
                 *code = better.unwrap_or(*code);
+                if let Some(Newest::Older(version)) = self.context.newest {
+                    // Or it would speak of a bad record.
+                    [*major, *minor] = version.to_be_bytes();
+                }
                 Some(*code)
             }
             None if is_answered => fault.sealed_alert(is_tls13),
@@ -463,8 +468,8 @@ fn is_alert(record: &[u8]) -> bool {
     matches!(record, [21, ..] | [23, 3, 3, 0, SEALED_ALERT, ..])
 }
 
-/// The description in the last record of `sent`, when that is an alert in the clear.
-fn plain_alert(sent: &mut [u8]) -> Option<&mut u8> {
+/// The last record of `sent`, when that is an alert in the clear; it ends with the description.
+fn plain_alert(sent: &mut [u8]) -> Option<&mut [u8; 7]> {
     let mut at = 0;
     while let NextRecord::Whole(bytes) = next_record(sent.get(at..)?) {
         if at + bytes == sent.len() {
@@ -472,10 +477,8 @@ fn plain_alert(sent: &mut [u8]) -> Option<&mut u8> {
         }
         at += bytes;
     }
-    match sent.get_mut(at..)? {
-        [21, 3, _, 0, 2, _level, description] => Some(description),
-        _ => None,
-    }
+    let last: &mut [u8; 7] = sent.get_mut(at..)?.try_into().ok()?;
+    matches!(last, [21, 3, _, 0, 2, ..]).then_some(last)
 }
 
 pub(super) fn append<D>(

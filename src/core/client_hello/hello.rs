@@ -30,8 +30,8 @@ pub struct ClientHello<'a> {
 /// The newest version that a hello speaks, as far as what it lacks depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Newest {
-    /// TLS 1.1, or older.
-    Older,
+    /// TLS 1.1, or older. With the version by whose records it can be answered.
+    Older(u16),
     Tls12,
     /// TLS 1.2, by a client that has tried a newer version in vain, as it says (RFC 7507).
     FellBack,
@@ -96,10 +96,20 @@ impl<'a> ClientHello<'a> {
             true if self.rests_on_its_key() => Newest::Tls13WithKeyAlone,
             true if self.supported_groups.0.is_empty() => Newest::Tls13WithoutGroups,
             true => Newest::Tls13,
-            false if !offers_tls12 => Newest::Older,
+            false if !offers_tls12 => Newest::Older(self.older()),
             false if self.cipher_suites.contains(FALLBACK) => Newest::FellBack,
             false => Newest::Tls12,
         }
+    }
+
+    /// The newest version before TLS 1.2; that itself where there is none.
+    fn older(&self) -> u16 {
+        let own =
+            [self.legacy_version].into_iter().filter(|_| self.supported_versions.0.is_empty());
+        own.chain(self.supported_versions)
+            .filter(|it| (TLS10..TLS12).contains(it))
+            .max()
+            .unwrap_or(TLS12)
     }
 
     /// RFC 8446 §9.2.
@@ -237,6 +247,7 @@ fn is_grease(value: u16) -> bool {
     high == low && high & 0x0f == 0x0a
 }
 
+const TLS10: u16 = 0x0301;
 const TLS12: u16 = 0x0303;
 const TLS13: u16 = 0x0304;
 const TLS13_CHACHA20: u16 = 0x1303;

@@ -379,12 +379,17 @@ fn a_legacy_version_above_ours_is_taken_and_one_of_ssl_never() {
         assert_eq!(newest(&with(version, None)), Newest::Tls12, "{version:#06x}");
     }
     for version in [0x0301, 0x0302] {
-        assert_eq!(newest(&with(version, None)), Newest::Older, "{version:#06x}");
+        assert_eq!(newest(&with(version, None)), Newest::Older(version), "{version:#06x}");
     }
     // Beside supported_versions it says nothing.
     for version in [0x0301, 0x0303, 0x0401] {
         assert_eq!(newest(&with(version, Some(&[3, 3]))), Newest::Tls12, "{version:#06x}");
-        assert_eq!(newest(&with(version, Some(&[3, 2]))), Newest::Older, "{version:#06x}");
+        for (list, answered) in
+            [(&[3, 1, 3, 2][..], 0x0302), (&[3, 1], 0x0301), (&[0x7f, 28], 0x0303)]
+        {
+            let older = newest(&with(version, Some(list)));
+            assert_eq!(older, Newest::Older(answered), "{version:#06x}");
+        }
         let both = newest(&with(version, Some(&[3, 4, 3, 3])));
         assert_eq!(both, Newest::Tls13WithoutGroups, "{version:#06x}");
     }
