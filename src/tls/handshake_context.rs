@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::certificate_dir::Answer;
 use super::shown::Shown;
 use super::standing::Standing;
+use super::ticket_nonce::TicketNonce;
 use crate::config::plan::Group;
 use crate::core::client_hello::Newest;
 use crate::core::refusal::Refusal;
@@ -40,6 +41,8 @@ pub(super) struct HandshakeContext {
     pub verified: Option<Standing>,
     /// Set by the ticketer: what the last good ticket says. Dropped unless rustls resumes with it.
     pub ticket: Option<Standing>,
+    /// What became of the nonce of the client's first ticket.
+    pub ticket_nonce: TicketNonce,
     /// Tickets tried; each costs one AEAD (threat 19).
     pub tickets_tried: u8,
 }

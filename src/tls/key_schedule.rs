@@ -3,7 +3,7 @@
 //!
 //! HKDF over an HMAC is rustls', but for its extraction, which would leave secrets in memory that is freed. Here are
 //! HMAC and hash as rustls wants them, keys wiped when they are freed, and the suites that have them. All else of a
-//! suite is AWS-LC's, and so is TLS 1.2.
+//! suite is AWS-LC's (behind `ticket_nonce`), and so is TLS 1.2.
 
 use std::sync::LazyLock;
 
@@ -16,6 +16,8 @@ use rustls::crypto::tls13::{Hkdf, HkdfExpander, HkdfUsingHmac, OkmBlock};
 use rustls::{SupportedCipherSuite, Tls13CipherSuite};
 use zeroize::optimization_barrier;
 
+use super::ticket_nonce::{self, Sealing};
+
 /// `suite` with ring's key schedule where it is one of TLS 1.3, and as it is where not.
 pub(super) fn by_ring(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     let ours = SUITES.iter().find(|ours| ours.common.suite == suite.suite());
@@ -23,13 +25,8 @@ pub(super) fn by_ring(suite: SupportedCipherSuite) -> SupportedCipherSuite {
 }
 
 static SUITES: LazyLock<Vec<Tls13CipherSuite>> = LazyLock::new(|| {
-    let suites = [
-        cipher_suite::TLS13_AES_128_GCM_SHA256,
-        cipher_suite::TLS13_AES_256_GCM_SHA384,
-        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-    ];
-    let with = |suite: SupportedCipherSuite| {
-        let Tls13CipherSuite { common, aead_alg, quic, .. } = suite.tls13()?;
+    let with = |(suite, sealing): (&SupportedCipherSuite, &'static Sealing)| {
+        let Tls13CipherSuite { common, quic, .. } = suite.tls13()?;
         let CipherSuiteCommon { suite, hash_provider, confidentiality_limit } = common;
         let (hash_provider, hkdf_provider): (&dyn Hash, &dyn Hkdf) = match hash_provider.algorithm()
         {
@@ -39,10 +36,20 @@ static SUITES: LazyLock<Vec<Tls13CipherSuite>> = LazyLock::new(|| {
         };
         let (suite, confidentiality_limit) = (*suite, *confidentiality_limit);
         let common = CipherSuiteCommon { suite, hash_provider, confidentiality_limit };
-        Some(Tls13CipherSuite { common, hkdf_provider, aead_alg: *aead_alg, quic: *quic })
+        Some(Tls13CipherSuite { common, hkdf_provider, aead_alg: sealing, quic: *quic })
     };
-    suites.into_iter().filter_map(with).collect()
+    KNOWN.iter().zip(&*SEALINGS).filter_map(with).collect()
 });
+
+static SEALINGS: LazyLock<Vec<Sealing>> = LazyLock::new(|| {
+    KNOWN.iter().filter_map(|suite| Some(Sealing(suite.tls13()?.aead_alg))).collect()
+});
+
+const KNOWN: [SupportedCipherSuite; 3] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
 
 static SHA256: RingHash = RingHash(&digest::SHA256, HashAlgorithm::SHA256);
 static SHA384: RingHash = RingHash(&digest::SHA384, HashAlgorithm::SHA384);
@@ -94,6 +101,8 @@ struct RingKey(hmac::Key);
 
 impl Key for RingKey {
     fn sign_concat(&self, first: &[u8], middle: &[&[u8]], last: &[u8]) -> Tag {
+        let cut = ticket_nonce::cut_label(middle);
+        let middle = cut.as_ref().map_or(middle, |cut| &cut[..]);
         let mut context = hmac::Context::with_key(&self.0);
         context.update(first);
         for part in middle {
@@ -175,12 +184,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const KNOWN: [SupportedCipherSuite; 3] = [
-        cipher_suite::TLS13_AES_128_GCM_SHA256,
-        cipher_suite::TLS13_AES_256_GCM_SHA384,
-        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-    ];
 
     fn bytes(length: usize) -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 0..=length)

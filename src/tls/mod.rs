@@ -50,6 +50,7 @@ mod signature_algorithms;
 mod standing;
 mod staple;
 pub mod stek;
+mod ticket_nonce;
 pub mod ticketer;
 mod tls12;
 mod tls13;

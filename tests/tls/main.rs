@@ -21,6 +21,7 @@ mod reconsidered;
 mod staple;
 mod stek;
 mod support;
+mod ticket_nonces;
 mod tickets;
 mod upstream;
 mod violations;
