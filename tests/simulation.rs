@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use portcullis::core::relay::{ClosedBy, Closing};
 use simulation::choice::Choice;
 use simulation::world::{Ran, simulate};
 
@@ -52,6 +53,19 @@ fn a_world_without_choices_ends() {
         simulate(&mut Choice::Bytes(&vec![0; length]));
         simulate(&mut Choice::Bytes(&vec![255; length]));
     }
+}
+
+/// Found by the fuzz target: the upstream resets while what it sent is read for nobody, byte by byte, and the time
+/// for that is up before the reset is seen.
+#[test]
+fn a_reset_behind_bytes_that_nobody_wants_need_not_be_seen() {
+    let choices = [
+        119, 242, 4, 0, 0, 0, 29, 217, 196, 133, 220, 251, 97, 62, 248, 159, 159, 159, 60, 70, 12,
+        97,
+    ];
+    let ran = simulate(&mut Choice::Bytes(&choices));
+    let outcome = ran.outcome.map(|outcome| (outcome.how, outcome.closed_by, outcome.reason));
+    assert_eq!(outcome, Some((Closing::Done, ClosedBy::Gateway, None)));
 }
 
 #[expect(clippy::disallowed_methods, reason = "a failing seed is replayed by hand")]

@@ -164,6 +164,20 @@ proptest! {
     }
 }
 
+/// Found by the fuzz target: a key update among empty records, or one of those among key updates, has rustls count
+/// anew, and us not.
+#[test]
+fn our_caps_count_all_that_comes_between_two_records_of_data() {
+    let (empty, update, data) = ([0, 0], [15, 0], [0, 1, 7]);
+    let updates = [&empty.repeat(30)[..], &update, &empty.repeat(3), &data].concat();
+    let empties = [&update.repeat(20)[..], &empty, &update.repeat(20), &data].concat();
+    for script in [updates, empties] {
+        for role in [0, 1] {
+            judge::judge(&[&[role][..], &script].concat());
+        }
+    }
+}
+
 #[test]
 fn bytes_one_by_one_agree_with_rustls() {
     let steps = [Step::TheySend(300), Step::TheyUpdate, Step::WeSend(300), Step::TheySend(10)];
