@@ -69,11 +69,13 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   portcullis demo                              see it work: certificates, upstreams, load, figures
-  portcullis pki init && portcullis pki server edge --dns edge.example.com
-  portcullis check -c config/minimal.toml
-  portcullis explain -c config/minimal.toml --sni edge.example.com --cert pki/alice.crt
+  portcullis pki init --dir config/pki         certificates to try a configuration with
+  portcullis pki server edge --dns edge.example.com --dir config/pki
+  portcullis pki client alice --dir config/pki
+  portcullis check -c config/minimal.toml      what is wrong with it, if anything
+  portcullis explain -c config/minimal.toml --sni edge.example.com --cert config/pki/alice.crt
   portcullis run -c config/minimal.toml        SIGTERM drains, twice ends at once
-  portcullis upgrade -c config/minimal.toml    a new program takes over, no client notices";
+  portcullis upgrade -c FILE                   a new program takes over, no client notices; FILE has [admin]";
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {

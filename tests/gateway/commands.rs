@@ -42,6 +42,30 @@ fn listening_on(pki: &Pki, address: &str) -> String {
     )
 }
 
+/// The examples of `--help`, up to those that go on by themselves, one after the other beside the samples.
+#[test]
+fn the_examples_of_help_work_as_they_stand() {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("config")).unwrap();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
+    fs::copy(sample, directory.path().join("config/minimal.toml")).unwrap();
+    let help = String::from_utf8(portcullis("--help").output().unwrap().stdout).unwrap();
+    let examples = help.lines().filter_map(|line| line.strip_prefix("  portcullis "));
+    // What an example is for stands behind two spaces.
+    let mut examples = examples.map(|line| line.split("  ").next().unwrap());
+    assert_eq!(examples.next(), Some("demo"));
+    let mut tried = Vec::new();
+    for example in examples.take_while(|example| !example.starts_with("run ")) {
+        let mut command = portcullis(example);
+        command.current_dir(directory.path());
+        let output = within(PATIENCE, example, move || command.output().unwrap());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{example}: {stderr}");
+        tried.extend(example.split(' ').next());
+    }
+    assert_eq!(tried, ["pki", "pki", "pki", "check", "explain"]);
+}
+
 #[test]
 fn check_prints_every_mistake_at_once_with_its_place() {
     let config = r#"[listener.edge]
