@@ -4,6 +4,7 @@
 //! parsed file; `merge`, which puts several together; `convert`, which makes the plan.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -23,8 +24,10 @@ use super::source::Source;
 
 /// Longest configuration file: a hundred thousand names on one listener take 4 MiB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// Mistakes in the syntax of one file that are shown; each costs a search for the first of two.
-const SYNTAX_ERRORS_MAX: usize = 100;
+/// Keys of one file that are shown to be written twice; each costs a search for the first of two.
+const REPEATED_KEYS_MAX: usize = 100;
+/// Other mistakes in the syntax of one file that are shown: more of them follow from these, or it is no TOML at all.
+const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// What the files say, as one digest.
 struct Content(Context);
@@ -117,36 +120,50 @@ impl Content {
 fn decode(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<RawFile> {
     let source = source(bytes, path, problems)?;
     let (table, errors) = DeTable::parse_recoverable(source.text());
-    let mut usable = true;
+    let (twice, broken): (Vec<_>, Vec<_>) =
+        errors.iter().partition(|error| error.message() == "duplicate key");
     let mut repeated = BTreeSet::new();
-    for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
+    for error in twice.into_iter().take(REPEATED_KEYS_MAX) {
         let span = error.span().unwrap_or_default();
         let at = source.location(span.start, "");
-        if error.message() == "duplicate key" {
-            // The keys of a table that is written again are no news.
-            let table = source.table_line(span.start);
-            if repeated.contains(&table) {
-                continue;
-            }
-            if table == Some(at.line) {
-                repeated.insert(table);
-            }
-            let first = source.first_definition(&span);
-            let message = match first {
-                Some(line) => format!("written twice, first on line {line}"),
-                None => "written twice".to_owned(),
-            };
-            problems.add(at, message, "keep one of the two");
-        } else {
-            usable = false;
-            problems.add(at, error.message(), "");
+        // The keys of a table that is written again are no news.
+        let table = source.table_line(span.start);
+        if repeated.contains(&table) {
+            continue;
         }
+        if table == Some(at.line) {
+            repeated.insert(table);
+        }
+        let message = match source.first_definition(&span) {
+            Some(line) => format!("written twice, first on line {line}"),
+            None => "written twice".to_owned(),
+        };
+        problems.add(at, message, "keep one of the two");
     }
-    if !usable {
+    for (place, error) in broken.iter().enumerate().take(SYNTAX_ERRORS_MAX) {
+        let at = source.location(error.span().unwrap_or_default().start, "");
+        let help = if place == 0 { help_with_syntax(path) } else { "" };
+        problems.add(at, error.message(), help);
+    }
+    if let Some(next) = broken.get(SYNTAX_ERRORS_MAX) {
+        let at = source.location(next.span().unwrap_or_default().start, "");
+        let message = format!("{} more mistakes in the syntax", broken.len() - SYNTAX_ERRORS_MAX);
+        problems.add(at, message, "mend those above first: these may follow from them");
+    }
+    if !broken.is_empty() {
         return None;
     }
     let document = Spanned::new(0..0, DeValue::Table(table.into_inner()));
     Some(Node::root(&source, &document).read::<RawFile>(problems)?.value)
+}
+
+fn help_with_syntax(path: &Path) -> &'static str {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("yaml" | "yml" | "json") => {
+            "is this the right file? a configuration is written in TOML (in a ConfigMap, below `portcullis.toml: |`)"
+        }
+        _ => "",
+    }
 }
 
 fn source(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<Source> {

@@ -172,6 +172,17 @@ fn files_that_are_not_utf8_say_where() {
 /// (Places are found by counting characters from the one before: 0.4 s of CPU in a debug build, and
 /// 4.3 s when each was counted from the start of the line.)
 #[test]
+fn of_many_mistakes_in_the_syntax_the_first_are_told() {
+    let yaml = "listeners:\n  edge: yes\n".repeat(20);
+    for (file, is_told) in [("gateway.yaml", true), ("gateway.toml", false)] {
+        let problems = load_text(&yaml, Path::new(file)).expect_err("no TOML");
+        assert_eq!(problems.len(), 11, "{problems:?}");
+        assert_eq!(problems[0].help.contains("written in TOML"), is_told, "{problems:?}");
+        assert!(problems[10].message.ends_with(" more mistakes in the syntax"), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_hundred_thousand_names_on_one_line_load() {
     let names: Vec<String> = (0..100_000).map(|i| format!("\"t{i}.example.com\"")).collect();
     let names = names.join(", ");
