@@ -18,6 +18,7 @@ use std::process::{Command, Output};
 
 use portcullis::sys::privileges::{self, Identity, Kept};
 use portcullis::sys::sandbox::{self, Entered, Right, Sandbox};
+use portcullis_kit::missing;
 use tempfile::TempDir;
 
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "x86_64"))]
@@ -40,7 +41,7 @@ fn who_is_in_the_sandbox_opens_and_starts_nothing_else() {
         privileges::give_up(None, Kept { files: true, ..Kept::default() }).unwrap();
         assert!(!sandbox::is_inside());
         if sandbox.enter().unwrap() == Entered::No {
-            missing("Landlock");
+            missing("Landlock", "run this test on a kernel that has it");
             return;
         }
 
@@ -97,7 +98,7 @@ fn who_is_in_the_sandbox_opens_and_starts_nothing_else() {
 #[test]
 fn who_has_given_up_root_is_root_no_more() {
     if !is_root() {
-        missing("root");
+        missing("root", "run this test as root");
         return;
     }
     in_child("who_has_given_up_root_is_root_no_more", |directory| {
@@ -232,13 +233,6 @@ fn status(key: &str) -> String {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// # Panics
-/// In CI, where everything is there.
-fn missing(what: &str) {
-    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{what} is missing");
-    say(&format!("SKIPPED: {what} is missing"));
 }
 
 /// Not through `println!`, which libtest would swallow.

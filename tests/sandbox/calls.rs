@@ -15,12 +15,13 @@ use nix::sched::{CloneFlags, unshare};
 use portcullis::sys::call_filter::{self, Filtered, Rings};
 use portcullis::sys::privileges::{self, Kept};
 use portcullis::sys::ring;
+use portcullis_kit::missing;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
 use rustix::net::{socket, socketpair};
 
-use super::{in_child, missing, say, status};
+use super::{in_child, say, status};
 
 // threat 45
 #[test]
@@ -97,7 +98,10 @@ fn who_is_behind_the_filter_can_do_what_serving_takes() {
 #[test]
 fn rings_are_made_where_the_driver_makes_them() {
     if let Err(forbidden) = ring::probe() {
-        return missing(&format!("io_uring ({forbidden})"));
+        return missing(
+            &format!("io_uring ({forbidden})"),
+            "run this test where the kernel lets it",
+        );
     }
     in_child("calls::rings_are_made_where_the_driver_makes_them", |_| {
         if enter(Rings::Allowed) {
@@ -112,7 +116,7 @@ fn rings_are_made_where_the_driver_makes_them() {
 fn calls_are_known_by_their_numbers_and_arguments() {
     in_child("calls::calls_are_known_by_their_numbers_and_arguments", |_| {
         let numbers: Vec<_> = FORBIDDEN.iter().map(u32::to_string).collect();
-        let Some(free) = python(&numbers) else { return missing("python3") };
+        let Some(free) = python(&numbers) else { return missing("python3", "apt install python3") };
         assert!(!free.iter().any(|answer| answer == "EPERM"), "without a filter: {free:?}");
         if !enter(Rings::Forbidden) {
             return;
@@ -162,7 +166,10 @@ fn enter(rings: Rings) -> bool {
     match call_filter::enter(rings).unwrap() {
         Filtered::Yes => true,
         lacking => {
-            missing(&format!("a filter of system calls ({lacking:?})"));
+            missing(
+                &format!("a filter of system calls ({lacking:?})"),
+                "run this test on a kernel that has it",
+            );
             false
         }
     }
