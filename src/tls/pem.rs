@@ -472,7 +472,8 @@ fn read(file: &FileRef, bytes_max: u64, findings: &mut Findings) -> Option<Zeroi
         Err(error) => {
             let help = match error.kind() {
                 io::ErrorKind::NotFound => {
-                    "relative paths start at the directory of the configuration file, and `~` is not expanded"
+                    "relative paths start at the directory of the configuration file, and `~` is not expanded; to \
+                     try things with, `portcullis pki` makes certificates, as a sample's first lines say"
                 }
                 io::ErrorKind::PermissionDenied => {
                     "the user that portcullis runs as must be able to read it"

@@ -63,7 +63,10 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 impl Stage {
     pub(crate) async fn set_up() -> Result<Self, DemoError> {
         let folder = tempfile::Builder::new().prefix("portcullis-demo-").tempdir();
-        let folder = folder.map_err(|source| DemoError::Io { what: "no folder", source })?;
+        let folder = folder.map_err(|source| DemoError::Io {
+            what: "cannot make a folder for certificates and configuration; set TMPDIR to one that can be written",
+            source,
+        })?;
         let root = folder.path();
         certificates(root)?;
         let ca = root.join("pki/ca.crt");
