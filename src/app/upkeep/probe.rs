@@ -18,7 +18,7 @@ use crate::core::proxy_protocol;
 use crate::sys::clock;
 use crate::sys::socket::{self, Opening};
 use crate::tls::wire::{OUT_BYTES_MIN, Scratch, Stop, Transfer, transfer};
-use crate::tls::{Dialler, Outcome, Wire};
+use crate::tls::{Dialler, Outcome, UpstreamFacts, Wire};
 
 /// What is probed.
 #[derive(Debug)]
@@ -50,17 +50,13 @@ impl Probing {
         if *probe == Probe::Tcp && self.tls.is_some() {
             return Ok(());
         }
-        let mut wire = self.shake_hands(&mut peer).await?;
-        peer.send(&mut wire, &first).await?;
-        if let Probe::Script(script) = probe {
-            peer.ask(&mut wire, script).await?;
-        }
-        peer.goodbye(&mut wire).await;
-        match (probe, &wire) {
-            // One that has answered a script takes our certificate, and in TLS 1.2 whoever ends the handshake.
-            (Probe::Tls, Wire::Tls13(_)) => peer.verdict(&mut wire, until).await,
-            _ => Ok(()),
-        }
+        let (mut wire, facts) = self.shake_hands(&mut peer).await?;
+        peer.talk(&mut wire, &first, probe, until).await.map_err(|mut why| {
+            if let Some(facts) = facts {
+                facts.explain(&mut why);
+            }
+            why
+        })
     }
 
     /// What is sent before the handshake, and what behind it.
@@ -74,8 +70,8 @@ impl Probing {
     }
 
     /// Plain where the cluster is.
-    async fn shake_hands(&self, peer: &mut Peer) -> Result<Wire, String> {
-        let Some((dialler, name)) = &self.tls else { return Ok(Wire::Plain) };
+    async fn shake_hands(&self, peer: &mut Peer) -> Result<(Wire, Option<UpstreamFacts>), String> {
+        let Some((dialler, name)) = &self.tls else { return Ok((Wire::Plain, None)) };
         if self.prelude == Some(Prelude::Postgres) {
             peer.ask_for_tls().await?;
         }
@@ -89,11 +85,16 @@ impl Probing {
             match advance.outcome {
                 Outcome::Failed(refusal) => return Err(refusal.to_string()),
                 Outcome::Done => break,
-                Outcome::NeedMore => peer.receive("the handshake").await?,
+                Outcome::NeedMore => {
+                    if let Err(mut why) = peer.receive("the handshake was done").await {
+                        shake.explain(&mut why);
+                        return Err(why);
+                    }
+                }
             }
         }
-        let (wire, _facts) = shake.finish().map_err(text)?;
-        Ok(wire)
+        let (wire, facts) = shake.finish().map_err(text)?;
+        Ok((wire, Some(facts)))
     }
 }
 
@@ -110,6 +111,26 @@ impl Peer {
                 }
                 upstream::Answer::Refused(refusal) => return Err(refusal.to_string()),
             }
+        }
+    }
+
+    /// What comes behind the handshake: `first`, a script if there is one, the goodbye and what is said to it.
+    async fn talk(
+        &mut self,
+        wire: &mut Wire,
+        first: &[u8],
+        probe: &Probe,
+        until: Instant,
+    ) -> Result<(), String> {
+        self.send(wire, first).await?;
+        if let Probe::Script(script) = probe {
+            self.ask(wire, script).await?;
+        }
+        self.goodbye(wire).await;
+        match (probe, &*wire) {
+            // One that has answered a script takes our certificate, and in TLS 1.2 whoever ends the handshake.
+            (Probe::Tls, Wire::Tls13(_)) => self.verdict(wire, until).await,
+            _ => Ok(()),
         }
     }
 
