@@ -30,3 +30,4 @@ mod psql;
 mod python;
 mod redis;
 mod sample;
+mod wolfssl;
