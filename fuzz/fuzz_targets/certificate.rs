@@ -5,19 +5,20 @@
 
 #![no_main]
 
-use std::path::Path;
+mod facts;
+mod site;
+
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::load_text;
 use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::route::ChainId;
-use portcullis::tls::{
-    DownstreamTerms, HelloFacts, Material, OfferedGroups, StekKeys, SupposedClient, Version,
-    identify,
-};
+use portcullis::tls::{DownstreamTerms, SupposedClient, Version, identify};
 use portcullis_kit::{Authority, ClientSpec};
 use rustls::pki_types::CertificateDer;
+
+use crate::facts::facts;
+use crate::site::{material, now};
 
 // The first byte says how the chain is cut, nothing behind the leaf, a good CA, a good leaf before it, or all of
 // it in pieces; then the version, and whether there are rules, and a trust that only audits.
@@ -39,15 +40,9 @@ fuzz_target!(|data: &[u8]| {
     let hello = client.hello().unwrap();
     let mut joined = HelloBuffer::new();
     let Peek::Hello(hello) = peek(&hello, &mut joined) else { panic!("rustls sends no hello") };
-    let facts = HelloFacts {
-        sni: hello.server_name(),
-        prefers_chacha20: hello.prefers_chacha20(),
-        newest: hello.newest(),
-        takes_raw_keys_only: hello.takes_raw_keys_only(),
-        groups: OfferedGroups::of(&hello),
-    };
+    let facts = facts(&hello);
     let audits = kind & 8 != 0;
-    let explanation = SITE.terms[usize::from(audits)].explain(&client, facts, NOW());
+    let explanation = SITE.terms[usize::from(audits)].explain(&client, facts, now());
     assert!(!explanation.steps.is_empty());
     let against = explanation.refusal.iter().chain(&explanation.audits);
     assert!(against.clone().all(|refusal| !refusal.detail.is_empty()));
@@ -117,16 +112,8 @@ anchors = ["{anchor}"]
 {rules}
 "#
         );
-        let plan = load_text(&text, Path::new("/nowhere/fuzz.toml")).unwrap();
-        let hour = std::time::Duration::from_secs(3600);
-        let stek = Arc::new(StekKeys::random(hour, hour, NOW()).unwrap());
-        let material = Material::load(&plan, &stek, 1, NOW, None).unwrap();
+        let material = material(&text);
         Arc::clone(material.downstream(0, ChainId(0)).unwrap())
     });
     Site { leaf: client.leaf().clone(), authority, terms }
 });
-
-const NOW: fn() -> u64 = || {
-    let now = portcullis_kit::wall_now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-};

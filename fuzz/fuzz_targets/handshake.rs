@@ -5,31 +5,29 @@
 
 #![no_main]
 
+mod facts;
+mod site;
+
 use std::future::Future;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::load_text;
 use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::route::ChainId;
-use portcullis::tls::{DownstreamTerms, HelloFacts, Material, OfferedGroups, Outcome, StekKeys};
+use portcullis::tls::{DownstreamTerms, Outcome};
 use portcullis_kit::Authority;
+
+use crate::facts::facts;
+use crate::site::material;
 
 // The first byte chooses the terms and whether the first hello comes whole, the second is the size of pieces.
 fuzz_target!(|data: &[u8]| {
     let Some((&[kind, size], bytes)) = data.split_first_chunk() else { return };
     let mut joined = HelloBuffer::new();
     let Peek::Hello(hello) = peek(bytes, &mut joined) else { return };
-    let facts = HelloFacts {
-        sni: hello.server_name(),
-        prefers_chacha20: hello.prefers_chacha20(),
-        newest: hello.newest(),
-        takes_raw_keys_only: hello.takes_raw_keys_only(),
-        groups: OfferedGroups::of(&hello),
-    };
+    let facts = facts(&hello);
     let mut server = SITE.terms[usize::from(kind) % SITE.terms.len()].start(facts);
     // There is no directory of certificates to wait for.
     let ready = pin!(server.certificate()).poll(&mut Context::from_waker(Waker::noop()));
@@ -86,16 +84,8 @@ client_auth = "none"
 endpoints = ["127.0.0.1:1"]
 "#
         );
-        let plan = load_text(&text, Path::new("/nowhere/fuzz.toml")).unwrap();
-        let hour = std::time::Duration::from_secs(3600);
-        let stek = Arc::new(StekKeys::random(hour, hour, NOW()).unwrap());
-        let material = Material::load(&plan, &stek, 1, NOW, None).unwrap();
+        let material = material(&text);
         Arc::clone(material.downstream(0, ChainId(0)).unwrap())
     });
     Site { _authority: authority, terms: terms.into() }
 });
-
-const NOW: fn() -> u64 = || {
-    let now = portcullis_kit::wall_now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-};

@@ -5,21 +5,21 @@
 
 #![no_main]
 
+mod facts;
+mod site;
+
 use std::future::Future;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::load_text;
 use portcullis::core::client_hello::{HelloBuffer, Peek, peek};
 use portcullis::core::refusal::Refusal;
 use portcullis::core::route::ChainId;
 use portcullis::tls::{
-    CONTROL_BYTES_MAX, DownstreamTerms, HelloFacts, Material, OUT_BYTES_MIN, OfferedGroups,
-    Outcome, Scratch, Side, StekKeys, Stop, Wire, transfer,
+    CONTROL_BYTES_MAX, DownstreamTerms, OUT_BYTES_MIN, Outcome, Scratch, Side, Stop, Wire, transfer,
 };
 use portcullis_kit::{Authority, ClientTls, monotonic_now};
 use rustls::crypto::cipher::{
@@ -30,6 +30,9 @@ use rustls::{
     ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion,
     SupportedCipherSuite,
 };
+
+use crate::facts::facts;
+use crate::site::material;
 
 // The first byte chooses the cipher, the second is the size of the pieces in which bytes arrive.
 fuzz_target!(|data: &[u8]| {
@@ -411,13 +414,7 @@ impl Site {
         let mut held = sent_by(&mut peer);
         let mut joined = HelloBuffer::new();
         let Peek::Hello(hello) = peek(&held, &mut joined) else { panic!("rustls sends no hello") };
-        let mut server = terms.start(HelloFacts {
-            sni: hello.server_name(),
-            prefers_chacha20: hello.prefers_chacha20(),
-            newest: hello.newest(),
-            takes_raw_keys_only: hello.takes_raw_keys_only(),
-            groups: OfferedGroups::of(&hello),
-        });
+        let mut server = terms.start(facts(&hello));
         // There is no directory of certificates to wait for.
         let ready = pin!(server.certificate()).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(ready, Poll::Ready(()));
@@ -470,10 +467,7 @@ cipher_suites = ["TLS_ECDHE_ECDSA_WITH_{cipher}"]
 endpoints = ["127.0.0.1:1"]
 "#
         );
-        let plan = load_text(&text, Path::new("/nowhere/fuzz.toml")).unwrap();
-        let hour = std::time::Duration::from_secs(3600);
-        let stek = Arc::new(StekKeys::random(hour, hour, NOW()).unwrap());
-        let material = Material::load(&plan, &stek, 1, NOW, None).unwrap();
+        let material = material(&text);
         let terms = Arc::clone(material.downstream(0, ChainId(0)).unwrap());
         let client = ClientTls::trusting(&authority).only_tls12().build();
         let mut client = Arc::unwrap_or_clone(client);
@@ -486,11 +480,6 @@ endpoints = ["127.0.0.1:1"]
     }
     site
 });
-
-const NOW: fn() -> u64 = || {
-    let now = portcullis_kit::wall_now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-};
 
 const HELLO: &[u8] = &[
     1, 0, 0, 41, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,

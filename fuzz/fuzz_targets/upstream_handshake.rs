@@ -5,14 +5,14 @@
 
 #![no_main]
 
-use std::path::Path;
-use std::sync::Arc;
+mod site;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::config::load_text;
 use portcullis::config::plan::UpstreamTlsId;
-use portcullis::tls::{Dialler, Material, Outcome, StekKeys};
+use portcullis::tls::{Dialler, Outcome};
 use portcullis_kit::Authority;
+
+use crate::site::material;
 
 thread_local! {
     static DIALLER: Dialler = dialler();
@@ -66,14 +66,6 @@ tls = "db"
 "#,
         authority.ca_path().display()
     );
-    let plan = load_text(&text, Path::new("/nowhere/fuzz.toml")).unwrap();
-    let hour = std::time::Duration::from_secs(3600);
-    let stek = Arc::new(StekKeys::random(hour, hour, NOW()).unwrap());
-    let material = Material::load(&plan, &stek, 1, NOW, None).unwrap();
+    let material = material(&text);
     material.upstream(UpstreamTlsId(0)).dialler()
 }
-
-const NOW: fn() -> u64 = || {
-    let now = portcullis_kit::wall_now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-};
