@@ -73,9 +73,12 @@ impl UpstreamFacts {
         self.leaf.as_deref().and_then(identify)
     }
 
-    /// Adds to why the upstream ended the session what it got when it asked for our certificate.
+    /// Adds to why the upstream ended the session what it got when it asked for our certificate. In TLS 1.2 it has
+    /// taken that, or there would be no session.
     pub fn explain(&self, detail: &mut String) {
-        asked::add_to(detail, self.asked.as_deref());
+        if self.negotiated.version == Version::Tls13 {
+            asked::add_to(detail, self.asked.as_deref());
+        }
     }
 }
 

@@ -267,34 +267,43 @@ fn upstream_that_refuses_us_is_quoted() {
     assert!(refusal.detail.contains(told), "{refusal}");
 }
 
-/// What we say of an upstream that takes clients of `asks` by TLS `version`, and has got ours of `shown`.
-fn told(
-    shown: Option<&Identity>,
+/// How it ends with an upstream that takes clients of `asks` by TLS `version`, and is shown `shown`.
+fn met(
+    shown: &Identity,
     asks: Option<&Authority>,
     version: &'static SupportedProtocolVersion,
-) -> String {
+) -> Result<UpstreamFacts, Refusal> {
     let servers = Authority::new("Backends");
-    let (world, id) = world(&servers, shown);
+    let (world, id) = world(&servers, Some(shown));
     let config = server(&servers.server(&[NAME]), version, asks);
     let handshake = world.load().upstream(id).dialler().start(NAME).unwrap();
     let mut peer = ServerConnection::new(config).unwrap();
-    match dial(handshake, &mut peer) {
-        Ok((_, facts, _)) => facts.asked.as_deref().unwrap_or_default().to_owned(),
-        Err(refusal) => refusal.detail,
-    }
+    dial(handshake, &mut peer).map(|(_, facts, _)| facts)
 }
 
 #[test]
-fn what_an_upstream_asked_of_our_certificate_is_known_in_both_versions() {
+fn what_an_upstream_asked_of_our_certificate_is_told_where_it_may_be_why_it_left() {
     let (ours, theirs) = (Authority::new("Gateways"), Authority::new("Partners"));
     let gateway = ours.client(&ClientSpec::new("gateway"));
+    let got = "it asked for our certificate and got CN=gateway, issued by CN=Gateways";
+    let named = "it asked for a certificate that is issued by CN=Partners, and got CN=gateway, issued by CN=Gateways: \
+                 have `certificate` of tls.upstream.";
+    let told = |facts: UpstreamFacts| {
+        let mut detail = String::new();
+        facts.explain(&mut detail);
+        detail
+    };
     for version in VERSIONS {
-        let got = "it asked for our certificate and got CN=gateway, issued by CN=Gateways";
-        assert_eq!(told(Some(&gateway), Some(&ours), version), got);
-        assert_eq!(told(Some(&gateway), None, version), "");
-        let stranger = told(Some(&gateway), Some(&theirs), version);
-        let named = "it asked for a certificate that is issued by CN=Partners, and got CN=gateway, issued by \
-                     CN=Gateways: have `certificate` of tls.upstream.";
+        let facts = met(&gateway, Some(&ours), version).unwrap();
+        assert_eq!(facts.asked.as_deref(), Some(got), "{version:?}");
+        // In TLS 1.2 it has taken what it got.
+        let is_in_doubt = facts.negotiated.version == Version::Tls13;
+        assert_eq!(told(facts), if is_in_doubt { got } else { "" }, "{version:?}");
+        assert_eq!(told(met(&gateway, None, version).unwrap()), "", "{version:?}");
+        let stranger = match met(&gateway, Some(&theirs), version) {
+            Ok(facts) => told(facts),
+            Err(refusal) => refusal.detail,
+        };
         assert!(stranger.contains(named), "{version:?}: {stranger}");
     }
 }

@@ -553,7 +553,7 @@ impl Connected {
     }
 
     /// Adds to why the upstream ended its session before the first byte what it got when it asked for our
-    /// certificate: in TLS 1.3 it looks at that when our handshake is done.
+    /// certificate, if it may not have liked that.
     pub(super) fn explain(&self, reason: Option<Reason>, detail: &mut String) {
         let is_its_doing = reason.is_some_and(|reason| reason.blame() == Blame::Upstream);
         if let Some(facts) = self.facts.as_ref().filter(|_| is_its_doing && self.leg.received == 0)
