@@ -25,7 +25,6 @@ def pointer(value):
 def check(what, result, wanted=1):
     if result != wanted:
         sys.exit(f"{what}: {result}")
-    return result
 
 
 def failed(ssl, what, result):
