@@ -86,9 +86,15 @@ fn every_wanted_difference_exists_and_makes_us_the_stricter_one() {
     let renegotiation = hello(&[sni(b"a"), schemes(), (0xff01, vec![1, 7])], 1000);
     let fault = Malformed::Renegotiation { bytes: 1 };
     assert_eq!(only_theirs(&renegotiation), RejectReason::Malformed(fault));
-    for body in [&[][..], &[0, 3, 4], &[0, 2, 4, 3, 8], &[0, 0]] {
-        let reason = only_theirs(&hello(&[sni(b"a"), schemes(), (50, body.to_vec())], 1000));
-        assert!(reason.to_string().contains("signature_algorithms_cert"), "{reason}");
+    for (kind, name, bodies) in [
+        (50, "signature_algorithms_cert", [&[][..], &[0, 3, 4], &[0, 2, 4, 3, 8], &[0, 0]]),
+        (1, "max_fragment_length", [&[][..], &[1, 0], &[1, 2, 3], &[0; 9]]),
+        (28, "record_size_limit", [&[][..], &[64], &[0, 64, 0], &[0; 9]]),
+    ] {
+        for body in bodies {
+            let reason = only_theirs(&hello(&[sni(b"a"), schemes(), (kind, body.to_vec())], 1000));
+            assert!(reason.to_string().contains(name), "{reason}");
+        }
     }
     // Without signature_algorithms only rustls refuses, and not for its form.
     assert_eq!(compare(&hello(&[sni(b"a")], 1000)), Agreed::Hello);
@@ -115,12 +121,14 @@ fn any_extension() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let names = "[a-zA-Z0-9_.:-]{0,20}|[0-9]{1,3}(\\.[0-9]{1,3}){3}|xn--[a-z]{3}\\.[a-z]{2}\\.?";
     let typical: Vec<(u16, Vec<u8>)> = vec![
         schemes(),
+        (1, vec![1]),
         (5, vec![1, 0, 0, 0, 0]),
         (10, vec![0, 4, 0x1a, 0x1a, 0, 29]),
         (11, vec![1, 0]),
         (16, vec![0, 9, 2, b'h', b'2', 2, 0x2a, 0x2a, 2, b'h', b'3']),
         (23, vec![]),
         (27, vec![2, 0, 2]),
+        (28, vec![2, 1]),
         (35, vec![]),
         (42, vec![]),
         (43, vec![4, 3, 4, 3, 3]),

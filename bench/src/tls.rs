@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::core::client_hello::Newest;
+use portcullis::core::client_hello::{Newest, RecordLimit};
 use portcullis::core::route::ChainId;
 use portcullis::tls::downstream::{ClientFacts, DownstreamTerms, HelloFacts};
 use portcullis::tls::handshake::Outcome;
@@ -68,6 +68,7 @@ impl Edge {
             prefers_chacha20: false,
             newest: Newest::Tls13,
             takes_raw_keys_only: false,
+            record_limit: RecordLimit::Standard,
             groups: OfferedGroups::default(),
         });
         let mut held = Vec::new();

@@ -9,6 +9,7 @@ pub fn facts<'a>(hello: &ClientHello<'a>) -> HelloFacts<'a> {
         prefers_chacha20: hello.prefers_chacha20(),
         newest: hello.newest(),
         takes_raw_keys_only: hello.takes_raw_keys_only(),
+        record_limit: hello.record_limit(),
         groups: OfferedGroups::of(hello),
     }
 }

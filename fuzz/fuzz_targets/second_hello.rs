@@ -45,6 +45,7 @@ fn same(before: &ClientHello<'_>, after: &ClientHello<'_>) {
     assert!(before.signature_schemes().eq(after.signature_schemes()));
     assert_eq!(before.prefers_chacha20(), after.prefers_chacha20());
     assert_eq!(before.takes_raw_keys_only(), after.takes_raw_keys_only());
+    assert_eq!(before.record_limit(), after.record_limit());
     assert_eq!(before.has_ech(), after.has_ech());
     assert_eq!(before.has_session_ticket(), after.has_session_ticket());
     // Keys may go, for their hash does not fit any more, and not come.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::alert::{self, Peer};
 use super::certificate_dir::{Answer, CertificateDir, Found};
 use super::filters;
-use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
+use super::handshake::{Advance, Handshake, Negotiated, Outcome, RECORD_HEADER, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::{self, identify};
 use super::key_exchange::OfferedGroups;
@@ -22,7 +22,7 @@ use super::standing::Standing;
 use super::trust::{self, AnchorPlace, TrustStore};
 use super::wire::Wire;
 use crate::config::plan::{Filter, Group, TlsVersion};
-use crate::core::client_hello::Newest;
+use crate::core::client_hello::{Newest, RecordLimit};
 use crate::core::identity::Identity;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::trust::Mode;
@@ -66,6 +66,8 @@ pub struct HelloFacts<'a> {
     pub newest: Newest,
     /// The client wants keys without certificates, of which there are none here.
     pub takes_raw_keys_only: bool,
+    /// What is sent to the client keeps to it.
+    pub record_limit: RecordLimit,
     /// Of these the client gets the one that the chain likes best.
     pub groups: OfferedGroups,
 }
@@ -74,6 +76,7 @@ pub struct HelloFacts<'a> {
 #[derive(Debug)]
 pub struct ServerHandshake {
     terms: Arc<DownstreamTerms>,
+    record_limit: RecordLimit,
     /// An error where there is none to begin.
     inner: Result<Handshake<UnbufferedServerConnection>, Refusal>,
     /// The certificate that is being read for it.
@@ -158,13 +161,16 @@ impl DownstreamTerms {
             group: hello.groups.choose(&self.groups, self.version(hello.newest)),
             ..HandshakeContext::default()
         };
-        let inner = match UnbufferedServerConnection::new(Arc::clone(config)) {
+        let record_limit = hello.record_limit;
+        let config = keeping_to(record_limit, config);
+        let inner = match config.map(UnbufferedServerConnection::new) {
             _ if hello.newest == Newest::FellBack && self.offers.has_tls13 => Err(fell_back()),
             _ if hello.takes_raw_keys_only => Err(no_raw_keys()),
-            Ok(engine) => Ok(Handshake::new(engine, context)),
-            Err(error) => Err(alert::refusal(&error, Peer::Client)),
+            Ok(Ok(engine)) => Ok(Handshake::new(engine, context)),
+            Ok(Err(error)) => Err(alert::refusal(&error, Peer::Client)),
+            Err(refusal) => Err(refusal),
         };
-        ServerHandshake { terms: Arc::clone(self), inner, loading }
+        ServerHandshake { terms: Arc::clone(self), record_limit, inner, loading }
     }
 
     /// Whether these terms would let in a client that others let in, and that has been served since.
@@ -214,6 +220,30 @@ fn fell_back() -> Refusal {
     let hint =
         "something between client and gateway breaks TLS 1.3: look for a middlebox or an attack";
     Refusal::new(Reason::VersionMismatch, detail).with_alert(INAPPROPRIATE_FALLBACK).with_hint(hint)
+}
+
+/// The configuration by which records of a handshake, and all of TLS 1.2, hold no more than `limit`.
+fn keeping_to(
+    limit: RecordLimit,
+    config: &Arc<ServerConfig>,
+) -> Result<Arc<ServerConfig>, Refusal> {
+    match limit {
+        RecordLimit::Standard => Ok(Arc::clone(config)),
+        RecordLimit::Content(bytes) => {
+            let mut narrow = ServerConfig::clone(config);
+            narrow.max_fragment_size = Some(RECORD_HEADER + usize::from(bytes));
+            Ok(Arc::new(narrow))
+        }
+        RecordLimit::Illegal { extension, value } => Err(no_such_length(extension, value)),
+    }
+}
+
+/// RFC 6066 §4, RFC 8449 §4.
+fn no_such_length(extension: &str, value: u16) -> Refusal {
+    let detail =
+        format!("the client asks for records of a length that there is not: {extension} {value}");
+    let hint = "set another length of records in the client's TLS library, or none";
+    Refusal::new(Reason::HelloMalformed, detail).with_alert(ILLEGAL_PARAMETER).with_hint(hint)
 }
 
 /// RFC 7250 §4.2. rustls would say so as well, by handshake_failure.
@@ -288,7 +318,7 @@ impl ServerHandshake {
     /// # Errors
     /// Before `Outcome::Done`, or when rustls keeps the secrets to itself.
     pub fn finish(self) -> Result<(Wire, ClientFacts), Refusal> {
-        let Self { terms, inner, loading: _ } = self;
+        let Self { terms, record_limit, inner, loading: _ } = self;
         let handshake = inner?;
         let negotiated = handshake.negotiated()?;
         let common: &rustls::CommonState = &handshake.engine;
@@ -317,13 +347,14 @@ impl ServerHandshake {
         };
         facts.denials = filters::denials(&terms.filters, facts.verified_leaf());
         let wire = match facts.negotiated.version {
-            Version::Tls13 => Wire::tls13_server(engine)?,
-            Version::Tls12 => Wire::tls12_server(engine),
+            Version::Tls13 => Wire::tls13_server(engine, record_limit)?,
+            Version::Tls12 => Wire::tls12_server(engine, record_limit),
         };
         Ok((wire, facts))
     }
 }
 
+const ILLEGAL_PARAMETER: u8 = 47;
 const UNSUPPORTED_CERTIFICATE: u8 = 43;
 
 /// RFC 7507.

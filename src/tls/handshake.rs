@@ -509,7 +509,7 @@ const CONTENT_APPLICATION_DATA: u8 = 23;
 const RECORD_OVERFLOW: u8 = 22;
 const ILLEGAL_PARAMETER: u8 = 47;
 
-const RECORD_HEADER: usize = 5;
+pub(super) const RECORD_HEADER: usize = 5;
 /// RFC 8446 §5.2.
 const SEALED_MAX: usize = 16_384 + 256;
 

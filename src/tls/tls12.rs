@@ -14,6 +14,7 @@ use rustls::{Error, ExtractedSecrets};
 use super::alert::{self, Peer};
 use super::handshake::{Engine, append};
 use super::tls13;
+use crate::core::client_hello::RecordLimit;
 use crate::core::record::{RecordError, seal_tls12_alert};
 use crate::core::refusal::{Reason, Refusal};
 
@@ -23,6 +24,8 @@ pub struct Tls12 {
     /// Records of rustls' own that wait to be sent: alerts, a handful of bytes.
     pending: Vec<u8>,
     state: State,
+    /// The longest content of a record to the peer, to which rustls keeps.
+    content_max: u16,
 }
 
 /// Whether records can be opened and sealed.
@@ -59,16 +62,23 @@ pub(super) enum Received {
 }
 
 impl Tls12 {
-    pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
-        Self::new(Connection::Server(Box::new(connection)))
+    /// `content_max` is what the connection's configuration has made of it.
+    pub(super) fn server(connection: UnbufferedServerConnection, content_max: u16) -> Self {
+        Self::new(Connection::Server(Box::new(connection)), content_max)
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
-        Self::new(Connection::Client(Box::new(connection)))
+        let content_max = RecordLimit::Standard.content_max();
+        Self::new(Connection::Client(Box::new(connection)), content_max)
     }
 
-    fn new(connection: Connection) -> Self {
-        Self { connection, pending: Vec::new(), state: State::Open }
+    fn new(connection: Connection, content_max: u16) -> Self {
+        Self { connection, pending: Vec::new(), state: State::Open, content_max }
+    }
+
+    /// The longest content of one record to the peer, in bytes.
+    pub(super) fn content_max(&self) -> usize {
+        self.content_max.into()
     }
 
     /// Opens one whole record. After an error nothing can be opened or sealed any more; what is
@@ -102,7 +112,7 @@ impl Tls12 {
         Refusal::new(reason, error.to_string()).with_alert(error.alert())
     }
 
-    /// Seals at most one record's worth of `plain`; `None` when `out` is too short.
+    /// Seals what one record may hold at most, in as many as the peer needs; `None` when `out` is too short.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
         if self.state != State::Open {
             return Err(over());

@@ -41,10 +41,15 @@ enum Kernel {
 }
 
 impl Tls13 {
-    pub(super) fn server(connection: UnbufferedServerConnection) -> Result<Self, Refusal> {
+    /// To a client that takes records of so much content.
+    pub(super) fn server(
+        connection: UnbufferedServerConnection,
+        content_max: u16,
+    ) -> Result<Self, Refusal> {
         let (secrets, kernel) =
             connection.dangerous_into_kernel_connection().map_err(|error| internal(&error))?;
-        Self::new(secrets, Kernel::Server(kernel), Role::Server)
+        let it = Self::new(secrets, Kernel::Server(kernel), Role::Server)?;
+        Ok(Self { sealer: it.sealer.with_content_max(content_max), ..it })
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection) -> Result<Self, Refusal> {

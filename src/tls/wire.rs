@@ -12,6 +12,7 @@ use super::tls12::Received;
 pub use super::tls12::Tls12;
 use super::tls13::Heard;
 pub use super::tls13::Tls13;
+use crate::core::client_hello::RecordLimit;
 use crate::core::record::{
     self, Done, HEADER, OVERHEAD, Opened, PLAINTEXT_MAX, Pumped, RECORD_MAX, RecordError,
     SealError, Sealer,
@@ -71,8 +72,8 @@ pub enum Side {
     To,
 }
 
-/// The smallest `out` that takes any one record with whatever has to go before it.
-pub const OUT_BYTES_MIN: usize = RECORD_MAX + CONTROL_BYTES_MAX;
+/// The smallest `out` that takes the content of any one record, in however many, with whatever has to go before it.
+pub const OUT_BYTES_MIN: usize = RECORD_MAX + PIECES_MAX * RECORD12_OVERHEAD + CONTROL_BYTES_MAX;
 
 /// The smallest `out` of `seal_control`, `seal_close` and `seal_alert`.
 pub const CONTROL_BYTES_MAX: usize = 256;
@@ -101,12 +102,10 @@ pub fn transfer(
             (Wire::Plain, Wire::Tls13(to)) => seal_plain(&mut to.sealer, input, out),
             (Wire::Plain, Wire::Tls12(to)) => seal_plain12(to, input, out),
             (Wire::Tls13(from), Wire::Plain) => open_to_plain(from, input, out, now),
-            (Wire::Tls13(from), Wire::Tls13(to)) => {
+            (Wire::Tls13(from), Wire::Tls13(to)) if !to.sealer.is_narrow() => {
                 open_to_tls13(from, &mut to.sealer, input, out, now)
             }
-            (Wire::Tls13(from), Wire::Tls12(to)) => {
-                open_to_tls12(from, to, input, out, scratch, now)
-            }
+            (Wire::Tls13(from), to) => open_apart(from, to, input, out, scratch, now),
             (Wire::Tls12(from), to) => open12(from, to, input, out),
         };
         pass.consumed += turn.consumed;
@@ -143,7 +142,10 @@ pub fn transfer_within(
         (Wire::Tls13(from), Wire::Plain) if from.opener.opens_in_place() => {
             open_within(from, None, buffer, done, now)
         }
-        (Wire::Tls13(from), Wire::Tls13(to)) if from.opener.opens_in_place() => {
+        // In more records than it came what was opened may take the place of what is yet to be.
+        (Wire::Tls13(from), Wire::Tls13(to))
+            if from.opener.opens_in_place() && !to.sealer.is_narrow() =>
+        {
             open_within(from, Some(to), buffer, done, now)
         }
         _ => return None,
@@ -191,16 +193,21 @@ fn open_within(
 }
 
 impl Wire {
-    pub(super) fn tls13_server(connection: UnbufferedServerConnection) -> Result<Self, Refusal> {
-        Ok(Self::Tls13(Box::new(Tls13::server(connection)?)))
+    /// `limit` is the client's, by which `connection` was configured.
+    pub(super) fn tls13_server(
+        connection: UnbufferedServerConnection,
+        limit: RecordLimit,
+    ) -> Result<Self, Refusal> {
+        Ok(Self::Tls13(Box::new(Tls13::server(connection, limit.content_max())?)))
     }
 
     pub(super) fn tls13_client(connection: UnbufferedClientConnection) -> Result<Self, Refusal> {
         Ok(Self::Tls13(Box::new(Tls13::client(connection)?)))
     }
 
-    pub(super) fn tls12_server(connection: UnbufferedServerConnection) -> Self {
-        Self::Tls12(Box::new(Tls12::server(connection)))
+    /// As [`Self::tls13_server`].
+    pub(super) fn tls12_server(connection: UnbufferedServerConnection, limit: RecordLimit) -> Self {
+        Self::Tls12(Box::new(Tls12::server(connection, limit.content_max())))
     }
 
     pub(super) fn tls12_client(connection: UnbufferedClientConnection) -> Self {
@@ -275,6 +282,34 @@ impl Wire {
         match self {
             Self::Tls13(tls) => tls.opener.is_expanded() || tls.sealer.is_expanded(),
             Self::Plain | Self::Tls12(_) => false,
+        }
+    }
+
+    /// The longest content of one record to this side; without records a record of the other side is one.
+    fn content_max(&self) -> usize {
+        match self {
+            Self::Plain => PLAINTEXT_MAX,
+            Self::Tls13(tls) => tls.sealer.content_max(),
+            Self::Tls12(tls) => tls.content_max(),
+        }
+    }
+
+    /// Writes the content of one record of the other side, in as many as this one takes.
+    fn put(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, Refusal> {
+        match self {
+            Self::Plain => {
+                out.get_mut(..plain.len()).ok_or_else(no_room)?.copy_from_slice(plain);
+                Ok(plain.len())
+            }
+            Self::Tls13(to) => {
+                let pumped = record::transfer_plain_to_tls(&mut to.sealer, plain, out);
+                match pumped.stop {
+                    record::Stop::InputEmpty { .. } => Ok(pumped.produced),
+                    record::Stop::Unsealed(error) => Err(unsealable(error)),
+                    _ => Err(no_room()),
+                }
+            }
+            Self::Tls12(to) => to.seal(plain, out)?.ok_or_else(no_room),
         }
     }
 
@@ -390,15 +425,16 @@ fn stopped(from: &mut Tls13, stop: record::Stop) -> Option<Stop> {
     }
 }
 
-fn open_to_tls12(
+/// For a side that takes other records than came.
+fn open_apart(
     from: &mut Tls13,
-    to: &mut Tls12,
+    to: &mut Wire,
     input: &[u8],
     out: &mut [u8],
     scratch: &mut Scratch,
     now: Instant,
 ) -> Turn {
-    if out.len() < room_for(input) {
+    if out.len() < room_for(input, to) {
         return Turn::stopped(Stop::OutputFull);
     }
     scratch.plain.resize(RECORD_MAX, 0);
@@ -406,9 +442,8 @@ fn open_to_tls12(
         Ok(Opened::NeedMore { .. }) => Turn::stopped(Stop::InputEmpty),
         Ok(Opened::NeedRoom { .. }) => Turn::stopped(Stop::OutputFull),
         Ok(Opened::Data { consumed, len: 0 }) => Turn::went_on(consumed, 0, 0),
-        Ok(Opened::Data { consumed, len }) => match to.seal(&scratch.plain[..len], out) {
-            Ok(Some(produced)) => Turn::went_on(consumed, produced, len),
-            Ok(None) => Turn { consumed, ..Turn::stopped(to_failed(no_room())) },
+        Ok(Opened::Data { consumed, len }) => match to.put(&scratch.plain[..len], out) {
+            Ok(produced) => Turn::went_on(consumed, produced, len),
             Err(refusal) => Turn { consumed, ..Turn::stopped(to_failed(refusal)) },
         },
         Ok(Opened::Event { consumed, event }) => {
@@ -436,28 +471,16 @@ fn open12(from: &mut Tls12, to: &mut Wire, input: &mut [u8], out: &mut [u8]) -> 
         Ok(None) => return Turn::stopped(Stop::InputEmpty),
         Err(error) => return Turn::stopped(from_failed(from.refused(error))),
     };
-    if out.len() < room_for(input) {
+    if out.len() < room_for(input, to) {
         return Turn::stopped(Stop::OutputFull);
     }
     match from.open(&mut input[..bytes]) {
         Ok(Received::Nothing) => Turn::went_on(bytes, 0, 0),
         Ok(Received::CloseNotify) => Turn { consumed: bytes, ..Turn::stopped(Stop::CloseNotify) },
-        Ok(Received::Data(plain)) => {
-            let sealed = match to {
-                Wire::Plain => out.get_mut(..plain.len()).ok_or_else(no_room).map(|room| {
-                    room.copy_from_slice(&plain);
-                    plain.len()
-                }),
-                Wire::Tls13(to) => to.sealer.seal_from(&plain, out).map_err(unsealable),
-                Wire::Tls12(to) => {
-                    to.seal(&plain, out).and_then(|sealed| sealed.ok_or_else(no_room))
-                }
-            };
-            match sealed {
-                Ok(produced) => Turn::went_on(bytes, produced, plain.len()),
-                Err(refusal) => Turn { consumed: bytes, ..Turn::stopped(to_failed(refusal)) },
-            }
-        }
+        Ok(Received::Data(plain)) => match to.put(&plain, out) {
+            Ok(produced) => Turn::went_on(bytes, produced, plain.len()),
+            Err(refusal) => Turn { consumed: bytes, ..Turn::stopped(to_failed(refusal)) },
+        },
         Err(refusal) => Turn { consumed: bytes, ..Turn::stopped(from_failed(refusal)) },
     }
 }
@@ -489,16 +512,17 @@ fn whole_record(input: &[u8]) -> Result<Option<usize>, RecordError> {
     Ok((input.len() >= bytes).then_some(bytes))
 }
 
-/// Bytes of output that suffice for the record at the front of `input`, whatever it holds. A record
+/// Bytes of output to `to` that suffice for the record at the front of `input`, whatever it holds. A record
 /// that is not whole needs none.
-fn room_for(input: &[u8]) -> usize {
+fn room_for(input: &[u8], to: &Wire) -> usize {
     match input.first_chunk::<HEADER>() {
         Some(&[.., high, low]) => {
             let length = usize::from(u16::from_be_bytes([high, low]));
             if input.len() < HEADER + length {
                 0
             } else {
-                length.min(PLAINTEXT_MAX) + RECORD12_OVERHEAD
+                let content = length.min(PLAINTEXT_MAX);
+                content + content.div_ceil(to.content_max()) * RECORD12_OVERHEAD
             }
         }
         None => 0,
@@ -530,6 +554,9 @@ fn no_room() -> Refusal {
 
 /// Header, explicit nonce and tag of TLS 1.2 (RFC 5288 §3), more than TLS 1.3 takes.
 const RECORD12_OVERHEAD: usize = HEADER + 8 + 16;
+
+/// Records that the content of one may take for a client with the least of room.
+const PIECES_MAX: usize = PLAINTEXT_MAX.div_ceil(RecordLimit::LEAST as usize);
 
 /// What may come after a handshake of TLS 1.2, with handshake records between them. A
 /// change_cipher_spec begins a renegotiation, and there is none.

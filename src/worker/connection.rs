@@ -273,6 +273,7 @@ impl Connection {
             prefers_chacha20: self.notes.prefers_chacha20,
             newest: self.notes.newest,
             takes_raw_keys_only: self.notes.takes_raw_keys_only,
+            record_limit: self.notes.record_limit,
             groups: self.notes.groups,
         });
         shake.certificate().await;

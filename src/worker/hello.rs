@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::Connection;
 use super::generation::Entrance;
 use super::prelude::Prelude;
-use crate::core::client_hello::{ClientHello, Newest, Peek, peek};
+use crate::core::client_hello::{ClientHello, Newest, Peek, RecordLimit, peek};
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::route::{ChainId, Query, Transport};
 use crate::core::session::Event;
@@ -25,6 +25,7 @@ pub(super) struct HelloNotes {
     pub(super) prefers_chacha20: bool,
     pub(super) newest: Newest,
     pub(super) takes_raw_keys_only: bool,
+    pub(super) record_limit: RecordLimit,
     pub(super) groups: OfferedGroups,
     /// It shows a ticket of ours, or one that it takes for ours.
     pub(super) offers_resumption: bool,
@@ -88,6 +89,7 @@ impl Connection {
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
                     takes_raw_keys_only: hello.takes_raw_keys_only(),
+                    record_limit: hello.record_limit(),
                     groups: OfferedGroups::of(&hello),
                     offers_resumption: hello.offers_resumption(),
                 };

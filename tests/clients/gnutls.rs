@@ -31,6 +31,29 @@ fn gnutls_cli_resumes_and_hears_what_it_says() {
     }
 }
 
+/// A client with little room is sent records that it has room for (RFC 8449).
+#[test]
+fn gnutls_cli_gets_no_longer_records_than_it_asks_for() {
+    let Some(gnutls) = find("gnutls-cli", "gnutls-bin") else { return };
+    let upstream = PlainEcho::start();
+    let front = Front::before(upstream.address());
+    for (priority, version) in [(ONLY_TLS12, TLS12), (ONLY_TLS13, TLS13)] {
+        let options = "--recordsize 512 -d 5";
+        let mut client = start(&gnutls, &front, Some(&front.client), priority, options);
+        client.wait_for("Simple Client Mode");
+        client.say("who goes there\n");
+        client.wait_for("who goes there");
+        let finished = client.finish();
+        assert!(finished.status.success(), "{}", finished.text);
+        let records = finished.text.lines().filter(|line| line.contains("Decrypted Packet["));
+        let lengths = records.map(|line| line.rsplit_once(": ").unwrap().1.parse().unwrap());
+        let longest: usize = lengths.max().unwrap();
+        assert!(longest <= 512, "{version}: {longest}");
+        // The rest of its flight comes in one piece in TLS 1.3.
+        assert!(version == TLS12 || longest == 512, "{version}: {longest}");
+    }
+}
+
 #[test]
 fn gnutls_cli_without_certificate_reads_that_it_needs_one() {
     let Some(gnutls) = find("gnutls-cli", "gnutls-bin") else { return };

@@ -177,6 +177,34 @@ fn s_client_cannot_renegotiate() {
     assert!(finished.text.contains("no renegotiation"), "{}", finished.text);
 }
 
+/// A client with little room is sent records that it has room for (RFC 6066 §4), in the handshake too.
+#[test]
+fn s_client_gets_no_longer_records_than_it_asks_for() {
+    let Some(openssl) = find("openssl", "openssl") else { return };
+    let upstream = PlainEcho::start();
+    let front = Front::before(upstream.address());
+    let text = "who goes there? ".repeat(250);
+    for (flag, overhead) in [("-tls1_2", 24), ("-tls1_3", 17)] {
+        let options = [flag, "-msg", "-maxfraglen", "512"];
+        let mut client = s_client(&openssl, &front, Some(&front.client), &options);
+        client.say(&format!("{text}and no more\n"));
+        client.wait_for("and no more\n");
+        let finished = client.finish();
+        assert!(finished.status.success(), "{}", finished.text);
+        // As -msg shows a header: its type, version and length.
+        let lines = finished.text.lines().zip(finished.text.lines().skip(1));
+        let headers =
+            lines.filter(|(said, _)| said.starts_with("<<<") && said.contains("RecordHeader"));
+        let lengths = headers.map(|(_, header)| {
+            let bytes: Vec<_> = header.split_whitespace().collect();
+            usize::from_str_radix(&bytes[3..].concat(), 16).unwrap()
+        });
+        let lengths: Vec<_> = lengths.collect();
+        let longest = lengths.iter().max().unwrap();
+        assert_eq!(*longest, 512 + overhead, "{flag}: {lengths:?}");
+    }
+}
+
 fn s_client(
     openssl: &PathBuf,
     front: &Front,

@@ -110,7 +110,8 @@ fn same(ours: &ClientHello<'_>, theirs: &Accepted) {
     );
 }
 
-const SCHEMES_CERT: &str = "signature_algorithms_cert";
+const UNKNOWN_TO_RUSTLS: [&str; 3] =
+    ["signature_algorithms_cert", "max_fragment_length", "record_size_limit"];
 
 /// The differences that are wanted: what we refuse and rustls' `Acceptor` lets through.
 fn is_stricter(reason: RejectReason) -> bool {
@@ -142,10 +143,12 @@ fn is_stricter(reason: RejectReason) -> bool {
                 true
             }
             Empty { field: "certificate_authorities" } => true,
-            // It does not parse this one.
-            Short { field: SCHEMES_CERT }
-            | Long { field: SCHEMES_CERT, .. }
-            | Empty { field: SCHEMES_CERT } => true,
+            // It does not parse these.
+            Short { field } | Long { field, .. } | Empty { field }
+                if UNKNOWN_TO_RUSTLS.contains(&field) =>
+            {
+                true
+            }
             // Only rustls' parser of extensions could tell these apart from a good hello.
             OtherRecord { .. } | EmptyRecord | NotClientHello { .. } | MessageBehind { .. } => {
                 false

@@ -18,6 +18,7 @@ mod material;
 mod paths;
 mod reauthorised;
 mod reconsidered;
+mod record_limits;
 mod staple;
 mod stek;
 mod support;

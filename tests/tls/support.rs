@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use portcullis::config::error::Location;
 use portcullis::config::plan::*;
-use portcullis::core::client_hello::{HelloBuffer, Newest, Peek, peek};
+use portcullis::core::client_hello::{HelloBuffer, Newest, Peek, RecordLimit, peek};
 use portcullis::core::refusal::Refusal;
 use portcullis::core::route::{ChainId, Match};
 use portcullis::core::trust::{LeafPolicy, Mode};
@@ -37,6 +37,8 @@ pub(crate) struct Established {
     pub(crate) facts: ClientFacts,
     /// What the client sent behind its last handshake message.
     pub(crate) left: Vec<u8>,
+    /// What the client was sent.
+    pub(crate) sent: Vec<u8>,
 }
 
 impl World {
@@ -249,6 +251,7 @@ pub(crate) fn hello(sni: &str) -> HelloFacts<'_> {
         prefers_chacha20: false,
         newest: Newest::Tls13,
         takes_raw_keys_only: false,
+        record_limit: RecordLimit::Standard,
         groups: OfferedGroups::default(),
     }
 }
@@ -317,6 +320,7 @@ pub(crate) fn begin_for(terms: &Arc<DownstreamTerms>, bytes: &[u8]) -> ServerHan
         prefers_chacha20: hello.prefers_chacha20(),
         newest: hello.newest(),
         takes_raw_keys_only: hello.takes_raw_keys_only(),
+        record_limit: hello.record_limit(),
         groups: OfferedGroups::of(&hello),
     };
     begin(terms, facts)
@@ -328,7 +332,7 @@ pub(crate) fn drive(
     client: &mut ClientConnection,
     piece: usize,
 ) -> Result<Established, (Refusal, Option<rustls::Error>)> {
-    let mut held = Vec::new();
+    let (mut held, mut flights) = (Vec::new(), Vec::new());
     let mut client_error = None;
     for _ in 0..TURNS_MAX {
         let sent = sent_by(client);
@@ -337,6 +341,7 @@ pub(crate) fn drive(
             let mut out = Vec::new();
             let advance = server.advance(&mut held, &mut out);
             held.drain(..advance.consumed);
+            flights.extend_from_slice(&out);
             if let Err(error) = give(client, &out) {
                 client_error.get_or_insert(error);
             }
@@ -347,7 +352,7 @@ pub(crate) fn drive(
                     let at = part.as_ptr() as usize - sent.as_ptr() as usize + part.len();
                     held.extend_from_slice(&sent[at..]);
                     let (wire, facts) = server.finish().map_err(|refusal| (refusal, None))?;
-                    return Ok(Established { wire, facts, left: held });
+                    return Ok(Established { wire, facts, left: held, sent: flights });
                 }
             }
         }

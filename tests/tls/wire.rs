@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use portcullis::config::plan::ClientAuth;
+use portcullis::core::client_hello::RecordLimit;
 use portcullis::core::record::OVERHEAD;
 use portcullis::core::refusal::Reason;
+use portcullis::tls::HelloFacts;
 use portcullis::tls::wire::{
     CONTROL_BYTES_MAX, OUT_BYTES_MIN, Scratch, Side, Stop, Transfer, Wire, transfer,
     transfer_within,
@@ -14,6 +16,7 @@ use portcullis_kit::{Authority, Identity, monotonic_now};
 use proptest::prelude::*;
 use rustls::{ClientConfig, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
+use crate::record_limits::assert_within;
 use crate::support::*;
 
 /// What `received` holds, in the clear.
@@ -42,6 +45,8 @@ struct Relay {
     scratch: Scratch,
     payload: u64,
     passes: usize,
+    /// Of the records to the first peer.
+    limit: RecordLimit,
 }
 
 #[derive(Debug, Clone)]
@@ -64,14 +69,15 @@ impl Pki {
         Self { servers, server }
     }
 
-    fn downstream(&self, version: Version) -> (Peer, Wire) {
+    fn downstream(&self, version: Version, limit: RecordLimit) -> (Peer, Wire) {
         let Some(version) = version else { return (Peer::Plain(Vec::new()), Wire::Plain) };
         let mut world = World::new();
         let chain = world.chain("a", &self.server, ClientAuth::None);
         let config = Arc::new(client_config(self.servers.roots(), version, None));
         let mut peer = client(&config, NAME);
-        let done = handshake(&world.terms(chain), &mut peer, NAME).map_err(|error| error.0);
-        (Peer::Tls(Box::new(peer.into())), done.unwrap().wire)
+        let hello = HelloFacts { record_limit: limit, ..hello(NAME) };
+        let done = drive(begin(&world.terms(chain), hello), &mut peer, usize::MAX);
+        (Peer::Tls(Box::new(peer.into())), done.map_err(|error| error.0).unwrap().wire)
     }
 
     fn upstream(&self, version: Version) -> (Peer, Wire, Vec<u8>) {
@@ -99,7 +105,12 @@ impl Pki {
     }
 
     fn relay(&self, down: Version, up: Version) -> Relay {
-        let (client, down) = self.downstream(down);
+        self.relay_within(RecordLimit::Standard, down, up)
+    }
+
+    /// To a client that takes records of so much.
+    fn relay_within(&self, limit: RecordLimit, down: Version, up: Version) -> Relay {
+        let (client, down) = self.downstream(down, limit);
         let (server, up, left) = self.upstream(up);
         Relay {
             peers: [client, server],
@@ -109,6 +120,7 @@ impl Pki {
             scratch: Scratch::default(),
             payload: 0,
             passes: 0,
+            limit,
         }
     }
 }
@@ -198,6 +210,9 @@ impl Relay {
                 transfer(from_wire, to_wire, held, &mut out, &mut self.scratch, now)
             });
             let sent = if is_within { &buffer[..done.produced] } else { &out[..done.produced] };
+            if from == 1 && !matches!(to_wire, Wire::Plain) {
+                assert_within(self.limit, sent);
+            }
             let said = self.peers[1 - from].receive(sent);
             match is_within {
                 true => *held = buffer.split_off(lead + done.consumed),
@@ -249,6 +264,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn limit() -> impl Strategy<Value = RecordLimit> {
+    let narrow = prop_oneof![RecordLimit::LEAST..600, RecordLimit::LEAST..16_384];
+    prop_oneof![Just(RecordLimit::Standard), narrow.prop_map(RecordLimit::Content)]
+}
+
 fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|at| (at.wrapping_mul(31) ^ (at >> 8) ^ seed) as u8).collect()
 }
@@ -257,11 +277,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn bytes_out_are_bytes_in_over_every_mix(ops in prop::collection::vec(op(), 1..10)) {
+    fn bytes_out_are_bytes_in_over_every_mix(
+        ops in prop::collection::vec(op(), 1..10),
+        limit in limit(),
+    ) {
         let pki = Pki::new();
         for down in SIDES {
             for up in SIDES {
-                let mut relay = pki.relay(down, up);
+                let mut relay = pki.relay_within(limit, down, up);
                 let mut sent = [Vec::new(), Vec::new()];
                 for (index, op) in ops.iter().enumerate() {
                     match *op {
@@ -275,7 +298,7 @@ proptest! {
                     }
                 }
                 relay.settle();
-                prop_assert!(relay.received == sent, "{:?} {:?}", down, up);
+                prop_assert!(relay.received == sent, "{:?} {:?} {:?}", limit, down, up);
                 prop_assert_eq!(relay.payload, (sent[0].len() + sent[1].len()) as u64);
             }
         }
@@ -523,7 +546,7 @@ fn nothing_is_owed_once_a_side_is_closed() {
 fn only_tls_has_close_semantics() {
     let pki = Pki::new();
     for version in SIDES {
-        let (_, wire) = pki.downstream(version);
+        let (_, wire) = pki.downstream(version, RecordLimit::Standard);
         assert_eq!(wire.has_close_semantics(), version.is_some());
     }
 }

@@ -176,6 +176,7 @@ impl<'a> Question<'a, '_> {
                     prefers_chacha20: hello.prefers_chacha20(),
                     newest: hello.newest(),
                     takes_raw_keys_only: hello.takes_raw_keys_only(),
+                    record_limit: hello.record_limit(),
                     groups: OfferedGroups::of(&hello),
                 };
                 let mut explanation = terms.explain(&supposed, facts, client.now);

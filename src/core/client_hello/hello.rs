@@ -3,6 +3,8 @@
 //! Everything borrows from the input or the joined message and was checked by `parse`; nothing here
 //! can fail. GREASE values (RFC 8701) are left out of every answer.
 
+use super::record_limit::RecordLimit;
+
 /// A ClientHello whose every length was checked (RFC 8446 §4.1.2).
 #[derive(Debug, Clone, Copy)]
 pub struct ClientHello<'a> {
@@ -25,6 +27,8 @@ pub struct ClientHello<'a> {
     pub(super) has_early_data: bool,
     pub(super) has_ech: bool,
     pub(super) takes_raw_keys_only: bool,
+    pub(super) max_fragment_length: Option<u8>,
+    pub(super) record_size_limit: Option<u16>,
 }
 
 /// The newest version that a hello speaks, as far as what it lacks depends on it.
@@ -175,6 +179,11 @@ impl<'a> ClientHello<'a> {
     /// Whether one side, or both, would have to show a bare key in the place of a certificate (RFC 7250).
     pub fn takes_raw_keys_only(&self) -> bool {
         self.takes_raw_keys_only
+    }
+
+    /// How long the content of a record for this client may be.
+    pub fn record_limit(&self) -> RecordLimit {
+        RecordLimit::of(self.max_fragment_length, self.record_size_limit, self.offers_tls13())
     }
 
     pub fn random(&self) -> &'a [u8; 32] {

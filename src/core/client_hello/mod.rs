@@ -9,6 +9,7 @@
 mod again;
 mod hello;
 mod parse;
+mod record_limit;
 mod reject;
 mod sniff;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::fmt;
 
 pub use again::Changed;
 pub use hello::{Alpn, ClientHello, KeyShareGroups, Newest, U16List};
+pub use record_limit::RecordLimit;
 pub use reject::{Malformed, NameShown, RejectReason};
 pub use sniff::LooksLike;
 

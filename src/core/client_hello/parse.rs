@@ -53,6 +53,8 @@ pub(super) fn client_hello(body: &[u8]) -> Result<(ClientHello<'_>, Option<&[u8]
         has_early_data: false,
         has_ech: false,
         takes_raw_keys_only: false,
+        max_fragment_length: None,
+        record_size_limit: None,
     };
     // TLS 1.2 clients may leave out the list with its length.
     let name = if reader.is_empty() { None } else { extensions(&mut reader, &mut hello)? };
@@ -111,6 +113,14 @@ fn extension<'a>(kind: u16, body: &'a [u8], hello: &mut ClientHello<'a>) -> Resu
         CLIENT_CERTIFICATE_TYPE | SERVER_CERTIFICATE_TYPE => {
             let types = only_vec8(body, "certificate_types")?;
             hello.takes_raw_keys_only |= types.contains(&RAW_KEY) && !types.contains(&X509);
+        }
+        MAX_FRAGMENT_LENGTH => {
+            let &[power] = only(body, "max_fragment_length")?;
+            hello.max_fragment_length = Some(power);
+        }
+        RECORD_SIZE_LIMIT => {
+            let limit = only(body, "record_size_limit")?;
+            hello.record_size_limit = Some(u16::from_be_bytes(*limit));
         }
         SESSION_TICKET => hello.session_ticket_len = body.len(),
         EARLY_DATA => {
@@ -231,6 +241,13 @@ fn encrypted_client_hello(body: &[u8]) -> Result<(), Malformed> {
         _ => return Err(Malformed::ForbiddenExtension { kind: ENCRYPTED_CLIENT_HELLO }),
     }
     reader.end()
+}
+
+/// A body of so many bytes.
+fn only<'a, const N: usize>(body: &'a [u8], field: &'static str) -> Result<&'a [u8; N], Malformed> {
+    let mut reader = Reader::new(body, field);
+    let bytes = reader.array()?;
+    reader.end().map(|()| bytes)
 }
 
 /// A body that is one list with a 16-bit length of `min` bytes or more.
@@ -374,6 +391,7 @@ const SSL30: u16 = 0x0300;
 
 // ExtensionType, in the IANA registry's numbers.
 pub(super) const SERVER_NAME: u16 = 0;
+const MAX_FRAGMENT_LENGTH: u16 = 1;
 const STATUS_REQUEST: u16 = 5;
 const SUPPORTED_GROUPS: u16 = 10;
 const EC_POINT_FORMATS: u16 = 11;
@@ -383,6 +401,7 @@ const CLIENT_CERTIFICATE_TYPE: u16 = 19;
 const SERVER_CERTIFICATE_TYPE: u16 = 20;
 const EXTENDED_MASTER_SECRET: u16 = 23;
 const COMPRESS_CERTIFICATE: u16 = 27;
+const RECORD_SIZE_LIMIT: u16 = 28;
 const SESSION_TICKET: u16 = 35;
 pub(super) const PRE_SHARED_KEY: u16 = 41;
 pub(super) const EARLY_DATA: u16 = 42;

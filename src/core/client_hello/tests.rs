@@ -32,7 +32,7 @@ const RECORDED: &[(&str, &[u8])] = recorded![
 
 /// A hello to break, one field at a time.
 #[derive(Clone)]
-struct Sample {
+pub(super) struct Sample {
     legacy_version: u16,
     session_id: Vec<u8>,
     suites: Vec<u8>,
@@ -42,7 +42,7 @@ struct Sample {
 }
 
 impl Sample {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             legacy_version: 0x0303,
             session_id: vec![7; 32],
@@ -53,7 +53,7 @@ impl Sample {
         }
     }
 
-    fn with(mut self, kind: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn with(mut self, kind: u16, body: impl Into<Vec<u8>>) -> Self {
         self.extensions.push((kind, body.into()));
         self
     }
@@ -78,7 +78,7 @@ impl Sample {
         message(1, &body)
     }
 
-    fn wire(&self) -> Vec<u8> {
+    pub(super) fn wire(&self) -> Vec<u8> {
         record(&self.message())
     }
 }
@@ -553,6 +553,7 @@ fn an_extension_may_stand_once() {
 fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
     let ech = outer_ech();
     let good: &[(u16, &[u8])] = &[
+        (1, &[9]),
         (5, &[1, 0, 0, 0, 0]),
         (5, &[1, 0, 3, 0, 1, 9, 0, 0]),
         (5, &[7, 1, 2, 3]),
@@ -563,6 +564,7 @@ fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
         (20, &[1, 0]),
         (23, &[]),
         (27, &[2, 0, 2]),
+        (28, &[0, 0]),
         (35, &[]),
         (42, &[]),
         (44, &[0, 1, 7]),
@@ -587,6 +589,8 @@ fn extensions_of_the_form_that_their_rfc_gives_them_are_accepted() {
 fn extensions_of_another_form_are_malformed() {
     let ech = outer_ech();
     let bad: &[(u16, &[u8])] = &[
+        (1, &[]),
+        (1, &[1, 0]),
         (5, &[]),
         (5, &[1, 0, 0]),
         (5, &[1, 0, 2, 0, 1, 0, 0]),
@@ -604,6 +608,8 @@ fn extensions_of_another_form_are_malformed() {
         (20, &[2, 0]),
         (23, &[0]),
         (27, &[1, 0]),
+        (28, &[64]),
+        (28, &[0, 64, 0]),
         (42, &[0]),
         (44, &[0, 0]),
         (45, &[0]),

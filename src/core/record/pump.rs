@@ -47,8 +47,9 @@ pub enum Stop {
     Unsealed(SealError),
 }
 
-/// Opens records of `input` and seals their content for the other peer into `out`. An output as
-/// long as the input always suffices. Records without data are dropped.
+/// Opens records of `input` and seals their content for the other peer into `out`, each as one, so that the sealer
+/// may not be [narrow](Sealer::is_narrow). An output as long as the input always suffices. Records without data are
+/// dropped.
 pub fn transfer_tls_to_tls(
     opener: &mut Opener,
     sealer: &mut Sealer,
@@ -199,8 +200,8 @@ fn move_back(buffer: &mut [u8], from: Range<usize>, to: usize) {
     }
 }
 
-/// Seals `input` into `out` in records of [`PLAINTEXT_MAX`] and a shorter last one. An output of
-/// [`super::sealed_length`] always suffices.
+/// Seals `input` into `out` in records of [`Sealer::content_max`] and a shorter last one. An output
+/// of [`super::sealed_length`] always suffices for a sealer that is not [narrow](Sealer::is_narrow).
 pub fn transfer_plain_to_tls(sealer: &mut Sealer, input: &[u8], out: &mut [u8]) -> Pumped {
     let (mut consumed, mut produced) = (0, 0);
     let stop = loop {
@@ -208,7 +209,7 @@ pub fn transfer_plain_to_tls(sealer: &mut Sealer, input: &[u8], out: &mut [u8]) 
         if rest.is_empty() {
             break Stop::InputEmpty { at_least: 1 };
         }
-        let length = rest.len().min(PLAINTEXT_MAX);
+        let length = rest.len().min(sealer.content_max());
         match sealer.seal_from(&rest[..length], &mut out[produced..]) {
             Ok(bytes) => {
                 consumed += length;

@@ -21,6 +21,8 @@ pub struct Sealer {
     records_max: u64,
     keys: TrafficKeys,
     phase: Phase,
+    /// The longest content of a record, in bytes.
+    content_max: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,8 @@ impl Sealer {
     pub fn new(keys: TrafficKeys, sequence: u64) -> Self {
         let records_max = keys.aead().confidentiality_limit();
         let key_update_after = records_max.min(KEY_UPDATE_AFTER);
-        Self { sequence, key_update_after, records_max, keys, phase: Phase::Open }
+        let phase = Phase::Open;
+        Self { sequence, key_update_after, records_max, keys, phase, content_max: CONTENT_MAX }
     }
 
     /// Wants a key update after `records` instead of 2^24, for tests and the cautious. Never later
@@ -61,12 +64,18 @@ impl Sealer {
         Self { key_update_after: records.min(self.records_max), ..self }
     }
 
+    /// Seals no more than `bytes` in one record, for a peer without room for more.
+    #[must_use]
+    pub fn with_content_max(self, bytes: u16) -> Self {
+        Self { content_max: bytes.min(CONTENT_MAX), ..self }
+    }
+
     /// Seals in place: `record` is five bytes for the header, the plaintext, and seventeen bytes for
     /// inner type and tag ([`OVERHEAD`] in all).
     ///
     /// # Errors
-    /// When `record` has no room for the overhead or holds more than [`PLAINTEXT_MAX`], when the
-    /// key may seal no more, between a KeyUpdate and its new keys, or after a closing alert.
+    /// When `record` has no room for the overhead or holds more than [`Sealer::content_max`], when
+    /// the key may seal no more, between a KeyUpdate and its new keys, or after a closing alert.
     #[inline]
     pub fn seal(&mut self, record: &mut [u8], content: ContentType) -> Result<(), SealError> {
         let Some(length) = record.len().checked_sub(OVERHEAD) else {
@@ -171,11 +180,26 @@ impl Sealer {
         self.sequence >= self.key_update_after && self.phase == Phase::Open
     }
 
-    /// Whether plaintext is better moved to its place in a record and sealed there than sealed from elsewhere.
+    /// Whether plaintext is better moved to its place in a record and sealed there than sealed from elsewhere. Never
+    /// where records are [narrow](Self::is_narrow): there is no room for so many within the buffer.
     #[inline]
     #[must_use]
     pub fn seals_in_place(&self) -> bool {
-        self.keys.work_in_place()
+        self.keys.work_in_place() && !self.is_narrow()
+    }
+
+    /// The longest content of one record, in bytes.
+    #[inline]
+    #[must_use]
+    pub fn content_max(&self) -> usize {
+        self.content_max.into()
+    }
+
+    /// Whether a record may hold less than the standard's [`PLAINTEXT_MAX`].
+    #[inline]
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.content_max() < PLAINTEXT_MAX
     }
 
     /// How many records were sealed under the present keys.
@@ -212,8 +236,9 @@ impl Sealer {
     /// AEAD authenticates (RFC 8446 §5.2).
     #[inline]
     fn begin(&self, length: usize) -> Result<[u8; HEADER], SealError> {
-        if length > PLAINTEXT_MAX {
-            return Err(SealError::PlaintextTooLong { length, max: PLAINTEXT_MAX });
+        let max = self.content_max();
+        if length > max {
+            return Err(SealError::PlaintextTooLong { length, max });
         }
         match self.phase {
             Phase::Open => {}
@@ -265,6 +290,9 @@ impl fmt::Debug for Sealer {
 pub const fn sealed_length(plaintext: usize) -> usize {
     plaintext + plaintext.div_ceil(PLAINTEXT_MAX) * OVERHEAD
 }
+
+/// [`PLAINTEXT_MAX`].
+const CONTENT_MAX: u16 = 1 << 14;
 
 /// Records under one key before a KeyUpdate is wanted: 2^24, as rustls, within the 2^24.5 of
 /// RFC 8446 §5.5.
