@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::scratch::{RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW};
+use super::scratch::{
+    RECEIVE_BYTES_LEAN, RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, RECEIVE_BYTES_SLOW,
+};
 use super::{Worker, review};
 use crate::core::pressure::{Pressure, Stage};
 use crate::core::refusal::{Reason, Refusal};
@@ -52,7 +54,8 @@ impl Worker {
     /// Bytes that one session may move in one poll. What is received may have to be kept.
     pub(super) fn share(&self) -> usize {
         let most = match self.pressure.get().stage {
-            Stage::Calm | Stage::Lean => RECEIVE_BYTES_MAX,
+            Stage::Calm => RECEIVE_BYTES_MAX,
+            Stage::Lean => RECEIVE_BYTES_LEAN,
             Stage::Closed => RECEIVE_BYTES_SLOW,
             Stage::Shedding => RECEIVE_BYTES_MIN,
         };

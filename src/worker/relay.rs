@@ -19,7 +19,7 @@ use super::gather::Gathers;
 use super::parting;
 use super::review::Review;
 use super::roster::Place;
-use super::scratch::{LEAD, RECEIVE_BYTES_MAX, Scratch};
+use super::scratch::{LEAD, RECEIVE_BYTES_LEAN, RECEIVE_BYTES_MAX, Scratch};
 use super::spliced::Splices;
 use super::tally::Tally;
 use super::timers::Alarm;
@@ -268,7 +268,8 @@ impl<'a> Session<'a> {
         let worker = Rc::clone(&self.worker);
         let scratch = &mut *worker.scratch.borrow_mut();
         let space = &mut scratch.input[LEAD..];
-        let Poll::Ready(input) = source.poll_input(space, self.share, cx) else {
+        let share = self.share.min(pass_max(&source.wire, &to.wire));
+        let Poll::Ready(input) = source.poll_input(space, share, cx) else {
             return Turn::Waiting;
         };
         let Input { mut filled, is_full } = match input {
@@ -496,6 +497,14 @@ fn refused(error: &io::Error) -> Refused {
     match error.kind() {
         io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => Refused::Gone,
         _ => Refused::Reset,
+    }
+}
+
+/// Bytes that are best received for one pass from `from` to `to`.
+fn pass_max(from: &Wire, to: &Wire) -> usize {
+    match (from, to) {
+        (Wire::Plain, _) | (_, Wire::Plain) => RECEIVE_BYTES_MAX,
+        (Wire::Tls13(_) | Wire::Tls12(_), Wire::Tls13(_) | Wire::Tls12(_)) => RECEIVE_BYTES_LEAN,
     }
 }
 

@@ -6,8 +6,13 @@ use std::cell::RefCell;
 use crate::core::record::{RECORD_MAX, sealed_length};
 use crate::tls::{OUT_BYTES_MIN, Scratch as TlsScratch};
 
-/// One receive. Larger reads did not raise throughput further; smaller ones pay a system call more.
-pub(crate) const RECEIVE_BYTES_MAX: usize = 256 * 1024;
+/// One receive, and the share of a session that need not think of others: a pass costs some microseconds, however
+/// much it carries.
+pub(crate) const RECEIVE_BYTES_MAX: usize = 512 * 1024;
+
+/// The most where bytes are both opened and sealed, which is dearer where they do not fit the core's cache; and while
+/// memory presses, for what is received may have to be kept.
+pub(crate) const RECEIVE_BYTES_LEAN: usize = 256 * 1024;
 
 /// The first receive of a flow: bounds what has to be kept for a reader that stalls.
 pub(crate) const RECEIVE_BYTES_MIN: usize = 16 * 1024;
@@ -28,7 +33,7 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 
 /// And those for what a fast stream left of a send. They are for nothing smaller, which may be kept long.
 const LARGE_SPARES_MAX: usize = 4;
-const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_MAX * 5 / 4;
+const LARGE_SPARE_BYTES_MAX: usize = RECEIVE_BYTES_LEAN * 5 / 4;
 
 /// Where bytes are received, transformed, and sent from, within one poll.
 #[derive(Debug)]
