@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::alert::{self, Peer};
 use super::certificate_dir::{Answer, CertificateDir, Found};
 use super::filters;
-use super::handshake::{Advance, Handshake, Negotiated, Outcome, RECORD_HEADER, Version};
+use super::handshake::{Advance, Handshake, Negotiated, Outcome, Version};
 use super::handshake_context::{ExpectedName, HandshakeContext, Memo};
 use super::identity::{self, identify};
 use super::key_exchange::OfferedGroups;
@@ -24,6 +24,7 @@ use super::wire::Wire;
 use crate::config::plan::{Filter, Group, TlsVersion};
 use crate::core::client_hello::{Newest, RecordLimit};
 use crate::core::identity::Identity;
+use crate::core::record::HEADER;
 use crate::core::refusal::{Reason, Refusal};
 use crate::core::trust::Mode;
 
@@ -231,7 +232,7 @@ fn keeping_to(
         RecordLimit::Standard => Ok(Arc::clone(config)),
         RecordLimit::Content(bytes) => {
             let mut narrow = ServerConfig::clone(config);
-            narrow.max_fragment_size = Some(RECORD_HEADER + usize::from(bytes));
+            narrow.max_fragment_size = Some(HEADER + usize::from(bytes));
             Ok(Arc::new(narrow))
         }
         RecordLimit::Illegal { extension, value } => Err(no_such_length(extension, value)),
@@ -242,7 +243,7 @@ fn keeping_to(
 fn no_such_length(extension: &str, value: u16) -> Refusal {
     let detail =
         format!("the client asks for records of a length that there is not: {extension} {value}");
-    let hint = "set another length of records in the client's TLS library, or none";
+    let hint = "have the client's library ask for 512, 1024, 2048 or 4096 bytes (max_fragment_length), for 64 or more (record_size_limit), or for none";
     Refusal::new(Reason::HelloMalformed, detail).with_alert(ILLEGAL_PARAMETER).with_hint(hint)
 }
 

@@ -323,18 +323,15 @@ impl<E: Engine> Handshake<E> {
         out: &mut Vec<u8>,
     ) -> Refusal {
         let start = out.len();
-        // Once the alert is out rustls must not be asked again: it would look at the input anew.
-        for _ in 0..CHUNKS_MAX {
+        // The server's own flight may stand before the alert, in short records. Once all is out rustls must not be
+        // asked again: it would look at the input anew.
+        while self.engine.common().wants_write() {
             let Self { engine, context, .. } = self;
-            if !engine.common().wants_write() {
-                break;
-            }
-            let at = out.len();
             let encoded = handshake_context::enter(context, || match engine.process(shown).state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => append(&mut data, out).is_ok(),
                 _ => false,
             });
-            if !encoded || is_alert(&out[at..]) {
+            if !encoded {
                 break;
             }
         }
@@ -462,12 +459,6 @@ fn is_too_long(rest: &[u8]) -> bool {
         if usize::from(u16::from_be_bytes([*high, *low])) > SEALED_MAX)
 }
 
-/// Whether one record is an alert, in the clear or sealed by TLS 1.3. An alert that TLS 1.2 seals
-/// says so in its header.
-fn is_alert(record: &[u8]) -> bool {
-    matches!(record, [21, ..] | [23, 3, 3, 0, SEALED_ALERT, ..])
-}
-
 /// The last record of `sent`, when that is an alert in the clear; it ends with the description.
 fn plain_alert(sent: &mut [u8]) -> Option<&mut [u8; 7]> {
     let mut at = 0;
@@ -509,7 +500,7 @@ const CONTENT_APPLICATION_DATA: u8 = 23;
 const RECORD_OVERFLOW: u8 = 22;
 const ILLEGAL_PARAMETER: u8 = 47;
 
-pub(super) const RECORD_HEADER: usize = 5;
+const RECORD_HEADER: usize = 5;
 /// RFC 8446 §5.2.
 const SEALED_MAX: usize = 16_384 + 256;
 
@@ -522,9 +513,3 @@ const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// rustls looks at all pieces of a message with each that comes, so that many cost their square.
 const RECORDS_MAX: usize = 512;
-
-/// An error queues one alert; the server's own flight may stand before it.
-const CHUNKS_MAX: usize = 16;
-
-/// Level and description, inner type, tag: shorter than any handshake message under encryption.
-const SEALED_ALERT: u8 = 2 + 1 + 16;

@@ -285,6 +285,11 @@ impl Wire {
         }
     }
 
+    /// Whether the peer takes less in a record than the standard has.
+    pub fn is_narrow(&self) -> bool {
+        self.content_max() < PLAINTEXT_MAX
+    }
+
     /// The longest content of one record to this side; without records a record of the other side is one.
     fn content_max(&self) -> usize {
         match self {

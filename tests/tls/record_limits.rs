@@ -8,7 +8,9 @@ use portcullis::core::refusal::Reason;
 use portcullis::tls::HelloFacts;
 use portcullis::tls::handshake::Outcome;
 use portcullis_kit::{Authority, ClientSpec};
-use rustls::HandshakeKind;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::{ClientConfig, HandshakeKind};
 
 use crate::support::*;
 
@@ -51,6 +53,33 @@ fn a_handshake_keeps_to_what_the_client_has_room_for() {
             }
         }
     }
+}
+
+/// A server's hello of 20 records stands before it, with a key share of ML-KEM.
+#[test]
+fn an_alert_behind_many_short_records_goes_out() {
+    let servers = Authority::new("Servers");
+    let mut world = World::new();
+    let chain = world.chain("a", &servers.server(&[NAME]), ClientAuth::None);
+    world.plan.downstream_tls[0].alpn = vec!["postgresql".into()];
+    let kx_groups = vec![kx_group::X25519MLKEM768];
+    let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(servers.roots())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = client(&Arc::new(config), NAME);
+    let record_limit = RecordLimit::Content(RecordLimit::LEAST);
+    let hello = HelloFacts { record_limit, ..hello(NAME) };
+    let Err((refusal, error)) = drive(begin(&world.terms(chain), hello), &mut client, usize::MAX)
+    else {
+        panic!("a protocol in common");
+    };
+    assert_eq!(refusal.reason, Reason::AlpnMismatch);
+    let expected = rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+    assert_eq!(error, Some(expected));
 }
 
 #[test]

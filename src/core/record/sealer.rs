@@ -291,8 +291,8 @@ pub const fn sealed_length(plaintext: usize) -> usize {
     plaintext + plaintext.div_ceil(PLAINTEXT_MAX) * OVERHEAD
 }
 
-/// [`PLAINTEXT_MAX`].
 const CONTENT_MAX: u16 = 1 << 14;
+const _: () = assert!(CONTENT_MAX as usize == PLAINTEXT_MAX);
 
 /// Records under one key before a KeyUpdate is wanted: 2^24, as rustls, within the 2^24.5 of
 /// RFC 8446 §5.5.
