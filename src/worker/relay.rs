@@ -19,7 +19,7 @@ use super::gather::Gathers;
 use super::parting;
 use super::review::Review;
 use super::roster::Place;
-use super::scratch::{LEAD, RECEIVE_BYTES_LEAN, RECEIVE_BYTES_MAX, Scratch};
+use super::scratch::{LEAD, RECEIVE_BYTES_LEAN, RECEIVE_BYTES_MAX, RECEIVE_BYTES_SLOW, Scratch};
 use super::spliced::Splices;
 use super::tally::Tally;
 use super::timers::Alarm;
@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
         self.review.look(&self.worker, now);
         // A stream that never waits would not look at the drain below.
         self.look_at_force(now);
-        self.share = self.worker.share();
+        self.share = self.worker.share().min(share_max(&self.legs.down.wire, &self.legs.up.wire));
         let begun = self.received();
         for _ in 0..TURNS_MAX {
             let mut moved = false;
@@ -268,8 +268,7 @@ impl<'a> Session<'a> {
         let worker = Rc::clone(&self.worker);
         let scratch = &mut *worker.scratch.borrow_mut();
         let space = &mut scratch.input[LEAD..];
-        let share = self.share.min(pass_max(&source.wire, &to.wire));
-        let Poll::Ready(input) = source.poll_input(space, share, cx) else {
+        let Poll::Ready(input) = source.poll_input(space, self.share, cx) else {
             return Turn::Waiting;
         };
         let Input { mut filled, is_full } = match input {
@@ -500,9 +499,11 @@ fn refused(error: &io::Error) -> Refused {
     }
 }
 
-/// Bytes that are best received for one pass from `from` to `to`.
-fn pass_max(from: &Wire, to: &Wire) -> usize {
-    match (from, to) {
+/// Bytes for one receive and one poll of a session, as its sides want it.
+fn share_max(down: &Wire, up: &Wire) -> usize {
+    match (down, up) {
+        // Short records are many, and each costs more than the bytes that it holds.
+        _ if down.is_narrow() => RECEIVE_BYTES_SLOW,
         (Wire::Plain, _) | (_, Wire::Plain) => RECEIVE_BYTES_MAX,
         (Wire::Tls13(_) | Wire::Tls12(_), Wire::Tls13(_) | Wire::Tls12(_)) => RECEIVE_BYTES_LEAN,
     }
