@@ -247,9 +247,7 @@ fn seal<E: Engine>(engine: &mut E, plain: &[u8], out: &mut [u8]) -> Result<Optio
         Ok(ConnectionState::WriteTraffic(mut traffic)) => match traffic.encrypt(plain, out) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(EncryptError::InsufficientSize(_)) => Ok(None),
-            Err(EncryptError::EncryptExhausted) => {
-                Err(Refusal::new(Reason::Internal, "the sending key of TLS 1.2 is used up"))
-            }
+            Err(EncryptError::EncryptExhausted) => Err(Refusal::new(Reason::Internal, USED_UP)),
         },
         Ok(_) => Err(Refusal::new(Reason::Internal, "nothing may be sent any more")),
         Err(error) => Err(failed::<E>(&error, None)),
@@ -314,6 +312,10 @@ fn unanswered(refusal: Refusal) -> Refused {
 
 /// One record leads to an alert or two, its data, and rest.
 const STEPS_MAX: usize = 16;
+
+/// AES-GCM's 2^24 records, of which a client that asks for short ones needs many (RFC 8446 §5.5 has the reason).
+const USED_UP: &str = "the sending key of TLS 1.2 has sealed as many records as it may, and TLS 1.2 has no other for a \
+     session: have the peer connect again, or speak TLS 1.3";
 
 const UNEXPECTED_MESSAGE: u8 = 10;
 const ILLEGAL_PARAMETER: u8 = 47;

@@ -4,6 +4,8 @@
 //! answered: the client's own records may have any length. What is sent to it keeps to the limit, for a client that
 //! names one may have no room for more.
 
+use crate::core::record::CONTENT_MAX;
+
 /// The longest content of a record for one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecordLimit {
@@ -25,7 +27,7 @@ impl RecordLimit {
     pub fn content_max(self) -> u16 {
         match self {
             Self::Content(bytes) => bytes,
-            Self::Standard | Self::Illegal { .. } => STANDARD,
+            Self::Standard | Self::Illegal { .. } => CONTENT_MAX,
         }
     }
 
@@ -48,11 +50,9 @@ impl RecordLimit {
             }
             (None, None) => return Self::Standard,
         };
-        if content < STANDARD { Self::Content(content) } else { Self::Standard }
+        if content < CONTENT_MAX { Self::Content(content) } else { Self::Standard }
     }
 }
-
-const STANDARD: u16 = 1 << 14;
 
 /// RFC 8449 §4.
 const RECORD_SIZE_LEAST: u16 = 64;

@@ -53,8 +53,9 @@ pub const TAG: usize = 16;
 /// What a sealed record is longer than its plaintext: header, inner content type, tag.
 pub const OVERHEAD: usize = HEADER + 1 + TAG;
 
-/// The longest content of one record, in bytes (RFC 8446 §5.1).
-pub const PLAINTEXT_MAX: usize = 1 << 14;
+/// The longest content of one record, in bytes (RFC 8446 §5.1); and for fields that are kept for each connection.
+pub const PLAINTEXT_MAX: usize = CONTENT_MAX as usize;
+pub const CONTENT_MAX: u16 = 1 << 14;
 
 /// The longest payload of one protected record, in bytes (RFC 8446 §5.2).
 pub const CIPHERTEXT_MAX: usize = PLAINTEXT_MAX + 256;

@@ -8,8 +8,8 @@ use std::fmt;
 use aws_lc_rs::error::Unspecified;
 
 use super::{
-    ALERT_CLOSE_NOTIFY, CONTENT_ALERT, CONTENT_APPLICATION_DATA, CONTENT_HANDSHAKE, HEADER,
-    KeyUpdateRequest, MESSAGE_KEY_UPDATE, OVERHEAD, PLAINTEXT_MAX, SealError, TrafficKeys,
+    ALERT_CLOSE_NOTIFY, CONTENT_ALERT, CONTENT_APPLICATION_DATA, CONTENT_HANDSHAKE, CONTENT_MAX,
+    HEADER, KeyUpdateRequest, MESSAGE_KEY_UPDATE, OVERHEAD, PLAINTEXT_MAX, SealError, TrafficKeys,
 };
 
 /// Seals the records of one connection, in order.
@@ -290,9 +290,6 @@ impl fmt::Debug for Sealer {
 pub const fn sealed_length(plaintext: usize) -> usize {
     plaintext + plaintext.div_ceil(PLAINTEXT_MAX) * OVERHEAD
 }
-
-const CONTENT_MAX: u16 = 1 << 14;
-const _: () = assert!(CONTENT_MAX as usize == PLAINTEXT_MAX);
 
 /// Records under one key before a KeyUpdate is wanted: 2^24, as rustls, within the 2^24.5 of
 /// RFC 8446 §5.5.
