@@ -23,7 +23,7 @@ fn refusals_page_is_what_the_code_makes() {
 fn every_test_that_threats_names_exists() {
     let page = fs::read_to_string(root().join("docs/threats.md")).expect("is there");
     let mut sources = String::new();
-    for folder in ["src", "tests", "loadgen/src"] {
+    for folder in ["src", "tests", "loadgen/src", "loadgen/tests"] {
         for file in files_below(&root().join(folder), "rs").expect("is there") {
             sources.push_str(&fs::read_to_string(file).expect("is text"));
         }

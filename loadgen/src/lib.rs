@@ -22,6 +22,7 @@ pub mod flags;
 pub mod handshakes;
 pub mod histogram_code;
 pub mod hold;
+pub mod http;
 pub mod identity;
 pub mod interrupt;
 pub mod join;

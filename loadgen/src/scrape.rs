@@ -1,13 +1,12 @@
 //! Owns the reading of a server's Prometheus metrics before and after a run, and the comparison
-//! of its counters with ours. Plain HTTP on loopback or wherever told. Read `handshakes.rs` next.
+//! of its counters with ours. Read `handshakes.rs` next.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use crate::http;
 
 /// Counters by name and labels.
 pub type Counters = BTreeMap<String, f64>;
@@ -31,34 +30,9 @@ pub struct Reconciled {
 /// Fetches and parses `http://host:port/path`.
 ///
 /// # Errors
-/// Not reachable, not HTTP, not 200.
+/// As [`http::get`].
 pub fn fetch(url: &str) -> Result<Counters> {
-    Ok(parse(&get(url)?))
-}
-
-fn get(url: &str) -> Result<String> {
-    let rest = url.strip_prefix("http://").context("--scrape takes an http:// address")?;
-    let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-    let address = host
-        .to_socket_addrs()
-        .with_context(|| format!("cannot resolve {host}"))?
-        .next()
-        .with_context(|| format!("{host} has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)
-        .with_context(|| format!("cannot reach {url}"))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-    let mut bytes = Vec::new();
-    stream
-        .take(BODY_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("reading {url}"))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("{url}: not HTTP"))?;
-    if head.split_whitespace().nth(1) != Some("200") {
-        bail!("{url}: {}", head.lines().next().unwrap_or_default());
-    }
-    Ok(body.to_owned())
+    Ok(parse(&http::get(url)?))
 }
 
 /// Reads the text format: one sample a line, comments left out.
@@ -124,8 +98,6 @@ fn is_series(series: &str, wanted: &str) -> bool {
             .all(|label| series_labels.contains(label.trim()))
 }
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Counters of completed handshakes: ours, Envoy's.
 const KNOWN_COUNTERS: [&str; 2] = ["portcullis_handshakes_total", "envoy_listener_ssl_handshake"];
 

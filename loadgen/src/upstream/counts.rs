@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use crate::http;
 
 /// Counters that all threads share.
 #[derive(Debug, Default)]
@@ -85,17 +86,7 @@ pub(super) async fn listen(address: &str) -> Result<TcpListener> {
 }
 
 /// Serves the counts as JSON to whoever asks, until the end of the process.
-pub(super) async fn serve(listener: &TcpListener, counts: &Arc<Counts>) -> Result<()> {
-    loop {
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
-        let mut request = [0; 1024];
-        // Whatever is asked, the answer is the same.
-        let _ = stream.read(&mut request).await;
-        let body = serde_json::to_string(&counts.seen())?;
-        let head = format!(
-            "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
-    }
+pub(super) async fn serve(listener: &TcpListener, counts: &Arc<Counts>) {
+    let counts = Arc::clone(counts);
+    http::serve_json(listener, move || serde_json::json!(counts.seen()).to_string()).await;
 }

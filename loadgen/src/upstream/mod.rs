@@ -167,7 +167,7 @@ impl Upstream {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             () = alarm => Ok(()),
-            result = page => result,
+            () = page => Ok(()),
         }
     }
 }
