@@ -30,7 +30,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
@@ -50,7 +50,8 @@ pub use self::process::UpgradeReport;
 use self::access::Reach;
 use self::crowd::{Crowd, Guest, Source, Watched};
 use self::listener::{Accepted, Acceptor};
-use crate::sys::clock;
+use crate::core::seldom::Seldom;
+use crate::sys::{clock, shortage};
 use crate::tls::StekKeys;
 use crate::worker::{ListenerKey, Peer, Snapshot};
 
@@ -139,7 +140,7 @@ fn start_with(
 /// Until the state is retired. A failing `accept` is logged and tried again.
 async fn serve(acceptor: Acceptor, patience: Patience, state: Arc<AdminState>) {
     let mut connections = JoinSet::new();
-    let mut crowding = Crowding::default();
+    let (mut crowding, mut failing) = (Seldom::default(), Seldom::default());
     let mut accepted_in_a_row = 0;
     loop {
         let accepted = tokio::select! {
@@ -149,7 +150,9 @@ async fn serve(acceptor: Acceptor, patience: Patience, state: Arc<AdminState>) {
         };
         // Nobody waits for a place. Who is sent away is gone at its next turn, which this waits for.
         while connections.len() >= CONNECTIONS_MAX {
-            crowding.tell(state.crowd.make_room(), clock::now());
+            if let Some(source) = state.crowd.make_room() {
+                tell_of_crowding(&mut crowding, source);
+            }
             connections.join_next().await;
         }
         let state = Arc::clone(&state);
@@ -163,7 +166,7 @@ async fn serve(acceptor: Acceptor, patience: Patience, state: Arc<AdminState>) {
                 connections.spawn(host(stream, guest, Reach::File, patience, state));
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin endpoint could not accept a connection");
+                tell_of_failing(&mut failing, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -177,29 +180,20 @@ async fn serve(acceptor: Acceptor, patience: Patience, state: Arc<AdminState>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// The log's word that connections make room for others.
-#[derive(Debug, Default)]
-struct Crowding {
-    told_at: Option<Instant>,
-    untold: u64,
+/// Connections make room for others.
+fn tell_of_crowding(crowding: &mut Seldom, source: Source) {
+    let Some(closed) = crowding.one_more(clock::now(), CROWDING_PAUSE) else { return };
+    tracing::warn!(
+        closed, %source,
+        "the admin endpoint closes connections to make room for new ones: {CONNECTIONS_MAX} are open, most of \
+         them idle or slow; let fewer machines reach `admin.listen`"
+    );
 }
 
-impl Crowding {
-    /// One more, of `source`.
-    fn tell(&mut self, source: Option<Source>, now: Instant) {
-        let Some(source) = source else { return };
-        self.untold += 1;
-        let is_new = |told_at| now.saturating_duration_since(told_at) >= CROWDING_PAUSE;
-        if self.told_at.is_none_or(is_new) {
-            let closed = std::mem::take(&mut self.untold);
-            tracing::warn!(
-                closed, %source,
-                "the admin endpoint closes connections to make room for new ones: {CONNECTIONS_MAX} \
-                 are open, most of them idle or slow; let fewer machines reach `admin.listen`"
-            );
-            self.told_at = Some(now);
-        }
-    }
+fn tell_of_failing(failing: &mut Seldom, error: &io::Error) {
+    let Some(failures) = failing.one_more(clock::now(), FAILING_PAUSE) else { return };
+    let remedy = shortage::remedy_of_accept(error);
+    tracing::warn!(%error, failures, "the admin endpoint could not accept a connection: {remedy}");
 }
 
 impl AdminThread {
@@ -370,6 +364,9 @@ const PATIENCE: Patience =
 
 /// Between two lines of the log about connections that make room.
 const CROWDING_PAUSE: Duration = Duration::from_secs(60);
+
+/// Between two lines of the log about connections that cannot be accepted.
+const FAILING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Out of descriptors, `accept` fails at once and for ever: not a reason to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -28,6 +28,7 @@ pub mod report_limit;
 pub mod route;
 #[cfg(test)]
 mod seeded;
+pub mod seldom;
 pub mod server_name;
 pub mod session;
 pub mod ticket_key_file;

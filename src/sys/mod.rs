@@ -15,6 +15,7 @@ pub mod privileges;
 pub mod program;
 pub mod ring;
 pub mod sandbox;
+pub mod shortage;
 pub mod socket;
 pub mod splice;
 pub mod status;

@@ -2,14 +2,13 @@
 //! before a byte is read.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::accept_failures::Failures;
 use super::generation::Entrance;
 use super::listening::{Leave, Loss};
 use super::mailbox::Handed;
@@ -17,10 +16,6 @@ use super::socket::{Listener, Socket};
 use super::{Worker, connection, limits, reload};
 use crate::core::refusal::Reason;
 use crate::sys::{clock, socket};
-
-/// A pause after an error that may come again at once (out of descriptors, forbidden by a filter):
-/// accepting without it would only spin.
-const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
 /// More than a queue of `sys::socket` holds: a flood does not keep a removed listener open.
 const QUEUE_MAX: usize = 8192;
@@ -43,8 +38,7 @@ pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListene
             return;
         }
     };
-    // Given up to be able to accept, and close, a connection when no descriptor is left.
-    let mut reserve = reserve_descriptor();
+    let mut failures = Failures::new();
     let mut told = pin!(leave.told());
     loop {
         let accepted = tokio::select! {
@@ -59,15 +53,8 @@ pub(super) async fn run(worker: Rc<Worker>, leave: Rc<Leave>, socket: TcpListene
         match accepted {
             Ok((stream, source)) => admit(&worker, &leave, stream, source),
             Err(error) => {
-                worker.counters.accept_errors.increment();
-                if is_exhaustion(&error) {
-                    shed_one(&worker, &leave, &listener, &mut reserve, &error);
-                } else {
-                    // A client that left while it waited; the listening socket is fine.
-                    tracing::debug!(%error, "accept failed for one connection");
-                }
-                if error.kind() != io::ErrorKind::ConnectionAborted {
-                    worker.timers.sleep_until(clock::now() + ERROR_PAUSE).await;
+                if let Some(pause) = failures.one_more(&worker, &leave, &listener, &error) {
+                    worker.timers.sleep_until(clock::now() + pause).await;
                 }
             }
         }
@@ -154,34 +141,4 @@ fn lighter_worker(worker: &Worker) -> Option<usize> {
     };
     let sampled = [pick(worker.random()), pick(worker.random())].map(|at| (at, load(at)));
     worker.handoff.get().target(load(worker.index), &sampled)
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// Takes one connection off the queue and closes it, so that clients see a refusal and no time-out.
-fn shed_one(
-    worker: &Worker,
-    leave: &Leave,
-    listener: impl AsFd,
-    reserve: &mut Option<OwnedFd>,
-    error: &io::Error,
-) {
-    tracing::warn!(%error, "out of descriptors: raise LimitNOFILE, or lower limits.connections");
-    *reserve = None;
-    if socket::accept(listener).map(drop).is_ok()
-        && let Some(entrance) = leave.entrance(worker)
-    {
-        entrance.counters().of(worker.index).refused(Reason::LocalResources);
-    }
-    *reserve = reserve_descriptor();
-}
-
-/// One descriptor and never two: two are not there when it is to be taken back.
-fn reserve_descriptor() -> Option<OwnedFd> {
-    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
 }

@@ -5,6 +5,7 @@
 //! `connection` is one client from accept to close; `relay` the part in which bytes flow.
 
 mod accept;
+mod accept_failures;
 mod announce;
 mod census;
 mod connection;

@@ -4,7 +4,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use portcullis_kit::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{BINARY, Config, NAME, Pki, assert_same, pattern};
+use crate::support::{BINARY, Config, NAME, Pki, assert_same, behind_a_filter, pattern};
 
 /// Whether this kernel has io_uring for us; where not, that is told.
 fn has_ring() -> bool {
@@ -316,11 +315,4 @@ fn an_upgrade_goes_from_io_uring_to_epoll_and_for_the_way_back_takes_a_restart()
     assert_eq!(round_trip(&mut stream, b"hello").unwrap(), b"hello");
     drop(stream);
     assert_eq!(gateway.terminate().code(), Some(0));
-}
-
-fn behind_a_filter(call: u32, errno: u32) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/without_io_uring.py");
-    let mut command = Command::new("python3");
-    command.arg(script).args([call.to_string(), errno.to_string(), BINARY.to_owned()]);
-    command
 }

@@ -37,6 +37,7 @@ mod relay;
 mod reload;
 mod reload_files;
 mod samples;
+mod shortages;
 mod soak;
 mod stek;
 mod supervised;

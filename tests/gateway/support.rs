@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use portcullis_kit::{
@@ -9,6 +11,14 @@ use portcullis_kit::{
 };
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// The binary, of which one system call is answered with an error.
+pub(crate) fn behind_a_filter(call: u32, errno: u32) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/one_call_fails.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args([call.to_string(), errno.to_string(), BINARY.to_owned()]);
+    command
+}
 
 /// The name that the gateway's certificate is for.
 pub(crate) const NAME: &str = "edge.test";

@@ -3,11 +3,10 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
-use rustix::io::Errno;
-
 use super::sources::Sources;
 use crate::config::plan::Io;
 use crate::core::refusal::{Reason, Refusal};
+use crate::sys::shortage;
 use crate::sys::socket::{self, DialError, Dialled, Opening};
 use crate::worker::socket::{Socket, Way};
 use crate::worker::stream;
@@ -54,10 +53,12 @@ fn begin(address: SocketAddr, sources: &Sources, opening: Opening<'_>) -> Result
 }
 
 pub(super) fn failure(error: &std::io::Error, address: SocketAddr) -> Refusal {
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    let is_local = Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno));
-    let reason = if is_local { Reason::LocalResources } else { Reason::UpstreamConnect };
-    Refusal::new(reason, format!("{address}: {error}"))
+    match shortage::remedy(error) {
+        Some(remedy) => {
+            Refusal::new(Reason::LocalResources, format!("{address}: {error}: {remedy}"))
+        }
+        None => Refusal::new(Reason::UpstreamConnect, format!("{address}: {error}")),
+    }
 }
 
 pub(super) fn at_endpoint(mut refusal: Refusal, address: SocketAddr) -> Refusal {

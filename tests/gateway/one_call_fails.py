@@ -1,4 +1,4 @@
-"""without_io_uring.py CALL ERRNO PROGRAM ARGUMENT...: runs a program behind a seccomp filter that
+"""one_call_fails.py CALL ERRNO PROGRAM ARGUMENT...: runs a program behind a seccomp filter that
 answers one system call, by its number, with an error, as the profiles of container engines do."""
 
 import ctypes
