@@ -76,6 +76,27 @@ fn a_panic_costs_its_connection_and_no_other() {
     gateway.stop().unwrap();
 }
 
+#[test] // threat 40
+fn a_pool_whose_dials_panic_dials_again_later_and_clients_of_others_are_served() {
+    let echo = PlainEcho::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.toml");
+    let (upstream, word) = (echo.address(), panic_hook::WORD);
+    let text = format!(
+        "[runtime]\nworkers = 1\n[listener.edge]\naddress = \"127.0.0.1:0\"\n\
+         [listener.edge.chain.default]\ncluster = \"only\"\n\
+         [cluster.only]\nendpoints = [\"{upstream}\"]\n\
+         [cluster.{word}]\nendpoints = [\"{upstream}\"]\npool = {{ ready_min = 1, ready_max = 2 }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut gateway = Gateway::start(config::load(&file).unwrap(), None).unwrap();
+    let (_, address) = gateway.addresses().pop().unwrap();
+    let counters = Arc::clone(&gateway.peers[0].counters);
+    eventually(PATIENCE, "another dial", || (counters.panics.value() >= 2).then_some(()));
+    echoes(&connect(address), &hello("good.test"));
+    gateway.stop().unwrap();
+}
+
 /// A folder for a plan, and where its upstream is.
 struct Plans {
     folder: tempfile::TempDir,

@@ -267,6 +267,8 @@ impl Cluster {
         endpoint: Rc<Endpoint>,
         departure: impl Future<Output = Refusal>,
     ) -> Result<Connected, Refusal> {
+        #[cfg(test)]
+        crate::worker::panic_hook::look_at(self.name().as_bytes());
         let counters = self.counters();
         counters.dialled.increment();
         endpoint.counters().dialled.increment();

@@ -55,6 +55,7 @@ async fn fill(worker: Rc<Worker>, cluster: Rc<Cluster>) {
 async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     // From here to the count of open connections nothing waits.
     cluster.starting.set(cluster.starting.get().saturating_sub(1));
+    let awaited = Awaited::new(&worker, &cluster, Rc::new(Cell::new(true)));
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
     let dial = pin!(cluster.dial(&worker, Seeker::NOBODY, &tried, pending()));
@@ -63,6 +64,7 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
         return;
     }
     let now = clock::now();
+    awaited.counts.set(false);
     let mut pool = cluster.ready.borrow_mut();
     let failed = match dialled {
         Ok(Ok(mut connected)) => {
@@ -99,13 +101,14 @@ pub(super) async fn dial_beside(
     counts: Rc<Cell<bool>>,
     client: oneshot::Sender<Result<Connected, Refusal>>,
 ) {
+    let awaited = Awaited::new(&worker, &cluster, counts);
     let began = clock::now();
     let dial = pin!(cluster.dial_to(&worker, Seeker::NOBODY, endpoint, pending()));
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     let dialled = dialled.unwrap_or_else(|_elapsed| Err(over_time()));
     let now = clock::now();
     let unwanted = client.send(dialled);
-    if counts.replace(false) {
+    if awaited.counts.replace(false) {
         let mut pool = cluster.ready.borrow_mut();
         match &unwanted {
             Err(Ok(_)) => pool.dial_done(now.saturating_duration_since(began)),
@@ -121,6 +124,36 @@ pub(super) async fn dial_beside(
         cluster.counters().ready.set(cluster.ready.borrow().len());
     }
     cluster.used.notify_one();
+}
+
+/// A dial that the pool waits for, as long as it `counts`. Dropped before its end, which only a panic and the
+/// end of the worker bring about, it is one that failed: else the pool would wait for ever.
+struct Awaited {
+    worker: Rc<Worker>,
+    cluster: Rc<Cluster>,
+    counts: Rc<Cell<bool>>,
+}
+
+impl Awaited {
+    fn new(worker: &Rc<Worker>, cluster: &Rc<Cluster>, counts: Rc<Cell<bool>>) -> Self {
+        Self { worker: Rc::clone(worker), cluster: Rc::clone(cluster), counts }
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.worker.counters.panics.increment();
+        }
+        if !self.counts.replace(false) || self.cluster.retired.get() {
+            return;
+        }
+        // In use if it was the pool itself that panicked.
+        if let Ok(mut pool) = self.cluster.ready.try_borrow_mut() {
+            pool.dial_failed(clock::now(), self.worker.random());
+        }
+        self.cluster.used.notify_one();
+    }
 }
 
 fn over_time() -> Refusal {
