@@ -147,6 +147,7 @@ reasons! {
     UpstreamUncleanEof = "upstream_unclean_eof", Upstream, "the upstream closed TCP without close_notify: data may be cut short; passed on as a reset";
     ClientRecord = "client_record", Client, "a TLS record of the client could not be opened: corruption on the way, or an attack";
     UpstreamRecord = "upstream_record", Upstream, "a TLS record of the upstream could not be opened: corruption on the way, or a broken library";
+    KeyUsedUp = "key_used_up", Operator, "a session over TLS 1.2 has sent all that its key may seal, and TLS 1.2 has no new keys within a session: let the peer connect again, or speak TLS 1.3";
     Internal = "internal", Operator, "a fault of portcullis: please report it with this line";
 }
 

@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use super::downstream::Offers;
+use super::key_budget::counted_here;
 use super::key_exchange::choosable;
 use super::key_schedule::by_ring;
 use super::random::Random;
@@ -109,13 +110,21 @@ fn suite(suite: CipherSuite) -> SupportedCipherSuite {
         CipherSuite::Tls13Aes128GcmSha256 => by_ring(known::TLS13_AES_128_GCM_SHA256),
         CipherSuite::Tls13Aes256GcmSha384 => by_ring(known::TLS13_AES_256_GCM_SHA384),
         CipherSuite::Tls13Chacha20Poly1305Sha256 => by_ring(known::TLS13_CHACHA20_POLY1305_SHA256),
-        CipherSuite::EcdheEcdsaAes128GcmSha256 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::EcdheEcdsaAes256GcmSha384 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheEcdsaAes128GcmSha256 => {
+            counted_here(known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+        }
+        CipherSuite::EcdheEcdsaAes256GcmSha384 => {
+            counted_here(known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
+        }
         CipherSuite::EcdheEcdsaChacha20Poly1305Sha256 => {
             known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
         }
-        CipherSuite::EcdheRsaAes128GcmSha256 => known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::EcdheRsaAes256GcmSha384 => known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdheRsaAes128GcmSha256 => {
+            counted_here(known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
+        }
+        CipherSuite::EcdheRsaAes256GcmSha384 => {
+            counted_here(known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384)
+        }
         CipherSuite::EcdheRsaChacha20Poly1305Sha256 => {
             known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
         }

@@ -22,6 +22,7 @@ pub mod handshake;
 mod handshake_context;
 mod hints;
 mod identity;
+mod key_budget;
 mod key_exchange;
 mod key_schedule;
 mod leaf;

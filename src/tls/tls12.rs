@@ -13,6 +13,7 @@ use rustls::{Error, ExtractedSecrets};
 
 use super::alert::{self, Peer};
 use super::handshake::{Engine, append};
+use super::key_budget::KeyBudget;
 use super::tls13;
 use crate::core::client_hello::RecordLimit;
 use crate::core::record::{RecordError, seal_tls12_alert};
@@ -26,6 +27,7 @@ pub struct Tls12 {
     state: State,
     /// The longest content of a record to the peer, to which rustls keeps.
     content_max: u16,
+    budget: KeyBudget,
 }
 
 /// Whether records can be opened and sealed.
@@ -64,16 +66,18 @@ pub(super) enum Received {
 impl Tls12 {
     /// `content_max` is what the connection's configuration has made of it.
     pub(super) fn server(connection: UnbufferedServerConnection, content_max: u16) -> Self {
-        Self::new(Connection::Server(Box::new(connection)), content_max)
+        let budget = KeyBudget::new(connection.negotiated_cipher_suite());
+        Self::new(Connection::Server(Box::new(connection)), content_max, budget)
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection) -> Self {
         let content_max = RecordLimit::Standard.content_max();
-        Self::new(Connection::Client(Box::new(connection)), content_max)
+        let budget = KeyBudget::new(connection.negotiated_cipher_suite());
+        Self::new(Connection::Client(Box::new(connection)), content_max, budget)
     }
 
-    fn new(connection: Connection, content_max: u16) -> Self {
-        Self { connection, pending: Vec::new(), state: State::Open, content_max }
+    fn new(connection: Connection, content_max: u16, budget: KeyBudget) -> Self {
+        Self { connection, pending: Vec::new(), state: State::Open, content_max, budget }
     }
 
     /// The longest content of one record to the peer, in bytes.
@@ -113,9 +117,13 @@ impl Tls12 {
     }
 
     /// Seals what one record may hold at most, in as many as the peer needs; `None` when `out` is too short.
+    /// After an error about the key nothing more can be sealed.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<Option<usize>, Refusal> {
         if self.state != State::Open {
             return Err(over());
+        }
+        if !self.budget.spend(plain.len(), self.content_max()) {
+            return Err(used_up());
         }
         match &mut self.connection {
             Connection::Server(connection) => seal(connection.as_mut(), plain, out),
@@ -247,7 +255,7 @@ fn seal<E: Engine>(engine: &mut E, plain: &[u8], out: &mut [u8]) -> Result<Optio
         Ok(ConnectionState::WriteTraffic(mut traffic)) => match traffic.encrypt(plain, out) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(EncryptError::InsufficientSize(_)) => Ok(None),
-            Err(EncryptError::EncryptExhausted) => Err(Refusal::new(Reason::Internal, USED_UP)),
+            Err(EncryptError::EncryptExhausted) => Err(used_up()),
         },
         Ok(_) => Err(Refusal::new(Reason::Internal, "nothing may be sent any more")),
         Err(error) => Err(failed::<E>(&error, None)),
@@ -290,6 +298,10 @@ fn secrets<K>(taken: Result<(ExtractedSecrets, K), Error>) -> Option<ExtractedSe
     taken.ok().map(|(secrets, _kernel)| secrets)
 }
 
+fn used_up() -> Refusal {
+    Refusal::new(Reason::KeyUsedUp, "the sending key of TLS 1.2 has sealed as much as it may")
+}
+
 fn over() -> Refusal {
     Refusal::new(Reason::Internal, "the connection has failed before")
 }
@@ -313,9 +325,19 @@ fn unanswered(refusal: Refusal) -> Refused {
 /// One record leads to an alert or two, its data, and rest.
 const STEPS_MAX: usize = 16;
 
-/// AES-GCM's 2^24 records, of which a client that asks for short ones needs many (RFC 8446 §5.5 has the reason).
-const USED_UP: &str = "the sending key of TLS 1.2 has sealed as many records as it may, and TLS 1.2 has no other for a \
-     session: have the peer connect again, or speak TLS 1.3";
-
 const UNEXPECTED_MESSAGE: u8 = 10;
 const ILLEGAL_PARAMETER: u8 = 47;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_used_up_seals_nothing_and_says_so() {
+        let mut session = Tls12::new(Connection::Over, 512, KeyBudget::of_blocks(70));
+        let mut seal = |bytes: usize| session.seal(&vec![0; bytes], &mut []).unwrap_err().reason;
+        // 64 blocks of its own, and two for each of two records.
+        assert_eq!(seal(1024), Reason::Internal);
+        assert_eq!(seal(16), Reason::KeyUsedUp);
+    }
+}
