@@ -247,6 +247,9 @@ const TICKETS_TRIED_MAX: u8 = 4;
 mod tests {
     use std::time::Duration;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::tls::handshake_context::HandshakeContext;
 
@@ -308,6 +311,22 @@ mod tests {
         }
         claims.extend_from_slice(b"state");
         assert_eq!(read_claims(&claims), Some((standing, &b"state"[..])));
+    }
+
+    proptest! {
+        /// Whoever holds the keys may seal what he likes: a build with another layout, for one.
+        #[test]
+        fn what_is_read_of_any_bytes_is_written_as_it_was(bytes in vec(any::<u8>(), 0..400)) {
+            if let Some((standing, state)) = read_claims(&bytes) {
+                let mut claims = Vec::new();
+                let generation = u64::from_be_bytes(bytes[24..32].try_into().unwrap());
+                write_claims(&mut claims, &standing, generation).unwrap();
+                prop_assert_eq!([&claims, state].concat(), bytes);
+            } else {
+                let count = bytes.get(CLAIMS - 1).map_or(0, |count| usize::from(*count));
+                prop_assert!(bytes.len() < CLAIMS + CLAIMS_A_CERTIFICATE * count);
+            }
+        }
     }
 
     #[test]
