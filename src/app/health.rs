@@ -28,7 +28,8 @@ pub struct HealthCommand {
 
 const AFTER_HELP: &str = "\
 For containers without a shell and for supervisors: asks at the address that [admin] listen names,
-for at most 3 s, and prints the answer.
+for at most 3 s, and prints the answer. Of a file with mistakes no more than that is read: what runs
+may run on what it said before.
 
 Exit codes:
   0  yes     1  no, or nobody answers     2  wrong usage";
@@ -59,15 +60,27 @@ enum HealthError {
 
 /// 0: it says yes; 1: it says no, or says nothing.
 pub fn health(command: &HealthCommand) -> ExitCode {
-    let plan = match config::load(&command.config) {
-        Ok(plan) => plan,
-        Err(found) => return problems::fail(&found),
+    let address = match config::load(&command.config) {
+        Ok(plan) => plan.admin.map(|admin| admin.address),
+        // A gateway runs on what the file said before: a mistake in it must not have it restarted, which
+        // it would not survive.
+        Err(found) => match config::load_admin(&command.config) {
+            None => return problems::fail(&found),
+            Some(address) => {
+                let file = command.config.display();
+                drop(writeln!(
+                    io::stderr().lock(),
+                    "warning: {file} is not valid, and the next start would fail: `portcullis check -c {file}`"
+                ));
+                Some(address)
+            }
+        },
     };
-    let Some(admin) = plan.admin else {
+    let Some(address) = address else {
         return problems::fail_with(&HealthError::NoAdmin(command.config.clone()));
     };
     let path = if command.live { "/livez" } else { "/readyz" };
-    match ask(&admin.address, path) {
+    match ask(&address, path) {
         Ok(answer) => {
             // A closed standard output changes nothing about the answer, which is the exit code.
             drop(writeln!(io::stdout().lock(), "{answer}"));

@@ -18,7 +18,7 @@ use super::error::{Location, Problem, Problems};
 use super::include;
 use super::merge;
 use super::node::{At, Node};
-use super::plan::Plan;
+use super::plan::{AdminAddress, Plan};
 use super::raw::RawFile;
 use super::source::Source;
 
@@ -69,6 +69,20 @@ pub fn load_seen(path: &Path, seen: &mut dyn FnMut(Seen<'_>)) -> Result<Plan, Ve
             Err(vec![Problem { at, message, help }])
         }
     }
+}
+
+/// Where the files say that the admin pages are, whatever else is wrong with them: a gateway may run on what
+/// they said before. `None` where that cannot be told.
+pub fn load_admin(path: &Path) -> Option<AdminAddress> {
+    let mut problems = Problems::default();
+    let source = Source::new(path, String::from_utf8(read(path).ok()?).ok()?);
+    let (table, _) = DeTable::parse_recoverable(source.text());
+    let mut raw = raw(&source, table, &mut problems)?;
+    if raw.admin.is_none() {
+        let mut content = Content::new();
+        raw = with_included(raw, path, &mut |_| {}, &mut content, &mut problems)?;
+    }
+    Some(convert::admin(&raw, &mut problems)??.address)
 }
 
 /// As [`load`], for a `text` that would stand in the file at `path`, which is not read.
@@ -153,8 +167,12 @@ fn decode(bytes: Vec<u8>, path: &Path, problems: &mut Problems) -> Option<RawFil
     if !broken.is_empty() {
         return None;
     }
+    raw(&source, table, problems)
+}
+
+fn raw(source: &Source, table: Spanned<DeTable<'_>>, problems: &mut Problems) -> Option<RawFile> {
     let document = Spanned::new(0..0, DeValue::Table(table.into_inner()));
-    Some(Node::root(&source, &document).read::<RawFile>(problems)?.value)
+    Some(Node::root(source, &document).read::<RawFile>(problems)?.value)
 }
 
 fn help_with_syntax(path: &Path) -> &'static str {

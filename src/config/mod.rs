@@ -19,7 +19,7 @@ mod suggest;
 mod tests;
 
 pub use self::convert::{group_name, suite_name};
-pub use self::load::{Seen, load, load_seen, load_text};
+pub use self::load::{Seen, load, load_admin, load_seen, load_text};
 pub use self::node::Key;
 pub use self::render::{Style, render};
 

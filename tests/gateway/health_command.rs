@@ -15,13 +15,18 @@ use crate::support::{BINARY, Config, Pki};
 
 /// What `health` says to `listen`: its exit code and both outputs.
 fn ask(listen: &str, words: &[&str]) -> (Option<i32>, String) {
+    ask_with(listen, "", words)
+}
+
+/// The same, with more in the file.
+fn ask_with(listen: &str, more: &str, words: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("gateway.toml");
     let admin =
         if listen.is_empty() { String::new() } else { format!("[admin]\nlisten = \"{listen}\"\n") };
     let rest = "[listener.edge]\naddress = \"127.0.0.1:0\"\n[listener.edge.chain.default]\n\
                 cluster = \"app\"\n[cluster.app]\nendpoints = [\"127.0.0.1:9\"]\n";
-    fs::write(&file, admin + rest).unwrap();
+    fs::write(&file, admin + rest + more).unwrap();
     let mut command = Command::new(BINARY);
     command.arg("health").arg("-c").arg(&file).args(words);
     let Output { status, stdout, stderr } =
@@ -54,6 +59,26 @@ fn a_gateway_is_ready_until_it_drains_and_lives_until_it_ends() {
     let (code, said) = ask(&listen, &["--live"]);
     assert_eq!(code, Some(1));
     assert!(said.contains(&format!("configuration runs, or none answers at {listen}")), "{said}");
+}
+
+#[test]
+fn a_mistake_in_the_file_says_nothing_of_the_gateway_that_runs() {
+    let (pki, echoes) = (Pki::new(), PlainEcho::start());
+    let gateway = Config::new(1)
+        .listener("edge", "")
+        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
+        .mutual(&pki, "")
+        .cluster("app", &[echoes.address()], "")
+        .start();
+    let listen = gateway.admin().to_string();
+    for mistake in ["[limits]\nconections = 1\n", "[limits\n", "include = [\n", "[admin]\n"] {
+        let (code, said) = ask_with(&listen, mistake, &[]);
+        assert_eq!(code, Some(0), "{mistake:?}: {said}");
+        assert!(said.starts_with("ready\n") && said.contains("is not valid"), "{said}");
+    }
+    let (code, said) = ask("nowhere", &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is neither \"IP:port\" nor"), "{said}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::process::admin;
 pub use self::tls::{group_name, suite_name};
 use super::error::{Location, Problems};
 use super::node::{At, Entry, Named};
@@ -51,7 +52,7 @@ pub(super) fn plan(
     };
 
     let runtime = process::runtime(raw, problems);
-    let admin = process::admin(raw, problems);
+    let admin = admin(raw, problems);
     let log = process::log(raw, problems);
     let access_log = process::access_log(raw, problems);
     let session_tickets = process::session_tickets(raw, problems);

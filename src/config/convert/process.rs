@@ -176,7 +176,7 @@ pub(super) fn limit(written: Option<&At<u64>>, default: u64) -> Option<NonZeroUs
     NonZeroUsize::new(usize::try_from(plain(written, default)).unwrap_or(usize::MAX))
 }
 
-pub(super) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Admin>> {
+pub(in crate::config) fn admin(raw: &RawFile, problems: &mut Problems) -> Option<Option<Admin>> {
     let Some(table) = &raw.admin else { return Some(None) };
     let example = ("listen", "\"127.0.0.1:9901\"");
     let listen = required(table.value.listen.as_ref(), &table.at, example, problems)?;
