@@ -26,6 +26,13 @@ pub(super) struct Leaf<'a> {
     der: &'a [u8],
 }
 
+/// What a leaf may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeafPurpose {
+    Server,
+    Client,
+}
+
 impl<'a> Leaf<'a> {
     /// `None` when this is no certificate, has bytes behind it, or says two things about its names.
     pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
@@ -61,6 +68,22 @@ impl<'a> Leaf<'a> {
         ];
         let uses = uses.into_iter().filter_map(|(may, name)| may.then_some(name));
         (!usage.digital_signature()).then(|| uses.collect())
+    }
+
+    /// Whether its extended key usage leaves this out; without one it may be used for anything
+    /// (RFC 5280 §4.2.1.12).
+    pub(super) fn is_not_for(&self, purpose: LeafPurpose) -> bool {
+        let Ok(Some(usage)) = self.parsed.extended_key_usage() else { return false };
+        match purpose {
+            LeafPurpose::Server => !usage.value.server_auth,
+            LeafPurpose::Client => !usage.value.client_auth,
+        }
+    }
+
+    /// Whether it has any subject alternative name.
+    pub(super) fn has_names(&self) -> bool {
+        let names = self.parsed.subject_alternative_name().ok().flatten();
+        names.is_some_and(|names| !names.value.general_names.is_empty())
     }
 
     pub(super) fn facts(&self) -> LeafFacts<'_> {

@@ -21,6 +21,7 @@ use super::crypto::{self, SuiteOrder};
 use super::downstream::DownstreamTerms;
 use super::hints::NAMES_BYTES_MAX;
 use super::identity::sha256;
+use super::leaf::LeafPurpose;
 use super::note::{CertificateNote, DirectoryNote, NoteKind, owner};
 use super::pem::{self, Findings};
 use super::resolver::Resolver;
@@ -178,7 +179,7 @@ impl Loader<'_> {
     ) -> Option<DownstreamFiles> {
         let mut keys = Vec::new();
         for files in &terms.certificates {
-            keys.push(self.pair(NoteKind::Server, files));
+            keys.push(self.pair(LeafPurpose::Server, files));
         }
         let directory = match &terms.certificate_dir {
             None => None,
@@ -195,11 +196,15 @@ impl Loader<'_> {
     }
 
     /// A pair that the configuration names.
-    fn pair(&mut self, kind: NoteKind, files: &CertificateFiles) -> Option<Arc<Served>> {
+    fn pair(&mut self, purpose: LeafPurpose, files: &CertificateFiles) -> Option<Arc<Served>> {
         let now = (self.clock)();
-        let served = pem::certified_key(files, now, &mut self.findings);
+        let served = pem::certified_key(files, purpose, now, &mut self.findings);
         pem::check_mode(&files.key, &mut self.findings);
         let served = served?;
+        let kind = match purpose {
+            LeafPurpose::Server => NoteKind::Server,
+            LeafPurpose::Client => NoteKind::UpstreamClient,
+        };
         let chain = CertificateNote::of_chain(kind, &files.chain, &served.bare().cert);
         let subject = chain.first().map_or_else(String::new, |leaf| leaf.subject.clone());
         let certificates = chain.iter().filter_map(|note| note.identity.clone()).collect();
@@ -409,7 +414,7 @@ impl Loader<'_> {
     ) -> Option<Arc<UpstreamTerms>> {
         let provider = crypto::provider(&terms.crypto, SuiteOrder::Policy);
         let certificate =
-            terms.certificate.as_ref().map(|files| self.pair(NoteKind::UpstreamClient, files));
+            terms.certificate.as_ref().map(|files| self.pair(LeafPurpose::Client, files));
         let trust = trust_of(trusts, terms.trust)?;
         let digest = upstream_digest(terms, certificate.iter().flatten(), &trust);
         if trust.mode == Mode::Audit {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::chain_order;
 use super::crl::RevocationList;
 use super::identity::{identify, span};
-use super::leaf::{Leaf, serial};
+use super::leaf::{Leaf, LeafPurpose, serial};
 use super::served::Served;
 use super::staple::{Staple, Status};
 use crate::config::error::{Location, Problem};
@@ -70,6 +70,7 @@ impl Findings {
 /// A certificate chain with its key, and with its staple if it has one; `None` after a problem.
 pub(super) fn certified_key(
     files: &CertificateFiles,
+    purpose: LeafPurpose,
     now: u64,
     findings: &mut Findings,
 ) -> Option<Arc<Served>> {
@@ -103,7 +104,7 @@ pub(super) fn certified_key(
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
-            warn_of_chain(&files.chain, &certified.cert, findings);
+            warn_of_chain(&files.chain, &certified.cert, purpose, findings);
             Some(Arc::new(Served::new(certified, staple)))
         }
         Err(_) => {
@@ -548,7 +549,12 @@ pub(super) fn check_mode(file: &FileRef, findings: &mut Findings) {
 }
 
 /// What peers may refuse a chain for.
-fn warn_of_chain(file: &FileRef, chain: &[CertificateDer<'_>], findings: &mut Findings) {
+fn warn_of_chain(
+    file: &FileRef,
+    chain: &[CertificateDer<'_>],
+    purpose: LeafPurpose,
+    findings: &mut Findings,
+) {
     let path = file.path.display();
     if let Some((number, issued)) = chain_order::displaced(chain) {
         let message = format!(
@@ -557,12 +563,34 @@ fn warn_of_chain(file: &FileRef, chain: &[CertificateDer<'_>], findings: &mut Fi
         );
         findings.warning(&file.at, message, ORDER_HELP);
     }
-    let uses = chain.first().and_then(|leaf| Leaf::parse(leaf)?.uses_without_signing());
-    if uses.is_some() {
+    let Some(leaf) = chain.first().and_then(|leaf| Leaf::parse(leaf)) else { return };
+    if leaf.uses_without_signing().is_some() {
         let message = format!(
             "the key usage of the certificate in {path} lacks digitalSignature: there are peers that refuse it"
         );
         findings.warning(&file.at, message, "have it issued with digitalSignature");
+    }
+    if leaf.is_not_for(purpose) {
+        let (lacks, help) = match purpose {
+            LeafPurpose::Server => (
+                "serverAuth: clients refuse it",
+                "name the gateway's own, if it is a client's; or have it issued with serverAuth",
+            ),
+            LeafPurpose::Client => (
+                "clientAuth: upstreams refuse it",
+                "have it issued with clientAuth: public CAs do so no more, a CA of your own may",
+            ),
+        };
+        let message = format!("the extended key usage of the certificate in {path} lacks {lacks}");
+        findings.warning(&file.at, message, help);
+    }
+    if purpose == LeafPurpose::Server && !leaf.has_names() {
+        let message = format!(
+            "the certificate in {path} has no subject alternative name: clients that check names refuse it"
+        );
+        let help =
+            "have it issued with the names that clients ask for: a common name does not count";
+        findings.warning(&file.at, message, help);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use portcullis::config::error::Problem;
 use portcullis::config::plan::{CertificateFiles, ClientAuth, RevocationCheck};
 use portcullis::tls::material::Material;
-use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Validity};
+use portcullis_kit::{Authority, ClientSpec, Identity, KeyKind, Purpose, Validity};
 
 use crate::support::*;
 
@@ -191,6 +191,42 @@ fn a_pair_whose_key_usage_lacks_digital_signature_is_warned_of() {
         let told = material.warnings().iter().any(|one| one.message.contains("digitalSignature"));
         assert_eq!(told, is_told, "{usages:?}: {:?}", material.warnings());
     }
+}
+
+#[test]
+fn a_pair_that_peers_refuse_for_its_purpose_or_without_a_name_is_warned_of() {
+    let authority = Authority::new("CA");
+    let issued = |purpose, names: &[&str]| {
+        let dns = names.iter().map(|name| (*name).to_owned()).collect();
+        authority.client(&ClientSpec { purpose, dns, ..ClientSpec::new("own") })
+    };
+    let warned = |own: &Identity, is_for_upstreams: bool| {
+        let mut world = World::new();
+        let trust = world.trust(&authority);
+        if is_for_upstreams {
+            world.upstream(trust, Some(own));
+        } else {
+            world.chain("a", own, ClientAuth::None);
+        }
+        let material = world.load();
+        material.warnings().iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+    };
+    for (purpose, is_for_upstreams, lacks) in [
+        (Purpose::Client, false, Some("lacks serverAuth: clients refuse it")),
+        (Purpose::Server, false, None),
+        (Purpose::Unstated, false, None),
+        (Purpose::Server, true, Some("lacks clientAuth: upstreams refuse it")),
+        (Purpose::Client, true, None),
+        (Purpose::Unstated, true, None),
+    ] {
+        let said = warned(&issued(purpose, &[NAME]), is_for_upstreams);
+        assert_eq!(said.len(), usize::from(lacks.is_some()), "{purpose:?}: {said:?}");
+        assert!(said.iter().zip(lacks).all(|(said, lacks)| said.ends_with(lacks)), "{said:?}");
+    }
+    let nameless = warned(&issued(Purpose::Server, &[]), false);
+    let [said] = &nameless[..] else { panic!("{nameless:?}") };
+    assert!(said.contains("no subject alternative name"), "{said}");
+    assert!(warned(&issued(Purpose::Client, &[]), true).is_empty(), "upstreams ask for none");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use self::cache::{Cache, Held};
 use self::index::{Entry, Index, Pair, PairFiles};
 pub(super) use self::loader::Loader;
 use super::UnixClock;
+use super::leaf::LeafPurpose;
 use super::note::{DirectoryNote, Due, owner};
 use super::pem::{self, Findings};
 use super::served::Served;
@@ -194,7 +195,7 @@ impl CertificateDir {
             ocsp: has_staple.then(|| file(files.ocsp)),
         };
         let mut findings = Findings::default();
-        let served = pem::certified_key(&files, now, &mut findings);
+        let served = pem::certified_key(&files, LeafPurpose::Server, now, &mut findings);
         let Findings { problems, mut warnings } = findings;
         let outcome = served.ok_or_else(|| {
             let told: Vec<String> = problems.iter().map(sentence).collect();
