@@ -337,7 +337,11 @@ fn certificates(file: &FileRef, findings: &mut Findings) -> Option<Vec<Certifica
                     (" but a certificate request", "write the file that the CA answered with")
                 }
                 Content::Der => (" in PEM, it looks like DER or PKCS#12", CERTIFICATE_DER_HELP),
-                Content::Certificate | Content::Other => ("", CERTIFICATE_HELP),
+                Content::Bundle => {
+                    (" but a bundle of PKCS#7", "openssl pkcs7 -print_certs -in FILE -out NEW")
+                }
+                Content::Wide => (" that can be read, it is UTF-16", WIDE_HELP),
+                Content::Certificate | Content::ForSsh | Content::Other => ("", CERTIFICATE_HELP),
             };
             findings.problem(&file.at, format!("{path} holds no certificate{what}"), help);
             None
@@ -380,7 +384,9 @@ fn private_key(
                     " that can be read",
                     "its BEGIN line stands alone on a line, without spaces before it",
                 ),
-                Content::EncryptedKey | Content::Other => ("", KEY_HELP),
+                Content::ForSsh => (" but one of OpenSSH's, for SSH", KEY_HELP),
+                Content::Wide => (" that can be read, it is UTF-16", WIDE_HELP),
+                Content::EncryptedKey | Content::Bundle | Content::Other => ("", KEY_HELP),
             };
             findings.problem(&file.at, format!("{path} holds no private key{what}"), help);
             None
@@ -402,6 +408,11 @@ enum Content {
     Key,
     EncryptedKey,
     Der,
+    /// PKCS#7, as Windows' CAs hand chains out.
+    Bundle,
+    ForSsh,
+    /// As PowerShell writes text.
+    Wide,
     Other,
 }
 
@@ -414,12 +425,18 @@ impl Content {
             Self::Nothing
         } else if has("BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
             Self::EncryptedKey
+        } else if has("BEGIN OPENSSH PRIVATE KEY-----") {
+            Self::ForSsh
         } else if has("PRIVATE KEY-----") {
             Self::Key
         } else if has("BEGIN CERTIFICATE-----") {
             Self::Certificate
         } else if has("CERTIFICATE REQUEST-----") {
             Self::Request
+        } else if has("BEGIN PKCS7-----") {
+            Self::Bundle
+        } else if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+            Self::Wide
         } else if bytes.first() == Some(&DER_SEQUENCE) {
             Self::Der
         } else {
@@ -642,6 +659,8 @@ const ORDER_HELP: &str = "put first the certificate that was issued for the key,
 const CERTIFICATE_HELP: &str = "it must be PEM, with -----BEGIN CERTIFICATE----- lines";
 const KEY_HELP: &str = "it must be PEM: PRIVATE KEY (PKCS#8), EC PRIVATE KEY (SEC1) or RSA PRIVATE \
                         KEY (PKCS#1), not encrypted";
+
+const WIDE_HELP: &str = "iconv -f UTF-16 -t UTF-8 FILE -o NEW";
 
 const CERTIFICATE_DER_HELP: &str = "of DER: openssl x509 -inform der -in FILE -out NEW; of PKCS#12 (.p12, .pfx): \
                                     openssl pkcs12 -in FILE -nokeys -out NEW";

@@ -32,7 +32,10 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
     let request = secret("CERTIFICATE REQUEST", "MIHsMFcG");
     let glued = good.chain_pem.trim_end().to_owned() + &secret("PRIVATE KEY", "MIGHAgEA");
     let cut_key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA";
-    let cases: [(&Path, &Path, &str); 17] = [
+    let (bundle, ssh) = (secret("PKCS7", "MIIB"), secret("OPENSSH PRIVATE KEY", "b3Bl"));
+    let wide = authority.directory().join("wide.pem");
+    std::fs::write(&wide, [0xff, 0xfe, b'-', 0, b'-', 0]).unwrap();
+    let cases: [(&Path, &Path, &str); 21] = [
         (Path::new("/nonexistent/a.crt"), &good.key_path, "cannot read /nonexistent/a.crt"),
         (&good.chain_path, Path::new("/nonexistent/a.key"), "cannot read /nonexistent/a.key"),
         (&text("empty", ""), &good.key_path, "holds no certificate, it is empty"),
@@ -44,6 +47,10 @@ fn each_unusable_file_is_told_at_its_place_with_help() {
         (&good.chain_path, &text("sec1", &sec1), "it is encrypted"),
         (&good.chain_path, &text("pkcs8", &pkcs8), "it is encrypted"),
         (&good.chain_path, &text("cut-key", cut_key), "an END line is missing"),
+        (&text("bundle", &bundle), &good.key_path, "but a bundle of PKCS#7"),
+        (&good.chain_path, &text("ssh", &ssh), "but one of OpenSSH's"),
+        (&wide, &good.key_path, "it is UTF-16"),
+        (&good.chain_path, &wide, "it is UTF-16"),
         (&good.chain_path, &text("indented", &format!(" {sec1}")), "it is encrypted"),
         (&good.chain_path, &text("glued", &glued), "holds no private key that can be read"),
         (&good.chain_path, authority.ca_path().parent().unwrap(), "Is a directory"),
