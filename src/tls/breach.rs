@@ -276,9 +276,11 @@ fn algorithm_of(identifier: &[u8]) -> String {
 
 /// By the name that people know, where there is one.
 fn named(oid: &Oid<'_>) -> String {
+    let digits = oid.to_id_string();
     match oid2sn(oid, oid_registry()) {
-        Ok(name) => format!("{name} ({})", oid.to_id_string()),
-        Err(_) => oid.to_id_string(),
+        Ok(name) => format!("{name} ({digits})"),
+        Err(_) if digits == ECDSA_WITH_SHA1 => format!("ecdsa-with-SHA1 ({digits})"),
+        Err(_) => digits,
     }
 }
 
@@ -376,6 +378,8 @@ const UNCOMPARED: [(u32, &str); 5] = [
     (0, "other names"),
     (8, "registered ids"),
 ];
+/// The parser's registry has no name for it, and people do meet it.
+const ECDSA_WITH_SHA1: &str = "1.2.840.10045.4.1";
 /// Keys of these kinds, unless `KeyKind` knows their curve: EC, DSA, RSA for RSASSA-PSS only, Ed448.
 const UNVERIFIED: [&str; 4] =
     ["1.2.840.10045.2.1", "1.2.840.10040.4.1", "1.2.840.113549.1.1.10", "1.3.101.113"];
@@ -411,10 +415,12 @@ mod tests {
             \x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\
             \x00\xa2\x04\x02\x02\x00\xde";
         let sha1 = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05\x05\x00";
+        let ecdsa_sha1 = b"\x30\x09\x06\x07\x2a\x86\x48\xce\x3d\x04\x01";
         let ed448 = b"\x30\x05\x06\x03\x2b\x65\x71";
         for (der, expected) in [
             (&pss[..], "RSASSA-PSS (sha256 (2.16.840.1.101.3.4.2.1), a salt of 222 bytes)"),
             (sha1, "sha1WithRSAEncryption (1.2.840.113549.1.1.5), which is not accepted here"),
+            (ecdsa_sha1, "ecdsa-with-SHA1 (1.2.840.10045.4.1), which is not accepted here"),
             (ed448, "1.3.101.113"),
         ] {
             let (rest, algorithm) = AlgorithmIdentifier::from_der(der).unwrap();

@@ -25,7 +25,7 @@ use super::shown::scheme_text;
 use super::trust::TrustStore;
 use crate::core::identity::Identity;
 use crate::core::refusal::{Evidence, Reason, Refusal};
-use crate::core::trust::Violation;
+use crate::core::trust::{KeyKind, Violation};
 
 /// A refusal, and the error from which rustls takes the alert for it.
 #[derive(Debug)]
@@ -350,8 +350,10 @@ fn rule(violation: &Violation, chain: Chain<'_>, trust: &TrustStore) -> Finding 
             let rules: Vec<_> = trust.leaf.keys.iter().map(ToString::to_string).collect();
             let what = format!("its key is {kind}, and not {}", listed(&rules, "any"));
             // RFC 8446 §6.2: "a certificate was of an unsupported type".
-            Finding::new(Reason::KeyNotAllowed, CertificateError::InvalidPurpose, what)
-                .rule("client_keys")
+            let alert = CertificateError::InvalidPurpose;
+            let finding = Finding::new(Reason::KeyNotAllowed, alert, what).rule("client_keys");
+            let is_known = *kind != KeyKind::Other && kind.is_verified();
+            if is_known { finding } else { finding.hint(NO_SUCH_KEY) }
         }
         Violation::Pin => {
             let facts = leaf.as_ref().map(Leaf::facts);
@@ -403,6 +405,8 @@ const MAY_NOT_ISSUE: &str =
     "it may not sign certificates: its key usage lacks keyCertSign, so it is no CA's";
 const NO_POLICY: &str = "no certificate policy holds from the anchor down to it, and a certificate of \
                          the path demands one (requireExplicitPolicy)";
+const NO_SUCH_KEY: &str = "no trust can take such a key: issue the certificate for another, as ecdsa-p256 or \
+                           rsa-2048";
 const RSA_LENGTHS: &str = "signatures are verified by RSA keys of 2048 to 8192 bits only";
 const LONGER_KEY: &str =
     "have the CA renewed with a key of 2048 bits or more, and issue the certificate anew";

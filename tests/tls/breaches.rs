@@ -4,10 +4,12 @@
 use base64::Engine as _;
 use portcullis::config::plan::{ClientAuth, Uncertain};
 use portcullis::core::refusal::{Reason, Refusal};
+use portcullis::core::trust::KeyRule;
 use portcullis_kit::Authority;
 use rcgen::{
     CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, KeyPair, NameConstraints, SanType,
+    GeneralSubtree, KeyPair, NameConstraints, PKCS_RSA_SHA256, PublicKeyData, SanType,
+    SignatureAlgorithm,
 };
 
 use rustls::pki_types::CertificateDer;
@@ -220,6 +222,44 @@ fn a_ca_with_a_key_that_is_too_short_is_told_and_warned_of() {
         let refusal = meet(&world, chain, &servers, shown, &server.key_der).unwrap_err();
         assert_about(&refusal, Reason::CertificateInvalid, about, said);
         assert!(hint(&refusal).contains("have the CA renewed"), "{}", hint(&refusal));
+    }
+}
+
+#[test]
+fn a_key_that_no_trust_can_take_is_not_said_to_be_added() {
+    // Keys are asked before signatures, so nobody has to have this one.
+    let short = RsaKey::with_modulus(&[0xff; 128]);
+    let leaf: CertificateDer<'static> = params("short").signed_by(&short, &root()).unwrap().into();
+    let servers = Authority::new("Servers");
+    let server = servers.server(&[NAME]);
+    let mut world = World::new();
+    let trust = world.trust(&servers);
+    world.plan.trusts[0].leaf.keys = KeyRule::DEFAULT.to_vec();
+    let chain = world.chain("edge", &server, ClientAuth::Require(trust));
+    let refusal = meet(&world, chain, &servers, vec![leaf], &server.key_der).unwrap_err();
+    assert_eq!(refusal.reason, Reason::KeyNotAllowed, "{refusal}");
+    assert!(refusal.detail.contains("its key is rsa-1024"), "{refusal}");
+    assert!(hint(&refusal).starts_with("no trust can take such a key"), "{}", hint(&refusal));
+}
+
+/// Half of a key that nobody has.
+struct RsaKey(Vec<u8>);
+
+impl RsaKey {
+    fn with_modulus(modulus: &[u8; 128]) -> Self {
+        // RFC 8017 §A.1.1: a SEQUENCE of the modulus, behind a zero so that it is positive, and 65537.
+        let head = [0x30, 0x81, 0x89, 0x02, 0x81, 0x81, 0];
+        Self([&head[..], modulus, &[0x02, 3, 1, 0, 1]].concat())
+    }
+}
+
+impl PublicKeyData for RsaKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_RSA_SHA256
     }
 }
 
