@@ -44,8 +44,8 @@ pub enum Event {
     Refused(Refusal),
     /// The time of `deadline` has come.
     Deadline,
-    /// The same, while this endpoint was dialled.
-    NoAnswer(SocketAddr),
+    /// The same, while this endpoint was dialled: whether TCP stood, and TLS was waited for.
+    NoAnswer { endpoint: SocketAddr, stood: bool },
 }
 
 /// What the driver is to do next.
@@ -183,16 +183,15 @@ impl Session {
             }
             (
                 phase @ Phase::Connecting { connect, attempt, .. },
-                event @ (Event::Deadline | Event::NoAnswer(_)),
+                event @ (Event::Deadline | Event::NoAnswer { .. }),
             ) => {
                 let (limit, dials) = (connect.timeout, u32::from(attempt) + 1);
-                let whose = match event {
-                    Event::NoAnswer(endpoint) => format!(" from {endpoint}"),
-                    _ => String::new(),
+                let what = match event {
+                    Event::NoAnswer { endpoint, stood } => waited_for(endpoint, stood),
+                    _ => "no answer".to_owned(),
                 };
                 let attempts = connect.attempts;
-                let detail =
-                    format!("no answer{whose} within {limit:?}, dial {dials} of {attempts}");
+                let detail = format!("{what} within {limit:?}, dial {dials} of {attempts}");
                 next_dial(&phase, Refusal::new(Reason::UpstreamTimeout, detail), now)
             }
             (
@@ -238,6 +237,14 @@ fn next_dial(phase: &Phase, failure: Refusal, now: Instant) -> (Phase, Wish) {
     let until = now + connect.timeout;
     let wish = Wish::Connect { attempt, may_be_ready: may_be_ready(attempt, ready_died) };
     (Phase::Connecting { chain, connect, attempt, ready_died, until }, wish)
+}
+
+/// What was waited for in vain, from an endpoint that was dialled. `stood`: TCP did, and TLS was to come.
+pub(crate) fn waited_for(endpoint: SocketAddr, stood: bool) -> String {
+    match stood {
+        true => format!("{endpoint} took the connection, and TLS was not done"),
+        false => format!("no answer from {endpoint}"),
+    }
 }
 
 fn refuse(chain: Option<ChainId>, reason: Reason, detail: String) -> (Phase, Wish) {

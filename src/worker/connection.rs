@@ -3,7 +3,7 @@
 //!
 //! `hello` reads the first bytes, `handshake` and `upstream` do the two TLS sides, `relay` the rest.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -61,6 +61,8 @@ pub(super) struct Connection {
     ahead: Option<Vec<u8>>,
     /// Endpoints that failed this client.
     tried: RefCell<Vec<SocketAddr>>,
+    /// Of the last of these: TCP stood, and TLS was waited for.
+    stood: Cell<bool>,
     /// While a handshake runs.
     handshaking: Option<Handshaking>,
     /// From the first time that bytes may flow.
@@ -138,6 +140,7 @@ impl Connection {
             upstream: None,
             ahead: None,
             tried: RefCell::new(Vec::new()),
+            stood: Cell::new(false),
         }
     }
 
@@ -342,7 +345,11 @@ impl Connection {
 
     /// The deadline of a dial has come.
     fn no_answer(&self) -> Event {
-        self.tried.borrow().last().map_or(Event::Deadline, |endpoint| Event::NoAnswer(*endpoint))
+        let stood = self.stood.get();
+        let tried = self.tried.borrow();
+        tried
+            .last()
+            .map_or(Event::Deadline, |endpoint| Event::NoAnswer { endpoint: *endpoint, stood })
     }
 
     /// One made ahead of need, by this worker or by another one, or a new one.
@@ -373,8 +380,9 @@ impl Connection {
             }
         };
         let sni = self.notes.server_name.as_deref();
-        let seeker =
-            Seeker { sni, hash, ahead, opening: self.down.opening(), purpose: Purpose::Client };
+        let (opening, stood) = (self.down.opening(), Some(&self.stood));
+        self.stood.set(false);
+        let seeker = Seeker { sni, hash, ahead, opening, stood, purpose: Purpose::Client };
         let dialled = match loan {
             Some(loan) => tokio::select! {
                 biased;

@@ -2,7 +2,7 @@
 //! clients spread over those that are.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use portcullis_kit::{
     Authority, ClientTls, ClosedPort, Gateway, KeyKind, PATIENCE, PlainEcho, Refusal, Scripted,
@@ -82,6 +82,21 @@ fn a_black_hole_costs_the_timeout_and_no_more() {
     assert_eq!(metrics.sum("portcullis_upstream_dials_total", &[]), 2);
     assert_eq!(metrics.sum("portcullis_upstream_dial_failures_total", &[]), 2);
     assert_eq!(metrics.sum("portcullis_upstream_active", &[]), 0);
+}
+
+#[test]
+fn an_upstream_that_takes_connections_and_says_nothing_is_no_black_hole() {
+    let pki = Pki::new();
+    // The kernel accepts for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let keys = "connect = { timeout = \"300ms\", attempts = 1 }";
+    let gateway = encrypted(&pki, &[address], keys);
+    let says = format!("{address} took the connection, and TLS was not done within 300ms");
+    gateway.wait_log(&["no ready connections", &says]);
+    let line = unserved(&gateway, pki.client());
+    assert_eq!(line["reason"], "upstream_timeout", "{line}");
+    assert_eq!(line["detail"], format!("{says}, dial 1 of 1"), "{line}");
 }
 
 #[test] // threat 28

@@ -265,7 +265,7 @@ proptest! {
                 }
                 event @ (Event::Secured | Event::Connected | Event::DialFailed(_)
                     | Event::ReadyDied | Event::Refused(_) | Event::Deadline
-                    | Event::NoAnswer(_)) => event,
+                    | Event::NoAnswer { .. }) => event,
             };
             if matches!(session.phase, Phase::Over { .. }) {
                 prop_assert!(matches!(session.handle(event, now()), Wish::Refuse(_)));

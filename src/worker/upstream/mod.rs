@@ -84,6 +84,8 @@ pub(super) struct Seeker<'a> {
     pub(super) opening: &'a [u8],
     /// Of what keeps the client with its endpoint, where the cluster goes by it.
     pub(super) hash: Option<u64>,
+    /// Where to note that TCP stands, before TLS: who waits in vain is told for which of the two.
+    pub(super) stood: Option<&'a Cell<bool>>,
     pub(super) purpose: Purpose,
 }
 
@@ -359,6 +361,9 @@ impl Cluster {
             bytes => Opening::Bytes(bytes),
         };
         let mut leg = self.connect(worker, address, opening).await?;
+        if let Some(stood) = seeker.stood {
+            stood.set(true);
+        }
         let here = |refusal| dial::at_endpoint(refusal, address);
         if self.prelude == Some(Prelude::Postgres) {
             prelude::ask_postgres(worker, &mut leg).await.map_err(here)?;
@@ -518,8 +523,14 @@ impl Cluster {
 
 impl Seeker<'_> {
     /// A dial for the pool.
-    const NOBODY: Self =
-        Self { sni: None, hash: None, ahead: NONE, opening: NONE, purpose: Purpose::Ahead };
+    const NOBODY: Self = Self {
+        sni: None,
+        hash: None,
+        ahead: NONE,
+        opening: NONE,
+        stood: None,
+        purpose: Purpose::Ahead,
+    };
 }
 
 impl Connected {

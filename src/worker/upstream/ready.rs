@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use super::choice::Endpoint;
 use super::{Cluster, Connected, Seeker};
 use crate::core::refusal::{Reason, Refusal};
+use crate::core::session::waited_for;
 use crate::sys::{clock, socket};
 use crate::worker::Worker;
 
@@ -58,7 +60,9 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
     let awaited = Awaited::new(&worker, &cluster, Rc::new(Cell::new(true)));
     let began = clock::now();
     let tried = RefCell::new(Vec::new());
-    let dial = pin!(cluster.dial(&worker, Seeker::NOBODY, &tried, pending()));
+    let stood = Cell::new(false);
+    let seeker = Seeker { stood: Some(&stood), ..Seeker::NOBODY };
+    let dial = pin!(cluster.dial(&worker, seeker, &tried, pending()));
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
     if cluster.retired.get() {
         return;
@@ -77,7 +81,10 @@ async fn dial_ahead(worker: Rc<Worker>, cluster: Rc<Cluster>) {
             None
         }
         Ok(Err(refusal)) => Some(refusal),
-        Err(_elapsed) => Some(over_time()),
+        Err(_elapsed) => {
+            let endpoint = tried.borrow().last().copied();
+            Some(over_time(endpoint, stood.get(), cluster.timeout))
+        }
     };
     if let Some(refusal) = failed {
         // Nobody else would say it before the first client is refused.
@@ -103,9 +110,12 @@ pub(super) async fn dial_beside(
 ) {
     let awaited = Awaited::new(&worker, &cluster, counts);
     let began = clock::now();
-    let dial = pin!(cluster.dial_to(&worker, Seeker::NOBODY, endpoint, pending()));
+    let (address, stood) = (endpoint.address, Cell::new(false));
+    let seeker = Seeker { stood: Some(&stood), ..Seeker::NOBODY };
+    let dial = pin!(cluster.dial_to(&worker, seeker, endpoint, pending()));
     let dialled = worker.timers.until(Some(began + cluster.timeout), dial).await;
-    let dialled = dialled.unwrap_or_else(|_elapsed| Err(over_time()));
+    let over = |_elapsed| Err(over_time(Some(address), stood.get(), cluster.timeout));
+    let dialled = dialled.unwrap_or_else(over);
     let now = clock::now();
     let unwanted = client.send(dialled);
     if awaited.counts.replace(false) {
@@ -156,8 +166,9 @@ impl Drop for Awaited {
     }
 }
 
-fn over_time() -> Refusal {
-    Refusal::new(Reason::UpstreamTimeout, "connect.timeout is over")
+fn over_time(endpoint: Option<SocketAddr>, stood: bool, limit: Duration) -> Refusal {
+    let what = endpoint.map_or_else(|| "no answer".to_owned(), |at| waited_for(at, stood));
+    Refusal::new(Reason::UpstreamTimeout, format!("{what} within {limit:?}"))
 }
 
 /// How often a pool that its cluster's limit keeps small looks whether there is room again.
