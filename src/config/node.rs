@@ -270,7 +270,9 @@ impl<T: FromNode> FromNode for Vec<At<T>> {
 
     fn from_node(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
         let Some(elements) = node.elements() else {
-            node.wrong_type(&Self::expected(), problems);
+            let help = "put it in brackets, even where it is the only element";
+            let message = format!("expected {}, found {}", Self::expected(), found(node.value()));
+            problems.add(node.location(), message, help);
             return None;
         };
         // An element that cannot be read has its own problem; the list goes on without it. But a
