@@ -87,7 +87,7 @@ Each example is of a file that loads.
 
 - A duration is a whole number and a unit in quotes: `\"250ms\"`, `\"5s\"`, `\"1m\"`, `\"2h\"`, `\"1d\"`.
 - A size is a whole number and a unit in quotes: `\"64KiB\"`.
-- A path is relative to the file that names it.
+- A path is relative to the file that names it; where that is a link, to where the link lies.
 - `NAME` stands for a name of your own. It appears in logs and metrics.
 - A key that is not known, a name that is not defined and a table written twice are errors.
 ";
