@@ -20,7 +20,7 @@ use crate::quantity::float;
 use crate::result::RunResult;
 use crate::search::{Found, Search, Trial};
 use crate::threshold::{self, Rule};
-use crate::trial::{errors, found_nobody, let_nobody_in, trial};
+use crate::trial::{errors, found_nobody, is_turned_away, let_nobody_in, trial};
 
 /// Search the highest rate that meets an objective, from --rate on
 #[derive(Debug, Clone, Args)]
@@ -74,7 +74,9 @@ impl Find {
         output::check_files([self.out.as_deref()])?;
         let objectives = self.objectives()?;
         let start = self.load.rate.unwrap_or(Rate::Constant(RATE_START));
-        let mut search = Search::new(start.peak(), self.rate_max, self.width, self.trials_max);
+        let rate_min = ATTEMPTS_MIN / self.load.duration.as_secs_f64();
+        let mut search =
+            Search::new(start.peak(), rate_min..=self.rate_max, self.width, self.trials_max);
         let mut trials = Vec::new();
         let mut ceiling = None;
         let mut interrupt = Interrupt::listen();
@@ -88,8 +90,10 @@ impl Find {
             if found_nobody(&result) {
                 bail!("nobody listens on {}", plan.target);
             }
-            // No lower rate would help: this is no server that is too slow.
-            if trials.is_empty() && result.valid && let_nobody_in(&result) {
+            // No lower rate would help: this is no server that is too slow. Who was turned away was so
+            // however late the generator is.
+            let is_vain = let_nobody_in(&result) && (result.valid || is_turned_away(&result));
+            if trials.is_empty() && is_vain {
                 bail!("{} let nobody in at {rate:.1}/s: {}", plan.target, errors(&result));
             }
             let outcome = assess(&objectives, &result);
@@ -212,6 +216,8 @@ fn exit_code(found: &Found, ceiling: Option<&str>) -> Exit {
 }
 
 const RATE_START: f64 = 100.0;
+/// In a trial, on the average. Where it is fewer, one trial in fifty has none at all.
+const ATTEMPTS_MIN: f64 = 4.0;
 /// What is in flight at both ends of the window should not decide.
 const ACHIEVED_SHARE_MIN: f64 = 0.9;
 

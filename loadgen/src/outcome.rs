@@ -91,6 +91,12 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The name of the alert that a class is, as `alert-116`; `None` of other classes.
+#[must_use]
+pub fn alert_name_of(class: &str) -> Option<&'static str> {
+    alert_name(class.strip_prefix("alert-")?.parse().ok()?)
+}
+
 /// The words for an alert number, for people; `None` for numbers that nobody registered.
 #[must_use]
 pub fn alert_name(number: u8) -> Option<&'static str> {

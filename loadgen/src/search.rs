@@ -2,6 +2,8 @@
 //! bracketed, halve the bracket, then try the lower end once more. Pure: rates go out, verdicts
 //! come in. Read `find.rs` for who runs the trials.
 
+use std::ops::RangeInclusive;
+
 /// What a trial at a rate showed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trial {
@@ -15,6 +17,7 @@ pub enum Trial {
 #[derive(Debug, Clone)]
 pub struct Search {
     start: f64,
+    rate_min: f64,
     rate_max: f64,
     width: f64,
     trials_max: u32,
@@ -39,12 +42,14 @@ pub struct Found {
 }
 
 impl Search {
-    /// Begins at `start` and never goes above `rate_max`; ends when the bracket is narrower than
-    /// the share `width` of its lower end, or after `trials_max`.
+    /// Begins at `start` and never leaves `rates`, but for a start below them; ends when the bracket is
+    /// narrower than the share `width` of its lower end, or after `trials_max`.
     #[must_use]
-    pub fn new(start: f64, rate_max: f64, width: f64, trials_max: u32) -> Self {
+    pub fn new(start: f64, rates: RangeInclusive<f64>, width: f64, trials_max: u32) -> Self {
+        let (rate_min, rate_max) = rates.into_inner();
         Self {
             start: start.min(rate_max),
+            rate_min,
             rate_max,
             width,
             trials_max,
@@ -66,7 +71,9 @@ impl Search {
             (None, None) => Some(self.start),
             (Some(lower), None) if lower < self.rate_max => Some((lower * 2.0).min(self.rate_max)),
             (Some(lower), None) => self.confirm(lower),
-            (None, Some((upper, _))) if *upper > RATE_MIN => Some((upper / 2.0).max(RATE_MIN)),
+            (None, Some((upper, _))) if *upper > self.rate_min => {
+                Some((upper / 2.0).max(self.rate_min))
+            }
             (None, Some(_)) => None,
             (Some(lower), Some((upper, _))) => {
                 if (upper - lower) / lower <= self.width {
@@ -110,9 +117,6 @@ impl Search {
     }
 }
 
-/// Below one handshake a minute nothing can be said in a trial's time.
-const RATE_MIN: f64 = 1.0 / 60.0;
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -136,7 +140,7 @@ mod tests {
     }
 
     fn search(mut judge: impl FnMut(f64) -> bool) -> Found {
-        let mut search = Search::new(10.0, 1e6, 0.02, 100);
+        let mut search = Search::new(10.0, 0.5..=1e6, 0.02, 100);
         while let Some(rate) = search.next() {
             let trial = if judge(rate) { Trial::Met } else { Trial::Missed("too slow".to_owned()) };
             search.record(rate, trial);
@@ -183,7 +187,9 @@ mod tests {
     #[test]
     fn searches_end_when_nothing_or_everything_meets() {
         let none = search(|_| false);
-        assert_eq!(none.lower, None);
+        assert_eq!((none.lower, none.upper), (None, Some((0.5, "too slow".to_owned()))));
+        let below = Search::new(0.1, 0.5..=1e6, 0.02, 100);
+        assert_eq!(below.next(), Some(0.1), "who asks for a rate gets it");
         let all = search(|_| true);
         assert_eq!((all.lower, all.upper), (Some(1e6), None));
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::outcome::alert_name;
+use crate::outcome::alert_name_of;
 use crate::quantity::{float, show_bytes, show_micros};
 use crate::result::{Quantiles, RunResult};
 use crate::tally::{Kind, Measure};
@@ -95,11 +95,7 @@ fn write_classes(
     }
     write!(out, "{title}")?;
     for (class, count) in classes {
-        let words = class
-            .strip_prefix("alert-")
-            .and_then(|number| alert_name(number.parse().ok()?))
-            .map(|name| format!(" ({name})"))
-            .unwrap_or_default();
+        let words = alert_name_of(class).map(|name| format!(" ({name})")).unwrap_or_default();
         write!(out, " {class}{words} {count}")?;
     }
     writeln!(out)
