@@ -142,7 +142,7 @@ impl Hold {
         result.held = held.len() as u64;
         if held.is_empty() {
             let (target, why) = (&self.peer.target, result.why.join("; "));
-            bail!("not one connection was established: {why}; is an echo behind {target}?");
+            bail!("not one connection to {target} was established: {why}");
         }
         let idle_start = sample()?;
         let (held_now, idle) = (result.held, self.idle);
@@ -283,8 +283,18 @@ impl Clients {
 
 async fn establish(peer: &Peer, timeout: Duration) -> io::Result<Connection> {
     let mut connection = peer.tls(timeout).await?;
-    tokio::time::timeout(timeout, echo(&mut connection)).await.map_err(io::Error::from)??;
-    Ok(connection)
+    let echoed = tokio::time::timeout(timeout, echo(&mut connection)).await;
+    match echoed.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+        Ok(()) => Ok(connection),
+        // In TLS 1.3 an alert to a client that is turned away comes with the first read.
+        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            Err(error)
+        }
+        Err(error) => {
+            let why = format!("{error}: no byte came back, is an echo behind the server?");
+            Err(io::Error::new(error.kind(), why))
+        }
+    }
 }
 
 async fn come_back(

@@ -146,6 +146,20 @@ fn a_rate_is_kept_by_whoever_sends() {
 }
 
 #[test]
+fn bytes_of_the_wrong_peer_are_no_loss_on_the_way() {
+    let pki = Pki::new();
+    for (mode, direction, wanted) in
+        [("echo", "up", "a sink"), ("echo", "down", "a source"), ("sink", "duplex", "an echo")]
+    {
+        let peer = Peer::start(&pki, mode);
+        let ran = pki.run(&peer, &["stream", "--direction", direction, "--bytes", "100k"]);
+        assert_eq!(ran.status.code(), Some(2), "{direction}: {ran:?}");
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(said.contains(&format!("is {wanted} (")), "{direction}: {said}");
+    }
+}
+
+#[test]
 fn lost_and_changed_bytes_are_found() {
     let pki = Pki::new();
     for mode in ["wrong", "source", "half-close", "rst"] {
@@ -327,6 +341,7 @@ fn nobody_there_is_exit_1_with_the_reason() {
         if command[0] != "attack" {
             let said = String::from_utf8_lossy(&ran.stderr);
             assert!(said.contains("Connection refused"), "{command:?}: {said}");
+            assert!(!said.contains("echo"), "{command:?}: it is not to blame: {said}");
         }
     }
     let pki = Pki::new();
@@ -334,7 +349,11 @@ fn nobody_there_is_exit_1_with_the_reason() {
     let ran = load().args(["hold", "--conns", "2", "--target", &peer.address]).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{said}");
-    assert!(said.contains("CertificateRequired"), "{said}");
+    assert!(said.contains("CertificateRequired") && !said.contains("echo"), "{said}");
+    let stall = Peer::start(&pki, "stall");
+    let ran = pki.run(&stall, &["hold", "--conns", "1", "--timeout", "300ms"]);
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.contains("is an echo behind the server?"), "{said}");
 }
 
 #[test]

@@ -73,6 +73,17 @@ pub enum Direction {
     PingPong,
 }
 
+impl Direction {
+    /// What has to stand behind the server.
+    fn wants(self) -> &'static str {
+        match self {
+            Self::Up => "a sink (`upstream --mode sink`)",
+            Self::Down => "a source (`upstream --mode source`)",
+            Self::Duplex | Self::PingPong => "an echo (`upstream`)",
+        }
+    }
+}
+
 /// What `stream` found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct StreamResult {

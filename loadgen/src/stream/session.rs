@@ -70,11 +70,17 @@ impl Session {
         let mut wanted = self.flags.bytes.to_le_bytes().to_vec();
         wanted.extend_from_slice(&u64::from(checksum).to_le_bytes());
         if receipt != wanted {
-            let got = receipt.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
-            return Err(broken(format!(
-                "sent {} bytes, the sink counted {got}, or others",
-                self.flags.bytes
-            )));
+            let sent = self.flags.bytes;
+            let got = receipt.first_chunk().map(|count| u64::from_le_bytes(*count));
+            return Err(broken(match got {
+                Some(got) if receipt.len() == wanted.len() => {
+                    format!("sent {sent} bytes, the sink counted {got}, or others")
+                }
+                Some(_) | None => format!(
+                    "sent {sent} bytes, and what came back is no receipt: is {} behind the server?",
+                    self.flags.direction.wants()
+                ),
+            }));
         }
         self.moved.down(receipt.len() as u64);
         Ok(())
@@ -108,7 +114,7 @@ impl Session {
             self.within(read.read_exact(chunk)).await?;
             let span = quantity::micros(clock::now().duration_since(sent));
             self.moved.round_trips.borrow_mut().saturating_record(span.max(1));
-            check(chunk, position)?;
+            self.check(chunk, position)?;
             position += chunk.len() as u64;
             self.moved.up(chunk.len() as u64);
             self.moved.down(chunk.len() as u64);
@@ -149,7 +155,7 @@ impl Session {
             if count == 0 {
                 break;
             }
-            check(&buffer[..count], position)?;
+            self.check(&buffer[..count], position)?;
             position += count as u64;
             self.moved.down(count as u64);
             if position > self.flags.bytes {
@@ -189,6 +195,18 @@ impl Session {
         tokio::time::timeout(self.flags.timeout, work).await.map_err(io::Error::from)?
     }
 
+    fn check(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        match pattern::first_wrong(bytes, position) {
+            None => Ok(()),
+            // The first of all is as good as never lost on the way.
+            Some(0) => Err(broken(format!(
+                "byte 0 is not the one that was sent: is {} behind the server?",
+                self.flags.direction.wants()
+            ))),
+            Some(at) => Err(broken(format!("byte {at} is not the one that was sent"))),
+        }
+    }
+
     fn write_size(&self) -> usize {
         usize::try_from(self.flags.write.clamp(1, 16 << 20)).unwrap_or(64 * 1024)
     }
@@ -202,13 +220,6 @@ impl<T: AsyncWrite + Unpin> Writer for T {}
 /// When the byte at `position` is to be sent, from the first on: what was held up is made up for.
 fn due(position: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(float(position) / float(rate))
-}
-
-fn check(bytes: &[u8], position: u64) -> io::Result<()> {
-    match pattern::first_wrong(bytes, position) {
-        None => Ok(()),
-        Some(at) => Err(broken(format!("byte {at} is not the one that was sent"))),
-    }
 }
 
 fn broken(why: String) -> io::Error {
