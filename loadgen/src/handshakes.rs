@@ -140,7 +140,7 @@ impl Handshakes {
         result.scrape = scrape;
         verdict::judge(&plan, &outcome, &mut result);
         // What was measured stands without it.
-        result.warnings.extend(missed);
+        result.warnings.extend(missed.or_else(|| self.uncounted(result.scrape.as_ref())));
         result.thresholds = apply(&self.fail_if, &result);
         if !self.quiet {
             output::text(&summary::render(&result));
@@ -174,6 +174,13 @@ impl Handshakes {
         let tolerance = quantity::float(failed + outcome.tally.in_flight);
         let counter = self.scrape_counter.as_deref();
         Ok(scrape::reconcile(before, &after, counter, quantity::float(ours), tolerance))
+    }
+
+    /// What is to be known where a counter was named that could not be compared.
+    fn uncounted(&self, scrape: Option<&scrape::Reconciled>) -> Option<String> {
+        let counter = self.scrape_counter.as_deref()?;
+        scrape.filter(|scrape| scrape.compared.is_none())?;
+        Some(format!("--scrape-counter {counter}: there is none of that name, or it did not move"))
     }
 }
 

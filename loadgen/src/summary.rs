@@ -191,7 +191,7 @@ fn write_use(out: &mut String, result: &RunResult) -> std::fmt::Result {
             )?,
             None => writeln!(
                 out,
-                " scrape     no counter of handshakes found: name it with --scrape-counter"
+                " scrape     no counter of handshakes moved: name the server's with --scrape-counter"
             )?,
         }
     }

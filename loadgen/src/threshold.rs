@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::quantity;
 use crate::result::RunResult;
@@ -133,8 +133,9 @@ impl FromStr for Rule {
         let above = rest.starts_with('>');
         let metric = metric(name.trim())?;
         // `<=` is read as `<`: the difference is below what a histogram resolves.
+        // In one text: a flag's parser shows no more than the outermost.
         let limit = limit(&metric, rest[1..].trim_start_matches('=').trim())
-            .with_context(|| format!("in {text:?}"))?;
+            .map_err(|error| anyhow!("{error:#} in {text:?}"))?;
         Ok(Self { text: text.to_owned(), metric, above, limit })
     }
 }

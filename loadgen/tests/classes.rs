@@ -211,6 +211,7 @@ fn what_can_be_known_beforehand_is_refused_before_anything_runs() {
         (["--pin", "1023"], "CPU 1023"),
         (["--pin", "5000"], "5000"),
         (["--timeout", "0s"], "--timeout"),
+        (["--fail-if", "p99>1x"], "unknown unit \"x\""),
         (["--html", "/nowhere/to/be/found.html"], "/nowhere/to/be"),
     ] {
         let ran = Scratch::new().run(&target, &flags);
@@ -232,6 +233,22 @@ fn a_run_is_not_lost_with_the_metrics_of_its_server() {
     assert!(ran.count("confirmed") > 0 && ran.result["scrape"].is_null());
     let warnings = ran.result["warnings"].to_string();
     assert!(warnings.contains("the second scrape failed"), "{warnings}");
+}
+
+#[test]
+fn a_counter_that_was_named_and_is_not_there_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let twice = std::thread::spawn(move || {
+        for count in [1, 9] {
+            answer(&listener, &format!("portcullis_handshakes_total {count}\n"));
+        }
+    });
+    let named = ["--scrape", &url, "--scrape-counter", "handshakes_done"];
+    let ran = run_against(Lie::Honest, &[&["--conns", "2"][..], &named].concat());
+    twice.join().unwrap();
+    let warnings = ran.result["warnings"].to_string();
+    assert!(warnings.contains("--scrape-counter handshakes_done: there is none"), "{warnings}");
 }
 
 #[test]

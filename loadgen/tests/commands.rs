@@ -304,6 +304,17 @@ fn counts_are_served_where_the_ready_line_says() {
 }
 
 #[test]
+fn a_port_is_not_shared_with_a_peer_that_was_forgotten() {
+    let pki = Pki::new();
+    let peer = Peer::start(&pki, "echo");
+    let ran =
+        load().args(["upstream", "--duration", "1s", "--listen", &peer.address]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.contains("Address already in use"), "{said}");
+}
+
+#[test]
 fn held_connections_survive_and_come_back() {
     let pki = Pki::new();
     let peer = Peer::start(&pki, "echo");

@@ -126,6 +126,9 @@ impl Upstream {
         let tls = terms::server(self)?;
         let wanted = flags::resolve(&self.listen)?;
         let (stop, stopped) = watch::channel(());
+        // Threads share the port, and so would another peer that was forgotten there: half of the
+        // connections would be its.
+        drop(bind(wanted, false)?);
         let mut address = wanted;
         let mut threads = Vec::new();
         for index in 0..self.threads.max(1) {
@@ -226,13 +229,18 @@ fn serve(
 }
 
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let socket = bind(address, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind(address: SocketAddr, is_shared: bool) -> Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     SockRef::from(&socket).set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into()).with_context(|| format!("cannot listen on {address}"))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
