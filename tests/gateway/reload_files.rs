@@ -157,6 +157,30 @@ fn a_file_that_is_half_written_never_replaces_what_runs() {
 }
 
 #[test]
+fn a_mistake_that_was_mended_and_is_made_again_is_told_again() {
+    let fixture = Fixture::new(plainly, "");
+    let good = fs::read_to_string(fixture.gateway.config_path()).unwrap();
+    let wait_success = |is_success: u64| {
+        eventually(PATIENCE, "what came of the files", || {
+            let metrics = fixture.gateway.metrics();
+            (metrics.sum("portcullis_reload_last_success", &[]) == is_success).then_some(())
+        });
+    };
+    for round in 1..=2 {
+        fixture.gateway.rewrite(&format!("{good}\n[nonsense]\n"));
+        wait_success(0);
+        assert_eq!(fixture.reloads("failed"), round);
+        fixture.gateway.rewrite(&good);
+        wait_success(1);
+    }
+    eventually(PATIENCE, "the log", || {
+        let mended = fixture.gateway.other_output().matches("nothing is left to mend").count();
+        (mended == 2).then_some(())
+    });
+    assert_eq!((fixture.reloads("ok"), fixture.gateway.generation()), (0, 1));
+}
+
+#[test]
 fn a_directory_that_is_removed_and_made_again_is_noticed() {
     let nested = |directory: &Path, identity: &Identity| {
         fs::create_dir(directory.join("live")).unwrap();

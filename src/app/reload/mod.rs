@@ -230,7 +230,12 @@ impl Reloads {
         let before = gateway.current().load_full();
         let result = match outcome {
             Outcome::Unchanged => {
+                if self.counts.has_failed() {
+                    tracing::info!("the files say again what runs: nothing is left to mend");
+                }
                 self.counts.unchanged();
+                // The same mistake, made once more, is news.
+                self.told = None;
                 Ok(None)
             }
             Outcome::Told => Ok(None),
