@@ -12,7 +12,7 @@ use crate::clock;
 pub struct Environment {
     /// `Linux 6.18.0 x86_64`.
     pub kernel: String,
-    /// The processor's name.
+    /// The processor's name; the numbers of its kind where the kernel knows no name, as on arm64.
     pub cpu: String,
     /// How many of them this process may use.
     pub cores: usize,
@@ -33,12 +33,7 @@ impl Environment {
     #[must_use]
     pub fn look(flags: Vec<String>) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let cpu = read("/proc/cpuinfo")
-            .lines()
-            .find_map(|line| {
-                Some(line.strip_prefix("model name")?.split_once(':')?.1.trim().to_owned())
-            })
-            .unwrap_or_default();
+        let cpu = processor(&read("/proc/cpuinfo"));
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         Self {
             kernel: format!(
@@ -110,5 +105,67 @@ pub fn port_count() -> u64 {
     match ends[..] {
         [first, last] if last >= first => last - first + 1,
         _ => 28_232,
+    }
+}
+
+/// The first processor of /proc/cpuinfo, which says `model name` on x86-64 only. Numbers will do: what is
+/// told must differ where processors do.
+fn processor(cpuinfo: &str) -> String {
+    let first = cpuinfo.trim_start().split("\n\n").next().unwrap_or_default();
+    let value = |key: &str| {
+        first.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim_end() == key).then(|| value.trim())
+        })
+    };
+    if let Some(name) = value("model name") {
+        return name.to_owned();
+    }
+    let told = KIND.iter().filter_map(|key| Some(format!("{key} {}", value(key)?)));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// What of /proc/cpuinfo tells kinds apart, on arm64 and on riscv64.
+const KIND: [&str; 8] = [
+    "CPU implementer",
+    "CPU part",
+    "CPU variant",
+    "CPU revision",
+    "uarch",
+    "mvendorid",
+    "marchid",
+    "mimpid",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_told_by_its_name() {
+        let cpuinfo = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel\t\t: 1\n\
+            model name\t: AMD EPYC 7B13\nstepping\t: 0\n\nprocessor\t: 1\nmodel name\t: another\n";
+        assert_eq!(processor(cpuinfo), "AMD EPYC 7B13");
+    }
+
+    #[test]
+    fn a_processor_without_a_name_is_told_by_the_numbers_of_its_kind() {
+        let of = |part: &str| {
+            processor(&format!(
+                "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd evtstrm aes\n\
+                 CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\n\
+                 CPU part\t: {part}\nCPU revision\t: 1\n\nprocessor\t: 1\n"
+            ))
+        };
+        let told = "CPU implementer 0x41, CPU part 0xd0c, CPU variant 0x3, CPU revision 1";
+        assert_eq!(of("0xd0c"), told);
+        assert_ne!(of("0xd40"), told, "Graviton 2 is none of the third");
+        let riscv = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nmmu\t\t: sv39\n\
+            uarch\t\t: sifive,u74-mc\nmvendorid\t: 0x489\nmarchid\t\t: 0x8000000000000007\n\
+            mimpid\t\t: 0x4210427\n\n";
+        let told =
+            "uarch sifive,u74-mc, mvendorid 0x489, marchid 0x8000000000000007, mimpid 0x4210427";
+        assert_eq!(processor(riscv), told);
+        assert_eq!(processor(""), "");
     }
 }
