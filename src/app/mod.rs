@@ -24,6 +24,7 @@ pub mod problems;
 pub mod reload;
 pub mod run;
 pub mod signals;
+mod speaker;
 pub mod stek;
 mod supervisor;
 pub mod upgrade;

@@ -1,22 +1,28 @@
 //! What systemd is told (sd_notify(3)): when the process is ready, reloads, upgrades and ends, and that
 //! its workers live. Without systemd nothing is said, and nothing else changes.
 //!
-//! Made for `Type=notify-reload`, `NotifyAccess=main` and `WatchdogSec=`.
+//! Made for `Type=notify-reload`, `NotifyAccess=main` and `WatchdogSec=`. Nothing waits for a supervisor that does
+//! not read.
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use sd_notify::NotifyState;
+use sd_notify::{NotifyState, notify};
 
 use super::heartbeat::Heartbeat;
+use super::speaker::Speaker;
 use crate::worker::Peer;
 
 /// Tells the supervisor of this process.
 #[derive(Debug)]
 pub(super) struct Supervisor {
+    /// `None`: there is no supervisor.
+    speaker: Option<Speaker>,
     /// `None`: nobody watches whether this process lives.
     watchdog: Option<Watchdog>,
     heart: Heartbeat,
-    is_failing: bool,
+    /// That it does not listen was logged.
+    is_deaf: bool,
 }
 
 #[derive(Debug)]
@@ -30,30 +36,35 @@ impl Supervisor {
         // The interval of the service; a process that took over goes on with it.
         let period = sd_notify::watchdog_enabled();
         Self {
+            speaker: std::env::var_os("NOTIFY_SOCKET").and_then(|_| speaker()),
             watchdog: period.map(|period| Watchdog { period, next: now }),
             heart: Heartbeat::new(workers, period.map_or(Duration::MAX, |it| it / 8), now),
-            is_failing: false,
+            is_deaf: false,
         }
     }
 
     pub(super) fn ready(&mut self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let status = status.to_owned();
+        self.tell(move || notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
     }
 
     /// Somebody asked for a reload, and it begins; `ready` says that it is over.
     pub(super) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell(&[
-                NotifyState::Reloading,
-                now,
-                NotifyState::Status("loading the configuration"),
-            ]),
+            Ok(now) => self.tell(move || {
+                notify(&[
+                    NotifyState::Reloading,
+                    now,
+                    NotifyState::Status("loading the configuration"),
+                ])
+            }),
             Err(error) => tracing::debug!(%error, "no monotonic time"),
         }
     }
 
     pub(super) fn status(&mut self, status: &str) {
-        self.tell(&[NotifyState::Status(status)]);
+        let status = status.to_owned();
+        self.tell(move || notify(&[NotifyState::Status(&status)]));
     }
 
     /// The process drains, and has ended after `deadline`.
@@ -61,16 +72,21 @@ impl Supervisor {
         let most = (deadline + STOP_MARGIN).as_micros();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let status = "draining: sessions end at idle moments";
-        self.tell(&[
-            NotifyState::Stopping,
-            NotifyState::ExtendTimeoutUsec(most),
-            NotifyState::Status(status),
-        ]);
+        self.tell(move || {
+            notify(&[
+                NotifyState::Stopping,
+                NotifyState::ExtendTimeoutUsec(most),
+                NotifyState::Status(status),
+            ])
+        });
+        // The process may be over before the thread has its turn.
+        self.finish();
     }
 
-    /// From here on this process is the service.
+    /// From here on this process is the service. What it says comes behind this.
     pub(super) fn main_process(&mut self, process: u32) {
-        self.tell(&[NotifyState::MainPid(process)]);
+        self.tell(move || notify(&[NotifyState::MainPid(process)]));
+        self.finish();
     }
 
     /// To be called often: asks the workers, and says that they live if all do.
@@ -79,22 +95,51 @@ impl Supervisor {
         let Some(Watchdog { period, next }) = &mut self.watchdog else { return };
         // Twice in a period, as sd_watchdog_enabled(3) asks for.
         let half = *period / 2;
-        if now >= *next && self.heart.all_within(half, now) {
-            *next = now + half;
-            self.tell(&[NotifyState::Watchdog]);
+        if now < *next || !self.heart.all_within(half, now) {
+            return;
+        }
+        if self.speaker.as_ref().is_some_and(|speaker| !speaker.has_said_all()) {
+            // One more would say nothing new.
+            if now >= *next + half {
+                self.is_not_heard();
+            }
+            return;
+        }
+        *next = now + half;
+        self.tell(|| notify(&[NotifyState::Watchdog]));
+    }
+
+    fn tell(&mut self, message: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let Some(speaker) = &self.speaker else { return };
+        if !speaker.say(message) {
+            self.is_not_heard();
         }
     }
 
-    fn tell(&mut self, what: &[NotifyState<'_>]) {
-        let told = sd_notify::notify(what);
-        if let Err(error) = &told
-            && !self.is_failing
-        {
-            tracing::warn!(%error, "the supervisor in NOTIFY_SOCKET cannot be told anything");
+    fn finish(&self) {
+        if let Some(speaker) = &self.speaker {
+            speaker.finish(PATIENCE);
         }
-        self.is_failing = told.is_err();
     }
+
+    fn is_not_heard(&mut self) {
+        if !std::mem::replace(&mut self.is_deaf, true) {
+            tracing::warn!(
+                "the supervisor in NOTIFY_SOCKET does not read what it is told: the gateway serves on, and the \
+                 supervisor may take it for one that hangs; look there"
+            );
+        }
+    }
+}
+
+fn speaker() -> Option<Speaker> {
+    let speaker = Speaker::new();
+    speaker
+        .inspect_err(|error| tracing::warn!(%error, "the supervisor is told nothing: no thread"))
+        .ok()
 }
 
 /// For the last lines of the access log.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// How long is waited for a supervisor that does not read, where it matters what it hears first.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -150,6 +150,23 @@ fn a_watchdog_of_another_process_is_not_fed() {
     gateway.wait_exit(PATIENCE);
 }
 
+#[test]
+fn a_supervisor_that_does_not_read_keeps_the_gateway_from_nothing() {
+    let (pki, echoes, supervisor) = (Pki::new(), PlainEcho::start(), Supervisor::new());
+    let text = Config::edge(&pki, echoes.address()).to_string();
+    let directory = TempDir::new().unwrap();
+    let mut command = supervisor.command();
+    // The kernel keeps some ten messages for it.
+    command.env("WATCHDOG_USEC", "20000");
+    let gateway = Gateway::start_as(command, directory, &text);
+    gateway.wait_log(&["does not read what it is told", "the gateway serves on"]);
+    end(pki.connect(&gateway));
+    assert_eq!(gateway.reload(&format!("{text}[log]\nlevel = \"debug\"\n")), 2);
+    end(pki.connect(&gateway));
+    assert_eq!(gateway.terminate().code(), Some(0));
+    drop(supervisor);
+}
+
 #[test] // threat 37
 fn an_upgrade_tells_the_supervisor_whom_to_watch_from_now_on() {
     let (pki, echoes, supervisor) = (Pki::new(), PlainEcho::start(), Supervisor::new());
