@@ -157,7 +157,7 @@ fn a_supervisor_that_does_not_read_keeps_the_gateway_from_nothing() {
     let directory = TempDir::new().unwrap();
     let mut command = supervisor.command();
     // The kernel keeps some ten messages for it.
-    command.env("WATCHDOG_USEC", "20000");
+    command.env("WATCHDOG_USEC", "100000");
     let gateway = Gateway::start_as(command, directory, &text);
     gateway.wait_log(&["does not read what it is told", "the gateway serves on"]);
     end(pki.connect(&gateway));
