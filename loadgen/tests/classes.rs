@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread::JoinHandle;
 
 use portcullis_kit::ClosedPort;
 use portcullis_kit::lying_server::{Lie, start};
@@ -237,13 +238,7 @@ fn a_run_is_not_lost_with_the_metrics_of_its_server() {
 
 #[test]
 fn a_counter_that_was_named_and_is_not_there_is_told() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
-    let twice = std::thread::spawn(move || {
-        for count in [1, 9] {
-            answer(&listener, &format!("portcullis_handshakes_total {count}\n"));
-        }
-    });
+    let (url, twice) = counting([1, 9]);
     let named = ["--scrape", &url, "--scrape-counter", "handshakes_done"];
     let ran = run_against(Lie::Honest, &[&["--conns", "2"][..], &named].concat());
     twice.join().unwrap();
@@ -253,17 +248,23 @@ fn a_counter_that_was_named_and_is_not_there_is_told() {
 
 #[test]
 fn a_counter_that_falls_is_a_server_that_was_restarted() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
-    let twice = std::thread::spawn(move || {
-        for count in [5_000, 3] {
-            answer(&listener, &format!("portcullis_handshakes_total {count}\n"));
-        }
-    });
+    let (url, twice) = counting([5_000, 3]);
     let ran = run_against(Lie::Honest, &["--conns", "2", "--scrape", &url]);
     twice.join().unwrap();
     assert_eq!(ran.exit, Some(3));
     assert!(ran.result["why"].to_string().contains("restarted"), "{}", ran.result["why"]);
+}
+
+/// A server's metrics: its count of handshakes before and after.
+fn counting(counts: [u64; 2]) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    let twice = std::thread::spawn(move || {
+        for count in counts {
+            answer(&listener, &format!("portcullis_handshakes_total {count}\n"));
+        }
+    });
+    (url, twice)
 }
 
 /// Answers one request with these metrics.

@@ -133,9 +133,13 @@ impl Supervisor {
 }
 
 fn speaker() -> Option<Speaker> {
-    let speaker = Speaker::new();
-    speaker
-        .inspect_err(|error| tracing::warn!(%error, "the supervisor is told nothing: no thread"))
+    Speaker::new()
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "the supervisor is told nothing, for there can be no thread for it: raise TasksMax or LimitNPROC"
+            );
+        })
         .ok()
 }
 

@@ -106,29 +106,23 @@ fn is_chacha(suite: &SupportedCipherSuite) -> bool {
 
 fn suite(suite: CipherSuite) -> SupportedCipherSuite {
     use cipher_suite as known;
-    match suite {
-        CipherSuite::Tls13Aes128GcmSha256 => by_ring(known::TLS13_AES_128_GCM_SHA256),
-        CipherSuite::Tls13Aes256GcmSha384 => by_ring(known::TLS13_AES_256_GCM_SHA384),
-        CipherSuite::Tls13Chacha20Poly1305Sha256 => by_ring(known::TLS13_CHACHA20_POLY1305_SHA256),
-        CipherSuite::EcdheEcdsaAes128GcmSha256 => {
-            counted_here(known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
-        }
-        CipherSuite::EcdheEcdsaAes256GcmSha384 => {
-            counted_here(known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
-        }
+    let suite = match suite {
+        CipherSuite::Tls13Aes128GcmSha256 => known::TLS13_AES_128_GCM_SHA256,
+        CipherSuite::Tls13Aes256GcmSha384 => known::TLS13_AES_256_GCM_SHA384,
+        CipherSuite::Tls13Chacha20Poly1305Sha256 => known::TLS13_CHACHA20_POLY1305_SHA256,
+        CipherSuite::EcdheEcdsaAes128GcmSha256 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheEcdsaAes256GcmSha384 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         CipherSuite::EcdheEcdsaChacha20Poly1305Sha256 => {
             known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
         }
-        CipherSuite::EcdheRsaAes128GcmSha256 => {
-            counted_here(known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256)
-        }
-        CipherSuite::EcdheRsaAes256GcmSha384 => {
-            counted_here(known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384)
-        }
+        CipherSuite::EcdheRsaAes128GcmSha256 => known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdheRsaAes256GcmSha384 => known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
         CipherSuite::EcdheRsaChacha20Poly1305Sha256 => {
             known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
         }
-    }
+    };
+    // Each leaves alone what is not its own.
+    counted_here(by_ring(suite))
 }
 
 /// As aws-lc has it.

@@ -64,12 +64,7 @@ fn a_gateway_is_ready_until_it_drains_and_lives_until_it_ends() {
 #[test]
 fn a_mistake_in_the_file_says_nothing_of_the_gateway_that_runs() {
     let (pki, echoes) = (Pki::new(), PlainEcho::start());
-    let gateway = Config::new(1)
-        .listener("edge", "")
-        .chain("edge", "default", "tls = \"edge\"\ncluster = \"app\"")
-        .mutual(&pki, "")
-        .cluster("app", &[echoes.address()], "")
-        .start();
+    let gateway = Config::edge(&pki, echoes.address()).start();
     let listen = gateway.admin().to_string();
     for mistake in ["[limits]\nconections = 1\n", "[limits\n", "include = [\n", "[admin]\n"] {
         let (code, said) = ask_with(&listen, mistake, &[]);
